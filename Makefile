@@ -1,0 +1,28 @@
+.DEFAULT_GOAL := help
+.PHONY: help run check test test-unit bench coverage clean
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build it and serve on ./data until Ctrl-C; reads .env
+	@scripts/run.sh
+
+check: ## formatting, clippy, licences and sources of dependencies, scripts, house rules
+	@scripts/check.sh
+
+test: ## everything: unit tests, stories on SQLite and Postgres, official clients against the binary
+	@scripts/test.sh
+
+test-unit: ## only the tests beside the code, in seconds
+	@scripts/test.sh unit
+
+bench: ## measure against nginx on this machine; BENCH_QUICK=1 for one short round
+	@scripts/bench.sh
+
+coverage: ## lines that the Rust tests reach, as a table and as HTML
+	@scripts/coverage.sh
+
+clean: ## remove what was built and installed here; keeps ./data and .env
+	cargo clean
+	rm -rf .tools tests/blackbox/node_modules
+	find tests -name __pycache__ -prune -exec rm -rf {} +

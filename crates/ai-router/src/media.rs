@@ -1,0 +1,84 @@
+//! Images by address, for providers that want them inside the request. The address comes from a caller, so it is fetched
+//! through the guarded side of the outbound client: public addresses only, no redirects.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use manifold_contract::ai::v1::{self as ai, part};
+use manifold_runtime::CallContext;
+use manifold_runtime::http::{Outbound, Sent, Trust};
+
+use crate::Router;
+use crate::classify::{Class, Failure};
+use crate::view::Candidate;
+
+const MAX_MEDIA: u64 = 20 << 20;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The request with its images inside, if the candidate wants them so.
+pub async fn inlined<'a>(router: &Router, context: &CallContext, candidate: &Candidate, request: &'a ai::ChatRequest) -> Result<Cow<'a, ai::ChatRequest>, Failure> {
+    let by_address = |part: &ai::Part| matches!(&part.kind, Some(part::Kind::Image(media)) if media.data.is_empty());
+    if !candidate.endpoint.codec.inlines_media() || !request.messages.iter().flat_map(|message| &message.parts).any(by_address) {
+        return Ok(Cow::Borrowed(request));
+    }
+    let mut request = request.clone();
+    for part in request.messages.iter_mut().flat_map(|message| &mut message.parts) {
+        if let Some(part::Kind::Image(media)) = &mut part.kind
+            && media.data.is_empty()
+        {
+            media.data = fetch(router, context, &media.url).await?;
+            media.mime = sniff(&media.data).ok_or_else(|| refused("the address of an image holds no PNG, JPEG, GIF or WebP"))?.to_owned();
+            media.url.clear();
+        }
+    }
+    Ok(Cow::Owned(request))
+}
+
+async fn fetch(router: &Router, context: &CallContext, url: &str) -> Result<Bytes, Failure> {
+    let request = http::Request::get(url).body(Bytes::new()).map_err(|_| refused("the address of an image is no URL"))?;
+    let outbound = Outbound {
+        request,
+        trust: Trust::Untrusted,
+        deadline: context.deadline,
+        first_byte: PATIENCE,
+        idle: PATIENCE,
+        max_body: MAX_MEDIA,
+        sent: Sent::default(),
+    };
+    let inbound = router.http.send(outbound).await.map_err(|_| refused("the address of an image cannot be fetched"))?;
+    if inbound.head.status != http::StatusCode::OK {
+        return Err(refused("the address of an image does not answer 200"));
+    }
+    inbound.bytes().await.map_err(|_| refused("an image could not be read, or is larger than 20 MiB"))
+}
+
+fn refused(message: &'static str) -> Failure {
+    let mut failure = Failure::new(Class::Invalid, message);
+    failure.code = Some("invalid_image_url".to_owned());
+    failure
+}
+
+/// The type by the first bytes, whatever a header says.
+pub fn sniff(data: &[u8]) -> Option<&'static str> {
+    match data {
+        [0x89, b'P', b'N', b'G', ..] => Some("image/png"),
+        [0xff, 0xd8, 0xff, ..] => Some("image/jpeg"),
+        [b'G', b'I', b'F', b'8', ..] => Some("image/gif"),
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Some("image/webp"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn believes_the_bytes_and_refuses_svg() {
+        assert_eq!(sniff(b"\x89PNG\r\n"), Some("image/png"));
+        assert_eq!(sniff(b"RIFF\0\0\0\0WEBPVP8 "), Some("image/webp"));
+        assert_eq!(sniff(b"<svg xmlns="), None);
+        assert_eq!(sniff(b""), None);
+    }
+}

@@ -1,0 +1,84 @@
+//! The envelope: what a publisher says, what the bus adds, and the limits.
+
+use bytes::Bytes;
+use manifold_contract::events::v1::Event;
+use manifold_core::{Error, EventId, Principal, RequestId, Result, TenantId, Timestamp, TraceContext};
+use prost::Message;
+
+/// Largest payload.
+const MAX_DATA: usize = 256 * 1024;
+/// Largest encoded event.
+const MAX_EVENT: usize = 512 * 1024;
+
+/// What a publisher says about an event.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// `domain.entity.past`, exactly three tokens.
+    pub type_: &'static str,
+    /// Id of the aggregate that the event is about. Events of one aggregate are seen in order.
+    pub subject: String,
+    /// Who owns the aggregate.
+    pub tenant: TenantId,
+    /// The payload as JSON, at most 256 KiB.
+    pub data: Bytes,
+}
+
+/// Why an event happened. Gives it its place in traces and chains.
+#[derive(Clone, Copy, Debug)]
+pub enum Cause<'a> {
+    /// A client's request.
+    Request {
+        /// Who called.
+        principal: &'a Principal,
+        /// The request.
+        request: RequestId,
+        /// Where it stands in its trace.
+        trace: &'a TraceContext,
+    },
+}
+
+/// Which event it is, from whom and when.
+pub(crate) struct Stamp {
+    pub(crate) id: EventId,
+    pub(crate) service: &'static str,
+    pub(crate) time: Timestamp,
+}
+
+/// The encoded envelope.
+pub(crate) fn encode(stamp: &Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Vec<u8>> {
+    if draft.data.len() > MAX_DATA {
+        return Err(too_large());
+    }
+    let Cause::Request { request, trace, .. } = cause;
+    let event = Event {
+        id: stamp.id.to_string(),
+        source: format!("manifold/{}", stamp.service),
+        r#type: draft.type_.to_owned(),
+        type_version: 1,
+        ordering_key: draft.subject.clone(),
+        subject: draft.subject,
+        tenant_id: draft.tenant.to_string(),
+        project_id: String::new(),
+        time_us: stamp.time.micros(),
+        datacontenttype: "application/json".to_owned(),
+        data: draft.data,
+        traceparent: trace.to_string(),
+        tracestate: String::new(),
+        causation_id: String::new(),
+        correlation_id: request.to_string(),
+        hop: 0,
+    };
+    let bytes = event.encode_to_vec();
+    if bytes.len() > MAX_EVENT {
+        Err(too_large())
+    } else {
+        Ok(bytes)
+    }
+}
+
+fn too_large() -> Error {
+    Error::invalid(
+        "EVENT_TOO_LARGE",
+        "an event carries at most 256 KiB of data and 512 KiB in all",
+    )
+}

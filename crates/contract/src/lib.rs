@@ -1,0 +1,30 @@
+//! Messages, clients and servers generated from `proto/`. No logic: conversions live with whoever needs them.
+#![expect(missing_docs, reason = "the comments in the proto files are the documentation")]
+
+/// What every service shares: error details.
+pub mod common {
+    pub mod v1 {
+        tonic::include_proto!("manifold.common.v1");
+    }
+}
+
+/// Chat, embeddings and models.
+pub mod ai {
+    pub mod v1 {
+        tonic::include_proto!("manifold.ai.v1");
+    }
+}
+
+/// Principals and API keys.
+pub mod identity {
+    pub mod v1 {
+        tonic::include_proto!("manifold.identity.v1");
+    }
+}
+
+/// The envelope of every event.
+pub mod events {
+    pub mod v1 {
+        tonic::include_proto!("manifold.events.v1");
+    }
+}

@@ -1,0 +1,20 @@
+//! Words that every crate shares: errors, ids, time, secrets, money, pages, principals, trace context.
+//! No IO, no async runtime, no public JSON.
+
+mod error;
+mod id;
+mod money;
+mod page;
+mod principal;
+mod secret;
+mod time;
+mod trace;
+
+pub use error::{Code, Error, Result, ResultExt};
+pub use id::{EventId, Ids, KeyId, RequestId, TenantId, decode_id, encode_id};
+pub use money::Nanos;
+pub use page::{Page, PageRequest};
+pub use principal::{Principal, SubjectKind, permission_matches};
+pub use secret::Secret;
+pub use time::{Clock, Timestamp};
+pub use trace::TraceContext;

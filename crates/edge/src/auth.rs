@@ -1,0 +1,124 @@
+//! Which credential a request presents: one, in a header, never in the address. Whether it holds, identity says.
+
+use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use manifold_core::{Code, Principal};
+use manifold_identity::Identity;
+
+use crate::refusal::{Answer, Refusal};
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"manifold\"");
+const CHALLENGE_AGAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"manifold\", error=\"invalid_token\"");
+
+/// Who calls.
+pub(crate) async fn authenticate(identity: &Identity, headers: &HeaderMap) -> Answer<Principal> {
+    let Some(presented) = presented(headers)? else {
+        count("missing");
+        return Err(unauthenticated("INVALID_KEY", "no API key was given; send it as `Authorization: Bearer …`", CHALLENGE));
+    };
+    identity.authenticate(presented).await.map_err(|error| {
+        if error.code() != Code::Unauthenticated {
+            return Refusal::from(error);
+        }
+        count("refused");
+        Refusal::from(error).with(WWW_AUTHENTICATE, CHALLENGE_AGAIN)
+    })
+}
+
+/// The credential, if there is one. The same key in two headers is one credential.
+fn presented(headers: &HeaderMap) -> Answer<Option<&str>> {
+    let mut found: Option<&str> = None;
+    let mut lines = headers.get_all(AUTHORIZATION).iter();
+    if let Some(line) = lines.next() {
+        found = Some(bearer(line)?);
+    }
+    if lines.next().is_some() {
+        return Err(ambiguous());
+    }
+    for name in [&API_KEY, &GOOG_API_KEY] {
+        for value in headers.get_all(name) {
+            let key = value.to_str().map_err(|_| not_a_key())?.trim();
+            match found {
+                Some(other) if other != key => return Err(ambiguous()),
+                _ => found = Some(key),
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn bearer(line: &HeaderValue) -> Answer<&str> {
+    let text = line.to_str().map_err(|_| not_a_key())?;
+    match text.split_once(' ') {
+        Some((scheme, key)) if scheme.eq_ignore_ascii_case("bearer") => Ok(key.trim()),
+        _ => Err(not_a_key()),
+    }
+}
+
+fn not_a_key() -> Refusal {
+    count("malformed");
+    unauthenticated("INVALID_KEY", "the credential is not a bearer token", CHALLENGE_AGAIN)
+}
+
+fn ambiguous() -> Refusal {
+    count("ambiguous");
+    Refusal::bad("AMBIGUOUS_CREDENTIALS", "more than one credential was given")
+}
+
+fn unauthenticated(reason: &'static str, message: &'static str, challenge: HeaderValue) -> Refusal {
+    Refusal::new(StatusCode::UNAUTHORIZED, reason, message).with(WWW_AUTHENTICATE, challenge)
+}
+
+fn count(reason: &'static str) {
+    metrics::counter!("manifold_auth_failures_total", "reason" => reason).increment(1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in lines {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn each_customary_header_carries_the_key() {
+        for (name, value) in [("authorization", "Bearer k"), ("authorization", "bearer  k"), ("x-api-key", "k"), ("x-goog-api-key", "k")] {
+            assert_eq!(presented(&headers(&[(name, value)])).unwrap(), Some("k"), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn the_same_key_twice_counts_once() {
+        let both = headers(&[("authorization", "Bearer k"), ("x-api-key", "k")]);
+
+        assert_eq!(presented(&both).unwrap(), Some("k"));
+    }
+
+    #[test]
+    fn two_credentials_are_ambiguous() {
+        for lines in [
+            [("authorization", "Bearer k"), ("x-api-key", "other")],
+            [("authorization", "Bearer k"), ("authorization", "Bearer k")],
+            [("x-api-key", "k"), ("x-goog-api-key", "other")],
+        ] {
+            let refusal = presented(&headers(&lines)).unwrap_err();
+
+            assert_eq!((refusal.status.as_u16(), refusal.error.reason()), (400, "AMBIGUOUS_CREDENTIALS"));
+        }
+    }
+
+    #[test]
+    fn other_schemes_are_refused_with_a_challenge() {
+        let refusal = presented(&headers(&[("authorization", "Basic dXNlcjpwYXNz")])).unwrap_err();
+
+        assert_eq!(refusal.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(refusal.headers[0].1, CHALLENGE_AGAIN);
+    }
+}

@@ -1,0 +1,73 @@
+//! What a handler is given: who calls, the body, the headers and how long it took to get here.
+
+use std::time::Duration;
+
+use axum::extract::{FromRequestParts, Path};
+use bytes::Bytes;
+use http::HeaderMap;
+use http::request::Parts;
+use manifold_core::{Code, Error};
+use manifold_runtime::CallContext;
+use tokio::time::Instant;
+
+use crate::refusal::Refusal;
+
+/// One authenticated request.
+#[derive(Clone)]
+pub(crate) struct Call {
+    pub(crate) context: CallContext,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) stopwatch: Stopwatch,
+}
+
+/// How long the house itself has been busy with a request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stopwatch {
+    pub(crate) started: Instant,
+    /// Time spent waiting for the client's body.
+    pub(crate) waited: Duration,
+}
+
+impl Stopwatch {
+    /// Our own time: all of it, without the waits for the client and for others.
+    pub(crate) fn busy(&self, elsewhere: Duration) -> Duration {
+        self.started.elapsed().saturating_sub(self.waited).saturating_sub(elsewhere)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Call {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        let missing = || Refusal::from(Error::internal("a handler asks for a caller on a public route"));
+        parts.extensions.remove::<Self>().ok_or_else(missing)
+    }
+}
+
+/// The last part of a path, decoded.
+pub(crate) struct Id(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        match Path::<String>::from_request_parts(parts, state).await {
+            Ok(Path(id)) => Ok(Self(id)),
+            Err(rejection) => {
+                Err(Error::new(Code::NotFound, "ROUTE_NOT_FOUND", "there is nothing at this address").because(rejection).into())
+            }
+        }
+    }
+}
+
+/// The query of a request, not decoded: our parameters are numbers and ids.
+pub(crate) struct Query(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for Query {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        Ok(Self(parts.uri.query().unwrap_or_default().to_owned()))
+    }
+}

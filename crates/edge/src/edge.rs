@@ -1,0 +1,37 @@
+//! What every request reads: made once at start, shared, never changed.
+
+use std::sync::Arc;
+
+use axum::Router;
+use manifold_contract::ai::v1::inference_client::InferenceClient;
+use manifold_core::{Clock, Ids};
+use manifold_identity::Identity;
+use manifold_runtime::{Channel, Health};
+
+use crate::config::Checked;
+use crate::limit::PerKey;
+use crate::record::InFlight;
+use crate::routes::Routes;
+
+/// What handlers need of the house.
+#[derive(Clone)]
+pub(crate) struct House {
+    pub(crate) identity: Identity,
+    pub(crate) inference: InferenceClient<Channel>,
+    pub(crate) health: Health,
+    pub(crate) clock: Clock,
+    /// `/openapi.json` as it is sent.
+    pub(crate) openapi: bytes::Bytes,
+}
+
+/// What the pipeline needs.
+pub(crate) struct Edge {
+    pub(crate) config: Checked,
+    pub(crate) identity: Identity,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) per_key: Option<PerKey>,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) routes: Routes,
+    pub(crate) router: Router,
+}

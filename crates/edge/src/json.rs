@@ -1,0 +1,116 @@
+//! Reading JSON bodies. Dialects are read leniently and name the JSON path of a fault; native bodies are read strictly.
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::error::Category;
+
+use crate::refusal::{Answer, Refusal};
+
+const MAX_DEPTH: usize = 64;
+
+/// Reads a dialect's body: every fault is a 400, unknown fields are the reader's business.
+pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T> {
+    serde_json::from_slice(body).map_err(|error| match error.classify() {
+        Category::Data => fault::<T>(body).unwrap_or_else(|| syntax(&error)),
+        Category::Syntax | Category::Eof | Category::Io => syntax(&error),
+    })
+}
+
+/// Reads a native body: unknown or wrong fields are 422, a field given twice or depth beyond 64 is 400.
+pub(crate) fn read_strictly<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T> {
+    if is_too_deep(body) {
+        return Err(Refusal::bad("BODY_TOO_DEEP", format!("the body is nested more than {MAX_DEPTH} times")));
+    }
+    read(body).map_err(|mut refusal| {
+        let parsed = refusal.error.reason() == "BODY_INVALID";
+        if parsed && !refusal.error.message().starts_with("duplicate field") {
+            refusal.status = StatusCode::UNPROCESSABLE_ENTITY;
+        }
+        refusal
+    })
+}
+
+/// Reads again, slower, to learn where the fault is.
+fn fault<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<Refusal> {
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    let error = serde_path_to_error::deserialize::<_, T>(&mut deserializer).err()?;
+    let path = error.path().to_string();
+    let refusal = Refusal::bad("BODY_INVALID", without_position(&error.inner().to_string()));
+    Some(if path == "." { refusal } else { refusal.at(path) })
+}
+
+fn syntax(error: &serde_json::Error) -> Refusal {
+    Refusal::bad("BODY_NOT_JSON", format!("the body is not valid JSON: {error}"))
+}
+
+/// serde_json ends every message with a position, which the path tells better.
+fn without_position(message: &str) -> String {
+    let end = message.rfind(" at line ").unwrap_or(message.len());
+    message[..end].to_owned()
+}
+
+/// Counts brackets outside strings.
+fn is_too_deep(body: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Body {
+        #[expect(dead_code, reason = "read only by the parser")]
+        list: Vec<Item>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Item {
+        #[expect(dead_code, reason = "read only by the parser")]
+        name: String,
+    }
+
+    fn refused(body: &str) -> (u16, String, Option<String>) {
+        let refusal = read_strictly::<Body>(body.as_bytes()).unwrap_err();
+        let param = refusal.error.param().map(str::to_owned);
+        (refusal.status.as_u16(), refusal.error.reason().to_owned(), param)
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_400_and_what_is_not_acceptable_is_422() {
+        let deep = format!("{}1{}", "[".repeat(65), "]".repeat(65));
+        for (body, status, reason, param) in [
+            ("{", 400, "BODY_NOT_JSON", None),
+            ("", 400, "BODY_NOT_JSON", None),
+            ("{\"list\":[]} x", 400, "BODY_NOT_JSON", None),
+            ("{\"list\":[],\"list\":[]}", 400, "BODY_INVALID", Some("list")),
+            (deep.as_str(), 400, "BODY_TOO_DEEP", None),
+            ("{\"list\":[{\"name\":\"a\"},{\"name\":1}]}", 422, "BODY_INVALID", Some("list[1].name")),
+            ("{\"list\":[{\"name\":\"a\",\"x\":1}]}", 422, "BODY_INVALID", Some("list[0].x")),
+            ("{}", 422, "BODY_INVALID", None),
+        ] {
+            assert_eq!(refused(body), (status, reason.to_owned(), param.map(str::to_owned)), "{body}");
+        }
+    }
+
+    #[test]
+    fn brackets_inside_strings_are_not_depth() {
+        assert!(!is_too_deep(format!("\"{}\\\"{}\"", "[".repeat(100), "{".repeat(100)).as_bytes()));
+    }
+}

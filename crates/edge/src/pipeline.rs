@@ -1,0 +1,185 @@
+//! The way of every request through the door, in order. Order is meaning: what stands further up protects what stands
+//! below. `answer` is the outside, `admit` runs before the operation is known to be the caller's, `gate` after.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, HttpBody};
+use axum::response::Response;
+use futures::FutureExt;
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use hyper::body::Incoming;
+use manifold_core::{Error, Principal, RequestId, TraceContext};
+use manifold_runtime::CallContext;
+use tokio::time::{Instant, timeout_at};
+use tower::Service;
+
+use crate::call::{Call, Stopwatch};
+use crate::dialect::Dialect;
+use crate::edge::Edge;
+use crate::limit::Left;
+use crate::listen::Peer;
+use crate::problem::{self, About};
+use crate::record::{Record, Tracked};
+use crate::refusal::{Answer, Refusal};
+use crate::routes::Operation;
+use crate::{auth, body, cors, headers, normalise};
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// What the layers leave behind for the answer.
+struct Scene {
+    record: Record,
+    about: About,
+    trace: TraceContext,
+    kept_id: Option<HeaderValue>,
+    origin: Option<HeaderValue>,
+    left: Option<Left>,
+    /// The request's body until somebody has read it.
+    body: Option<Incoming>,
+    /// The client sends the body only when asked to.
+    expects_continue: bool,
+}
+
+/// One request in, one answer out.
+pub(crate) async fn answer(edge: Arc<Edge>, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Tracked> {
+    let (parts, body) = request.into_parts();
+    // 1, 2 Ids, trace and account: everything below refers to them, and the account closes with the last byte.
+    let mut scene = open(&edge, &peer, &parts, body);
+    // 3 A panic ends one request with one 500.
+    let outcome = AssertUnwindSafe(admit(&edge, &mut scene, parts)).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a handler panicked").into()));
+    let mut response = outcome.unwrap_or_else(|refusal| problem::render(&refusal, scene.about));
+    // 4 Headers of every answer, refused or not.
+    if let (Some(limit), Some(left)) = (&edge.per_key, scene.left) {
+        limit.describe(left, response.headers_mut());
+    }
+    headers::secure(response.headers_mut(), scene.record.request, scene.kept_id.take());
+    cors::expose(response.headers_mut(), scene.origin.take());
+    // 9 A body that nobody read.
+    if let Some(body) = scene.body.take() {
+        end_body(body, &scene, &peer, &mut response).await;
+    }
+    scene.record.follow(response)
+}
+
+/// Layers 5 to 8.
+async fn admit(edge: &Edge, scene: &mut Scene, mut parts: Parts) -> Answer<Response> {
+    // 5 One reading of the target for everything below.
+    normalise::check(&parts, edge.config.max_target)?;
+    if let Some(uri) = normalise::unalias(&parts.uri) {
+        parts.uri = uri;
+    }
+    // 6 Preflights are answered here, before keys, the same for every path.
+    if let Some(answer) = cors::preflight(&parts, scene.origin.as_ref()) {
+        return Ok(answer);
+    }
+    // 8 The operation, which knows its own limits; 404 and 405 end here.
+    let operation = Arc::clone(edge.routes.find(&parts.method, parts.uri.path())?);
+    scene.record.operation = Some(Arc::clone(&operation));
+    // 7 Load shed, probes excepted: a full house is not a dead one.
+    if !operation.is_public() && edge.in_flight.count() > edge.config.max_in_flight {
+        return Err(shed());
+    }
+    // 7 The deadline of everything that is awaited from here on.
+    let deadline = scene.record.started + deadline(&operation, &parts.headers);
+    match timeout_at(deadline, gate(edge, scene, parts, &operation, deadline)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "the request took too long")),
+    }
+}
+
+/// Layers 9 to 17. Public operations have no caller and no limits of one.
+async fn gate(edge: &Edge, scene: &mut Scene, mut parts: Parts, operation: &Operation, deadline: Instant) -> Answer<Response> {
+    if !operation.is_public() {
+        // 9 Size and type of the body, by its head.
+        let announced = scene.body.as_ref().and_then(|body| body.size_hint().exact());
+        body::admit(&parts.headers, announced, operation.max_body)?;
+        // 11 Who calls.
+        let principal = auth::authenticate(&edge.identity, &parts.headers).await?;
+        // 13 The caller's limits, charged before permission so that refused floods cost, too.
+        if let Some(limit) = &edge.per_key {
+            scene.left = limit.charge(&principal, edge.clock.now())?;
+        }
+        // 14 What the caller may.
+        operation.authorise(&principal).inspect_err(|_| scene.left = None)?;
+        // 16 The body, within its size and time.
+        let call = call(edge, scene, &mut parts, operation, principal, deadline).await?;
+        parts.extensions.insert(call);
+    }
+    // 17 The handler.
+    let response = edge.router.clone().call(Request::from_parts(parts, Body::empty())).await;
+    let mut response = response.unwrap_or_else(|never| match never {});
+    scene.record.streamed = is_stream(response.headers());
+    match response.extensions_mut().remove::<Arc<Refusal>>().and_then(Arc::into_inner) {
+        Some(refusal) => Err(refusal),
+        None => Ok(response),
+    }
+}
+
+fn open(edge: &Edge, peer: &Peer, parts: &Parts, body: Incoming) -> Scene {
+    let request = RequestId(edge.ids.next());
+    let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = traceparent.and_then(TraceContext::parse).unwrap_or_else(TraceContext::root);
+    let client = normalise::client(peer.address.ip(), &parts.headers, &edge.config.trusted_proxies);
+    Scene {
+        record: Record::open(request, client, Arc::clone(&edge.in_flight), Arc::clone(&peer.line)),
+        about: About { request, trace_id: trace.trace_id, dialect: Dialect::of(parts.uri.path()) },
+        trace,
+        kept_id: headers::kept_id(&parts.headers),
+        origin: cors::allowed(&edge.config.cors_origins, &parts.headers),
+        left: None,
+        body: Some(body),
+        expects_continue: parts.headers.contains_key(EXPECT),
+    }
+}
+
+/// Reads the body and puts together what the handler is given.
+async fn call(
+    edge: &Edge,
+    scene: &mut Scene,
+    parts: &mut Parts,
+    operation: &Operation,
+    principal: Principal,
+    deadline: Instant,
+) -> Answer<Call> {
+    let asked = Instant::now();
+    let body = match scene.body.as_mut() {
+        Some(incoming) => body::read(incoming, operation.max_body, &edge.config).await?,
+        None => bytes::Bytes::new(),
+    };
+    scene.body = None;
+    let stopwatch = Stopwatch { started: scene.record.started, waited: asked.elapsed() };
+    let context = CallContext { principal, request: scene.record.request, trace: scene.trace, deadline };
+    Ok(Call { context, headers: std::mem::take(&mut parts.headers), body, stopwatch })
+}
+
+/// The operation's deadline, or less if the client asks for less: `Prefer: wait=10` (RFC 7240).
+fn deadline(operation: &Operation, headers: &HeaderMap) -> Duration {
+    let wishes = headers.get_all("prefer").iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let seconds = wishes.filter_map(|wish| wish.trim().strip_prefix("wait=")).find_map(|wait| wait.parse().ok());
+    seconds.map_or(operation.deadline, |seconds| operation.deadline.min(Duration::from_secs(seconds)))
+}
+
+fn shed() -> Refusal {
+    metrics::counter!("manifold_rate_limited_total", "scope" => "in_flight").increment(1);
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "TEMPORARY_REDUCED_CAPACITY", "too many requests are being answered")
+        .retry_after(Duration::from_secs(1))
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).is_some_and(|content_type| content_type.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// What the client still sends is read if it is little; otherwise the connection ends with this answer.
+async fn end_body(body: Incoming, scene: &Scene, peer: &Peer, response: &mut Response) {
+    let hopeless = response.status() == StatusCode::REQUEST_TIMEOUT || scene.expects_continue;
+    if body.is_end_stream() || (!hopeless && body::drain(body).await) {
+        return;
+    }
+    peer.line.leave_unread();
+    response.headers_mut().insert(CONNECTION, CLOSE);
+}

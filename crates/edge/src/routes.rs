@@ -1,0 +1,133 @@
+//! The table of what is served and who may call it, made at start from the same documentation that clients read.
+//! An operation that says neither `x-permission` nor `x-public` is denied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode};
+use manifold_core::{Principal, Result, Error};
+use utoipa::openapi::path::{Operation as Documented, PathItem};
+use utoipa::openapi::OpenApi;
+
+use crate::config::Checked;
+use crate::dialect::Dialect;
+use crate::metrics::Durations;
+use crate::refusal::{Answer, Refusal};
+
+const AI_DEADLINE: Duration = Duration::from_secs(600);
+const AI_MAX_BODY: u64 = 32 << 20;
+
+/// Who may call an operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Everybody, without a key.
+    Public,
+    /// Who holds the permission.
+    Permission(String),
+    /// Nobody: the documentation forgot to say.
+    Nobody,
+}
+
+/// One method of one path.
+pub(crate) struct Operation {
+    pub(crate) route: String,
+    pub(crate) method: Method,
+    pub(crate) access: Access,
+    pub(crate) max_body: u64,
+    pub(crate) deadline: Duration,
+    pub(crate) durations: Durations,
+}
+
+impl Operation {
+    /// Whether it is called without a key.
+    pub(crate) fn is_public(&self) -> bool {
+        self.access == Access::Public
+    }
+
+    /// Denies callers without the permission.
+    pub(crate) fn authorise(&self, caller: &Principal) -> Answer<()> {
+        let lacking = match &self.access {
+            Access::Public => return Ok(()),
+            Access::Permission(permission) if caller.allows(permission) => return Ok(()),
+            Access::Permission(permission) => format!("this key lacks the permission {permission}"),
+            Access::Nobody => "nobody may call this".to_owned(),
+        };
+        Err(Refusal::new(StatusCode::FORBIDDEN, "INSUFFICIENT_SCOPE", lacking))
+    }
+}
+
+/// All operations.
+pub(crate) struct Routes {
+    by_path: matchit::Router<Entry>,
+}
+
+struct Entry {
+    operations: Vec<Arc<Operation>>,
+    allow: HeaderValue,
+}
+
+impl Routes {
+    /// Reads the table from the documentation.
+    pub(crate) fn new(document: &OpenApi, config: &Checked) -> Result<Self> {
+        let mut by_path = matchit::Router::new();
+        for (path, item) in &document.paths.paths {
+            let operations: Vec<_> =
+                documented(item).into_iter().map(|(method, operation)| Arc::new(read(path, method, operation, config))).collect();
+            let allow = allow(&operations);
+            by_path.insert(path.clone(), Entry { operations, allow }).map_err(|error| {
+                Error::internal(format!("two routes at {path}: {error}"))
+            })?;
+        }
+        Ok(Self { by_path })
+    }
+
+    /// The operation of a request, or 404, or 405 with what is allowed.
+    pub(crate) fn find(&self, method: &Method, path: &str) -> Answer<&Arc<Operation>> {
+        let Ok(found) = self.by_path.at(path) else {
+            return Err(Refusal::new(StatusCode::NOT_FOUND, "ROUTE_NOT_FOUND", "there is nothing at this address"));
+        };
+        let wanted = if method == Method::HEAD { &Method::GET } else { method };
+        found.value.operations.iter().find(|operation| operation.method == *wanted).ok_or_else(|| {
+            let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this address takes another method");
+            refusal.with(ALLOW, found.value.allow.clone())
+        })
+    }
+}
+
+fn read(path: &str, method: Method, documented: &Documented, config: &Checked) -> Operation {
+    let extensions: BTreeMap<&str, &serde_json::Value> =
+        documented.extensions.iter().flat_map(|all| all.iter()).map(|(name, value)| (name.as_str(), value)).collect();
+    let access = match (extensions.get("x-public"), extensions.get("x-permission").and_then(|value| value.as_str())) {
+        (Some(serde_json::Value::Bool(true)), None) => Access::Public,
+        (None, Some(permission)) => Access::Permission(permission.to_owned()),
+        _ => Access::Nobody,
+    };
+    let (max_body, deadline) = match Dialect::of(path) {
+        Dialect::Native => (config.max_body, config.deadline),
+        Dialect::OpenAi => (AI_MAX_BODY, AI_DEADLINE),
+    };
+    let durations = Durations::new(method.clone(), path);
+    Operation { route: path.to_owned(), method, access, max_body, deadline, durations }
+}
+
+fn allow(operations: &[Arc<Operation>]) -> HeaderValue {
+    let mut methods: Vec<_> = operations.iter().map(|operation| operation.method.as_str()).collect();
+    if methods.contains(&"GET") {
+        methods.push("HEAD");
+    }
+    HeaderValue::try_from(methods.join(", ")).expect("methods are a valid header")
+}
+
+/// The operations of a path, by method.
+pub(crate) fn documented(item: &PathItem) -> Vec<(Method, &Documented)> {
+    let all = [
+        (Method::GET, &item.get),
+        (Method::POST, &item.post),
+        (Method::PUT, &item.put),
+        (Method::PATCH, &item.patch),
+        (Method::DELETE, &item.delete),
+    ];
+    all.into_iter().filter_map(|(method, operation)| operation.as_ref().map(|operation| (method, operation))).collect()
+}

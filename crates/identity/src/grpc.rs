@@ -1,0 +1,97 @@
+//! The gRPC service `Keys`: decode, call, encode.
+
+use manifold_contract::identity::v1 as proto;
+use manifold_contract::identity::v1::keys_server::Keys;
+use manifold_core::{Error, PageRequest, Result, Timestamp};
+use manifold_runtime::{context, to_status};
+use tonic::{Request, Response, Status};
+
+use crate::Identity;
+use crate::key::format::Environment;
+use crate::key::{KeyInfo, NewKey, parse_key_id};
+
+/// Serves [`Identity`]'s keys.
+pub struct Service(pub Identity);
+
+#[tonic::async_trait]
+impl Keys for Service {
+    async fn create_key(
+        &self,
+        request: Request<proto::CreateKeyRequest>,
+    ) -> Result<Response<proto::CreateKeyResponse>, Status> {
+        let caller = context(&request)?;
+        let new = decode_new(request.into_inner()).map_err(to_status)?;
+        let created = self.0.create_key(&caller, new).await.map_err(to_status)?;
+        let secret = created.secret.expose().clone();
+        Ok(Response::new(proto::CreateKeyResponse { key: Some(encode(created.key)), secret }))
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<proto::ListKeysRequest>,
+    ) -> Result<Response<proto::ListKeysResponse>, Status> {
+        let caller = context(&request)?;
+        let page = decode_page(request.get_ref()).map_err(to_status)?;
+        let page = self.0.list_keys(&caller, page).await.map_err(to_status)?;
+        let next = page.next.map(|id| manifold_core::KeyId(id).to_string()).unwrap_or_default();
+        Ok(Response::new(proto::ListKeysResponse { keys: page.data.into_iter().map(encode).collect(), next }))
+    }
+
+    async fn get_key(&self, request: Request<proto::GetKeyRequest>) -> Result<Response<proto::GetKeyResponse>, Status> {
+        let caller = context(&request)?;
+        let id = parse_key_id(&request.get_ref().id).map_err(to_status)?;
+        let key = self.0.get_key(&caller, id).await.map_err(to_status)?;
+        Ok(Response::new(proto::GetKeyResponse { key: Some(encode(key)) }))
+    }
+
+    async fn revoke_key(
+        &self,
+        request: Request<proto::RevokeKeyRequest>,
+    ) -> Result<Response<proto::RevokeKeyResponse>, Status> {
+        let caller = context(&request)?;
+        let id = parse_key_id(&request.get_ref().id).map_err(to_status)?;
+        let key = self.0.revoke_key(&caller, id).await.map_err(to_status)?;
+        Ok(Response::new(proto::RevokeKeyResponse { key: Some(encode(key)) }))
+    }
+}
+
+fn decode_new(request: proto::CreateKeyRequest) -> Result<NewKey> {
+    let environment = match request.environment.as_str() {
+        "" => Environment::Live,
+        name => Environment::parse(name).ok_or_else(|| {
+            Error::invalid("ENVIRONMENT_INVALID", "the environment is live or test").at("environment")
+        })?,
+    };
+    let expires_at = match request.expires_at_us {
+        0 => None,
+        micros => Some(Timestamp::from_micros(micros)),
+    };
+    Ok(NewKey { name: request.name, environment, permissions: request.permissions, expires_at })
+}
+
+fn decode_page(request: &proto::ListKeysRequest) -> Result<PageRequest> {
+    let after = match request.after.as_str() {
+        "" => None,
+        id => {
+            let id = parse_key_id(id);
+            Some(id.map_err(|_| Error::invalid("CURSOR_INVALID", "after is not the id of a key").at("after"))?.0)
+        }
+    };
+    PageRequest::new(Some(request.limit).filter(|limit| *limit > 0), after)
+}
+
+fn encode(key: KeyInfo) -> proto::Key {
+    let micros = |time: Option<Timestamp>| time.map(Timestamp::micros).unwrap_or_default();
+    proto::Key {
+        id: key.id.to_string(),
+        name: key.name,
+        environment: key.environment,
+        permissions: key.permissions,
+        state: key.state.name().to_owned(),
+        prefix: key.prefix,
+        created_at_us: key.created_at.micros(),
+        expires_at_us: micros(key.expires_at),
+        last_used_at_us: micros(key.last_used_at),
+        revoked_at_us: micros(key.revoked_at),
+    }
+}

@@ -1,0 +1,288 @@
+//! API keys: making, listing, showing and revoking them. How a presented key is checked is in `verify`.
+
+pub mod format;
+pub mod pepper;
+
+use std::sync::Arc;
+
+use manifold_bus::Cause;
+use manifold_core::{
+    Code, Error, KeyId, Page, PageRequest, Principal, RequestId, Result, Secret, TenantId, Timestamp, TraceContext,
+};
+use manifold_runtime::CallContext;
+use manifold_store::Tx;
+
+use crate::key::format::{Environment, Lookup};
+use crate::store::key::{KeyRow, NewRow};
+use crate::store::{key as store, revocation};
+use crate::{Identity, events, permission, random, revoke};
+
+const MAX_NAME: usize = 100;
+const READ: &str = "keys.key.read";
+const WRITE: &str = "keys.key.write";
+
+/// What a new key shall be.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// What a person calls it, 1 to 100 characters.
+    pub name: String,
+    /// Whether it works on real things.
+    pub environment: Environment,
+    /// Granted permissions; empty = `ai.inference.run`. Never more than its maker holds.
+    pub permissions: Vec<String>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A key as people see it. The secret is not part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// The key.
+    pub id: KeyId,
+    /// What a person calls it.
+    pub name: String,
+    /// `live` or `test`.
+    pub environment: String,
+    /// Granted permissions.
+    pub permissions: Vec<String>,
+    /// Whether it works.
+    pub state: KeyState,
+    /// Enough of the secret to recognise it.
+    pub prefix: String,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// When it was last used, a few seconds late.
+    pub last_used_at: Option<Timestamp>,
+    /// When it was revoked.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// Whether a key works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// It works.
+    Active,
+    /// Somebody ended it.
+    Revoked,
+    /// Its time is over.
+    Expired,
+}
+
+impl KeyState {
+    /// `active`, `revoked` or `expired`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// A new key, with its secret for the only time.
+#[derive(Debug)]
+pub struct Created {
+    /// The key.
+    pub key: KeyInfo,
+    /// All of it; shown once.
+    pub secret: Secret<String>,
+}
+
+/// Reads the printed id of a key. Malformed, unknown and foreign ids are the same error.
+pub fn parse_key_id(text: &str) -> Result<KeyId> {
+    KeyId::parse(text).ok_or_else(not_found)
+}
+
+/// A random key that no database knows yet, such as the first admin key.
+pub fn generate_key(environment: Environment) -> Secret<String> {
+    format::format_key(environment, Lookup::from_random(random::bytes()), Secret::new(random::bytes()).expose())
+}
+
+impl Identity {
+    /// Makes a key of the caller's tenant. Needs `keys.key.write`.
+    pub async fn create_key(&self, caller: &CallContext, new: NewKey) -> Result<Created> {
+        let now = self.inner.clock.now();
+        let new = check_new(&caller.principal, new, now)?;
+        let secret = generate_key(new.environment);
+        let made = Maker { tenant: caller.principal.tenant, name: caller.principal.subject.to_string(), at: now };
+        let row = self.new_row(new, &secret, made)?;
+        let key = describe_new(&row);
+        let work = Arc::new((row, key.prefix.clone(), self.inner.outbox.clone(), Origin::of(caller)));
+        self.inner
+            .db
+            .write("create an API key", move |tx| {
+                let work = Arc::clone(&work);
+                Box::pin(async move {
+                    let (row, prefix, outbox, origin) = &*work;
+                    store::insert_key(tx, row).await?;
+                    outbox.append(tx, &[events::key_created(row, prefix)], &origin.cause()).await
+                })
+            })
+            .await?;
+        Ok(Created { key, secret })
+    }
+
+    /// A page of the keys of the caller's tenant, newest first. Needs `keys.key.read`.
+    pub async fn list_keys(&self, caller: &CallContext, page: PageRequest) -> Result<Page<KeyInfo>> {
+        caller.principal.require(READ)?;
+        let (before, limit) = manifold_store::newest_first(&page);
+        let rows = store::list_keys(&self.inner.db, caller.principal.tenant, before, limit).await?;
+        let now = self.inner.clock.now();
+        let keys = rows.into_iter().map(|row| describe(row, now)).collect();
+        Ok(Page::cut(&page, keys, |key: &KeyInfo| key.id.0))
+    }
+
+    /// One key of the caller's tenant. Needs `keys.key.read`.
+    pub async fn get_key(&self, caller: &CallContext, id: KeyId) -> Result<KeyInfo> {
+        caller.principal.require(READ)?;
+        let row = store::find_key(&self.inner.db, caller.principal.tenant, id).await?;
+        row.map(|row| describe(row, self.inner.clock.now())).ok_or_else(not_found)
+    }
+
+    /// Ends a key of the caller's tenant for good; repeating it changes nothing. Needs `keys.key.write`.
+    pub async fn revoke_key(&self, caller: &CallContext, id: KeyId) -> Result<KeyInfo> {
+        caller.principal.require(WRITE)?;
+        let now = self.inner.clock.now();
+        let work = Arc::new((id, self.inner.outbox.clone(), Origin::of(caller)));
+        let row = self
+            .inner
+            .db
+            .write("revoke an API key", move |tx| {
+                let work = Arc::clone(&work);
+                Box::pin(async move { revoke(tx, &work.1, work.0, &work.2, now).await })
+            })
+            .await?;
+        self.inner.cache.forget(|known| known.principal.key == Some(id));
+        row.map(|row| describe(row, now)).ok_or_else(not_found)
+    }
+
+    /// The row of a new key, from the text that its holder gets.
+    pub(crate) fn new_row(&self, new: NewKey, secret: &Secret<String>, maker: Maker) -> Result<NewRow> {
+        let parsed = format::parse_key(secret.expose()).ok_or_else(|| Error::internal("a new key is malformed"))?;
+        Ok(NewRow {
+            id: KeyId(self.inner.ids.next()),
+            tenant: maker.tenant,
+            name: new.name,
+            environment: new.environment.name(),
+            grants: new.permissions,
+            expires_at: new.expires_at,
+            created_by: maker.name,
+            created_at: maker.at,
+            lookup: parsed.lookup,
+            hash: self.inner.peppers.hash_new(parsed.secret),
+            pepper_id: self.inner.peppers.current(),
+        })
+    }
+}
+
+/// Who makes a key, and when.
+pub(crate) struct Maker {
+    /// Whose key it will be.
+    pub tenant: TenantId,
+    /// Printed id of the maker.
+    pub name: String,
+    /// Now.
+    pub at: Timestamp,
+}
+
+/// What caused a change, kept for its event.
+pub(crate) struct Origin {
+    /// Who.
+    pub principal: Principal,
+    /// By which request.
+    pub request: RequestId,
+    /// In which trace.
+    pub trace: TraceContext,
+}
+
+impl Origin {
+    fn of(caller: &CallContext) -> Self {
+        Self { principal: caller.principal.clone(), request: caller.request, trace: caller.trace }
+    }
+
+    /// In the words of the bus.
+    pub fn cause(&self) -> Cause<'_> {
+        Cause::Request { principal: &self.principal, request: self.request, trace: &self.trace }
+    }
+}
+
+/// Checks everything about a new key that needs no database, and fills in what was left open.
+fn check_new(maker: &Principal, mut new: NewKey, now: Timestamp) -> Result<NewKey> {
+    maker.require(WRITE)?;
+    let length = new.name.chars().count();
+    if new.name.trim().is_empty() || length > MAX_NAME || new.name.chars().any(char::is_control) {
+        let message = format!("a name has 1 to {MAX_NAME} characters and no control characters");
+        return Err(Error::invalid("NAME_INVALID", message).at("name"));
+    }
+    if new.expires_at.is_some_and(|expires_at| expires_at <= now) {
+        return Err(Error::invalid("EXPIRY_INVALID", "a key must expire in the future").at("expires_at"));
+    }
+    if new.environment == Environment::Live && &*maker.environment == Environment::Test.name() {
+        let message = "a test key cannot make a live key";
+        return Err(Error::new(Code::Denied, "ESCALATION", message).at("environment"));
+    }
+    if new.permissions.is_empty() {
+        new.permissions.push(permission::DEFAULT.to_owned());
+    }
+    permission::check_grants(maker, &new.permissions)?;
+    Ok(new)
+}
+
+/// Revokes the key, tells the other processes and the bus, and reads what became of it.
+async fn revoke(
+    tx: &mut Tx<'_>,
+    outbox: &manifold_bus::Outbox,
+    id: KeyId,
+    origin: &Origin,
+    at: Timestamp,
+) -> Result<Option<KeyRow>> {
+    let tenant = origin.principal.tenant;
+    if store::revoke_key(tx, tenant, id, at).await? {
+        revocation::append(tx, &revoke::key_subject(id), at).await?;
+        let event = events::key_revoked(tenant, id, &origin.principal.subject, at);
+        outbox.append(tx, &[event], &origin.cause()).await?;
+    }
+    store::find_key_in(tx, tenant, id).await
+}
+
+fn describe(row: KeyRow, now: Timestamp) -> KeyInfo {
+    let expires_at = row.expires_at.map(Timestamp::from);
+    let state = match row.state.as_str() {
+        "active" if expires_at.is_some_and(|expires_at| expires_at <= now) => KeyState::Expired,
+        "active" => KeyState::Active,
+        _ => KeyState::Revoked,
+    };
+    KeyInfo {
+        id: KeyId(row.id),
+        prefix: format!("mfk_{}_{}", row.environment, row.lookup),
+        name: row.name,
+        environment: row.environment,
+        permissions: row.grants.0,
+        state,
+        created_at: row.created_at,
+        expires_at,
+        last_used_at: row.last_used_at.map(Timestamp::from),
+        revoked_at: row.revoked_at.map(Timestamp::from),
+    }
+}
+
+fn describe_new(row: &NewRow) -> KeyInfo {
+    KeyInfo {
+        id: row.id,
+        name: row.name.clone(),
+        environment: row.environment.to_owned(),
+        permissions: row.grants.clone(),
+        state: KeyState::Active,
+        prefix: format!("mfk_{}_{}", row.environment, row.lookup.as_str()),
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+        last_used_at: None,
+        revoked_at: None,
+    }
+}
+
+fn not_found() -> Error {
+    Error::not_found("KEY_NOT_FOUND", "no such key")
+}

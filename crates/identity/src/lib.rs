@@ -1,0 +1,125 @@
+//! Who calls: tenants and API keys, the vault's master key, revocation. A library of the edge process: no HTTP and no
+//! public JSON. Its rpc is mounted on the mesh.
+
+mod bootstrap;
+mod events;
+mod grpc;
+mod key;
+mod permission;
+mod random;
+mod revoke;
+mod secret_file;
+mod store;
+mod tidy;
+mod vault;
+mod verify;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use manifold_bus::Outbox;
+use manifold_contract::identity::v1::keys_server::KeysServer;
+use manifold_core::{Clock, Error, Ids, Result, Secret};
+use manifold_runtime::{Health, Tasks};
+use manifold_store::{Db, Migrations};
+use tokio::sync::Semaphore;
+use tonic::service::Routes;
+
+use crate::key::pepper::Peppers;
+use crate::revoke::Pulse;
+use crate::verify::Outcomes;
+use crate::verify::cache::Cache;
+use crate::verify::used::{self, Used};
+
+pub use crate::key::format::{Environment, Parsed, parse_key};
+pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
+
+/// The tables of this crate.
+pub static MIGRATIONS: Migrations = manifold_store::migrations!();
+
+/// What an operator decides.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where `master.key` and `admin.key` are.
+    pub data_dir: PathBuf,
+    /// The admin key to make on an empty database; None = a random one.
+    pub admin_key: Option<Secret<String>>,
+    /// How long cached keys go on while the database is away.
+    pub grace: Duration,
+}
+
+/// What the service stands on.
+pub struct Deps {
+    /// The database `identity`, with the migrations of the bus and of this crate.
+    pub db: Db,
+    /// Time.
+    pub clock: Clock,
+    /// Ids.
+    pub ids: Ids,
+    /// Where it tells how it is.
+    pub health: Health,
+    /// Where its tasks run.
+    pub tasks: Tasks,
+}
+
+/// A running service.
+pub struct Started {
+    /// For the edge process.
+    pub identity: Identity,
+    /// For the mesh.
+    pub routes: Routes,
+    /// The admin key, if this start made it. Show it once.
+    pub first_admin_key: Option<Secret<String>>,
+}
+
+/// Checks and manages API keys. Cheap to clone.
+#[derive(Clone)]
+pub struct Identity {
+    inner: Arc<Inner>,
+}
+
+/// What all clones share.
+struct Inner {
+    db: Db,
+    clock: Clock,
+    ids: Ids,
+    tasks: Tasks,
+    outbox: Outbox,
+    peppers: Peppers,
+    grace: Duration,
+    cache: Cache,
+    pulse: Pulse,
+    lookups: Semaphore,
+    used: Used,
+    outcomes: Outcomes,
+}
+
+/// Opens the vault, makes the first key if the database is empty, and starts following revocations.
+pub async fn start(config: Config, deps: Deps) -> Result<Started> {
+    let health = deps.health.component("identity");
+    let peppers = vault::open_system_key(&deps.db, &config.data_dir, "key-pepper").await?;
+    let peppers = Peppers::new(peppers).ok_or_else(|| Error::internal("there is no pepper"))?;
+    let identity = Identity { inner: Arc::new(Inner {
+        outbox: Outbox::new("identity", deps.clock.clone(), deps.ids.clone()),
+        pulse: Pulse::new(deps.clock.now()),
+        db: deps.db,
+        clock: deps.clock,
+        ids: deps.ids,
+        tasks: deps.tasks,
+        peppers,
+        grace: config.grace,
+        cache: Cache::new(),
+        lookups: Semaphore::new(verify::LOOKUPS),
+        used: Used::default(),
+        outcomes: Outcomes::new(),
+    }) };
+    let first_admin_key = bootstrap::run(&identity, &config.data_dir, config.admin_key.as_ref()).await?;
+    let seq = store::revocation::head(&identity.inner.db).await?;
+    health.ready();
+    identity.inner.tasks.spawn("identity revocations", revoke::run(identity.clone(), seq, health));
+    identity.inner.tasks.spawn("identity key uses", used::run(identity.clone()));
+    identity.inner.tasks.spawn("identity tidy", tidy::run(identity.clone()));
+    let routes = Routes::new(KeysServer::new(grpc::Service(identity.clone())));
+    Ok(Started { identity, routes, first_admin_key })
+}

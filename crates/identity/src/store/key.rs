@@ -1,0 +1,201 @@
+//! SQL of `api_key` and `api_key_secret`.
+
+use manifold_core::{KeyId, Result, TenantId, Timestamp};
+use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
+use sqlx::types::Json;
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use crate::key::format::Lookup;
+use crate::key::pepper::Hash;
+
+/// A key to insert, with its first secret.
+pub struct NewRow {
+    /// The key.
+    pub id: KeyId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What a person calls it.
+    pub name: String,
+    /// `live` or `test`.
+    pub environment: &'static str,
+    /// Granted permissions.
+    pub grants: Vec<String>,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// Who made it.
+    pub created_by: String,
+    /// Now.
+    pub created_at: Timestamp,
+    /// How its secret is found.
+    pub lookup: Lookup,
+    /// What is kept of the secret.
+    pub hash: Hash,
+    /// The pepper's version.
+    pub pepper_id: i32,
+}
+
+/// A key as people see it.
+#[derive(Debug, FromRow)]
+pub struct KeyRow {
+    /// The key.
+    pub id: Uuid,
+    /// What a person calls it.
+    pub name: String,
+    /// `live` or `test`.
+    pub environment: String,
+    /// Granted permissions.
+    pub grants: Json<Vec<String>>,
+    /// `active` or `revoked`.
+    pub state: String,
+    /// When it was made.
+    #[sqlx(try_from = "Micros")]
+    pub created_at: Timestamp,
+    /// When it ends by itself.
+    pub expires_at: Option<Micros>,
+    /// When it was last used.
+    pub last_used_at: Option<Micros>,
+    /// When it was revoked.
+    pub revoked_at: Option<Micros>,
+    /// The lookup of its newest secret.
+    pub lookup: String,
+}
+
+/// All that deciding about a presented key needs.
+#[derive(FromRow)]
+pub struct Credential {
+    /// What is kept of the secret.
+    pub hash: Vec<u8>,
+    /// The pepper's version.
+    pub pepper_id: i32,
+    /// `current`, `previous` or `revoked`.
+    pub secret_state: String,
+    /// When the secret ends.
+    pub secret_expires_at: Option<Micros>,
+    /// The key.
+    pub id: Uuid,
+    /// Whose it is.
+    pub tenant_id: Uuid,
+    /// `live` or `test`.
+    pub environment: String,
+    /// Granted permissions.
+    pub grants: Json<Vec<String>>,
+    /// State of the key.
+    pub state: String,
+    /// When the key ends.
+    pub expires_at: Option<Micros>,
+    /// State of the tenant.
+    pub tenant_state: String,
+}
+
+/// When a key was used.
+#[derive(Clone, Copy, Debug)]
+pub struct LastUse {
+    /// The key.
+    pub key: KeyId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// One text of the columns of [`KeyRow`].
+macro_rules! select_keys {
+    ($rest:literal) => {
+        concat!(
+            "SELECT k.id, k.name, k.environment, k.grants, k.state, k.created_at, k.expires_at, k.last_used_at, k.revoked_at, ",
+            "(SELECT s.lookup FROM api_key_secret s WHERE s.key_id = k.id ORDER BY s.created_at DESC, s.lookup LIMIT 1) AS lookup ",
+            "FROM api_key k WHERE k.tenant_id = $1 AND ",
+            $rest
+        )
+    };
+}
+
+/// Inserts a key and its secret.
+pub async fn insert_key(tx: &mut Tx<'_>, row: &NewRow) -> Result<()> {
+    let key = "INSERT INTO api_key (id, tenant_id, name, environment, grants, restrictions, limits, state, canary, metadata, \
+               expires_at, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $6, 'active', $7, $6, $8, $9, $10)";
+    let nothing = Json(serde_json::Map::new());
+    on!(tx, |executor| {
+        let query = sqlx::query(key).bind(row.id.0).bind(row.tenant.0).bind(&row.name).bind(row.environment);
+        let query = query.bind(Json(&row.grants)).bind(&nothing).bind(false).bind(row.expires_at.map(Micros::from));
+        let query = query.bind(&row.created_by).bind(Micros::from(row.created_at));
+        query.execute(executor).await.map(|_| ())
+    })
+    .during("insert an API key")?;
+    let secret = "INSERT INTO api_key_secret (lookup, key_id, hash, pepper_id, state, created_at) \
+                  VALUES ($1, $2, $3, $4, 'current', $5)";
+    on!(tx, |executor| {
+        let query = sqlx::query(secret).bind(row.lookup.as_str()).bind(row.id.0).bind(row.hash.as_slice());
+        let query = query.bind(row.pepper_id).bind(Micros::from(row.created_at));
+        query.execute(executor).await.map(|_| ())
+    })
+    .during("insert the secret of an API key")
+}
+
+/// A page of a tenant's keys, newest first: at most `limit` with ids below `before`.
+pub async fn list_keys(db: &Db, tenant: TenantId, before: Uuid, limit: i64) -> Result<Vec<KeyRow>> {
+    let sql = select_keys!("k.id < $2 ORDER BY k.id DESC LIMIT $3");
+    on!(db, |executor| {
+        sqlx::query_as(sql).bind(tenant.0).bind(before).bind(limit).fetch_all(executor).await
+    })
+    .during("list API keys")
+}
+
+/// A tenant's key.
+pub async fn find_key(db: &Db, tenant: TenantId, id: KeyId) -> Result<Option<KeyRow>> {
+    let sql = select_keys!("k.id = $2");
+    on!(db, |executor| sqlx::query_as(sql).bind(tenant.0).bind(id.0).fetch_optional(executor).await)
+        .during("find an API key")
+}
+
+/// The same inside a command.
+pub async fn find_key_in(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId) -> Result<Option<KeyRow>> {
+    let sql = select_keys!("k.id = $2");
+    on!(tx, |executor| sqlx::query_as(sql).bind(tenant.0).bind(id.0).fetch_optional(executor).await)
+        .during("find an API key")
+}
+
+/// Revokes a key and its secrets. False if the tenant has no such key or it was revoked before.
+pub async fn revoke_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, at: Timestamp) -> Result<bool> {
+    let key = "UPDATE api_key SET state = 'revoked', revoked_at = $3 \
+               WHERE tenant_id = $1 AND id = $2 AND state <> 'revoked'";
+    let changed = on!(tx, |executor| {
+        let query = sqlx::query(key).bind(tenant.0).bind(id.0).bind(Micros::from(at));
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    if changed.during("revoke an API key")? == 0 {
+        return Ok(false);
+    }
+    let secrets = "UPDATE api_key_secret SET state = 'revoked' \
+                   WHERE key_id IN (SELECT id FROM api_key WHERE tenant_id = $1 AND id = $2)";
+    on!(tx, |executor| sqlx::query(secrets).bind(tenant.0).bind(id.0).execute(executor).await.map(|_| ()))
+        .during("revoke the secrets of an API key")?;
+    Ok(true)
+}
+
+/// The key to which a presented secret belongs, whoever's it is.
+pub async fn find_credential(db: &Db, lookup: Lookup) -> Result<Option<Credential>> {
+    let sql = "SELECT s.hash, s.pepper_id, s.state AS secret_state, s.expires_at AS secret_expires_at, k.id, k.tenant_id, \
+               k.environment, k.grants, k.state, k.expires_at, t.state AS tenant_state \
+               FROM api_key_secret s JOIN api_key k ON k.id = s.key_id JOIN tenant t ON t.id = k.tenant_id \
+               WHERE s.lookup = $1";
+    on!(db, |executor| sqlx::query_as(sql).bind(lookup.as_str()).fetch_optional(executor).await)
+        .during("look an API key up")
+}
+
+/// Writes down when keys were used, all in one statement.
+pub async fn update_last_used(tx: &mut Tx<'_>, uses: &[LastUse]) -> Result<()> {
+    let update = ") UPDATE api_key SET last_used_at = used.at FROM used \
+                  WHERE api_key.tenant_id = used.tenant_id AND api_key.id = used.id \
+                  AND (api_key.last_used_at IS NULL OR api_key.last_used_at < used.at)";
+    on!(tx, |executor| {
+        let mut query = QueryBuilder::new("WITH used (tenant_id, id, at) AS (");
+        query.push_values(uses, |mut row, used| {
+            row.push_bind(used.tenant.0).push_bind(used.key.0).push_bind(Micros::from(used.at));
+        });
+        // The text depends on the number of keys: not worth a place among the prepared statements.
+        query.push(update).build().persistent(false).execute(executor).await.map(|_| ())
+    })
+    .during("write down when API keys were used")
+}

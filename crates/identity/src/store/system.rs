@@ -1,0 +1,63 @@
+//! SQL of `system_key`, whose rows belong to the installation, and of `tenant` itself.
+
+use manifold_core::{Result, TenantId, Timestamp};
+use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
+use sqlx::FromRow;
+use sqlx::types::Json;
+
+use crate::key::format::Lookup;
+
+/// A key of the installation, sealed under a master key.
+#[derive(Clone, Debug, FromRow)]
+pub struct SystemKey {
+    /// What it is for.
+    pub name: String,
+    /// Which of them.
+    pub version: i32,
+    /// The sealed key.
+    pub wrapped: Vec<u8>,
+    /// The master key that seals it.
+    pub master_id: String,
+}
+
+/// Every system key.
+pub async fn list_system_keys(db: &Db) -> Result<Vec<SystemKey>> {
+    let sql = "SELECT name, version, wrapped, master_id FROM system_key ORDER BY name, version";
+    on!(db, |executor| sqlx::query_as(sql).fetch_all(executor).await).during("list system keys")
+}
+
+/// Inserts a system key unless there is one of that name and version.
+pub async fn insert_system_key(tx: &mut Tx<'_>, key: &SystemKey) -> Result<()> {
+    let sql = "INSERT INTO system_key (name, version, wrapped, master_id, state) VALUES ($1, $2, $3, $4, 'active') \
+               ON CONFLICT (name, version) DO NOTHING";
+    on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(&key.name).bind(key.version).bind(key.wrapped.as_slice());
+        query.bind(&key.master_id).execute(executor).await.map(|_| ())
+    })
+    .during("insert a system key")
+}
+
+/// Whether there is any tenant.
+pub async fn has_tenants(db: &Db) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM tenant";
+    let count = on!(db, |executor| sqlx::query_scalar::<_, i64>(sql).fetch_one(executor).await);
+    Ok(count.during("count tenants")? > 0)
+}
+
+/// Inserts the first tenant. False if there is one of that slug: another process was faster.
+pub async fn insert_tenant(tx: &mut Tx<'_>, id: TenantId, slug: &str, at: Timestamp) -> Result<bool> {
+    let sql = "INSERT INTO tenant (id, slug, name, state, settings, created_at) VALUES ($1, $2, $2, 'active', $3, $4) \
+               ON CONFLICT (slug) DO NOTHING";
+    let inserted = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(id.0).bind(slug).bind(Json(serde_json::Map::new())).bind(Micros::from(at));
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    Ok(inserted.during("insert a tenant")? == 1)
+}
+
+/// Whether some key has this lookup.
+pub async fn has_lookup(db: &Db, lookup: Lookup) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM api_key_secret WHERE lookup = $1";
+    let count = on!(db, |executor| sqlx::query_scalar::<_, i64>(sql).bind(lookup.as_str()).fetch_one(executor).await);
+    Ok(count.during("look an API key up")? > 0)
+}

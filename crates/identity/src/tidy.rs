@@ -1,0 +1,30 @@
+//! Keeps the tables of the service small: revocations that every process has read, and events that everybody has seen.
+
+use std::time::Duration;
+
+use manifold_core::Result;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::warn;
+
+use crate::{Identity, revoke};
+
+const EVERY: Duration = Duration::from_secs(600);
+
+/// Prunes now and then until shutdown.
+pub async fn run(identity: Identity) {
+    let stop = identity.inner.tasks.token();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = prune(&identity).await {
+            warn!(%error, "cannot prune the tables of identity");
+        }
+    }
+}
+
+async fn prune(identity: &Identity) -> Result<()> {
+    let before = identity.inner.clock.now().before(revoke::RETAIN);
+    manifold_store::prune(&identity.inner.db, "revocation", "seq", "at", before).await?;
+    identity.inner.outbox.prune(&identity.inner.db).await?;
+    Ok(())
+}

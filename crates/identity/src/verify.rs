@@ -1,0 +1,207 @@
+//! Checking a presented key. A known key costs a checksum, a cache look-up and an HMAC: no SQL, no allocation.
+//!
+//! A cached key is fresh for five seconds, then it is read again in the background: revocations arrive by their feed
+//! and need no reading. While the database is away cached keys go on for the configured grace.
+
+pub mod cache;
+pub mod used;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use manifold_core::{Code, Error, KeyId, Principal, Result, ResultExt, SubjectKind, TenantId, Timestamp};
+use metrics::Counter;
+use subtle::ConstantTimeEq;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::key::format::{Environment, Lookup, parse_key};
+use crate::key::pepper::Hash;
+use crate::store::key::{self as store, Credential};
+use crate::Identity;
+use cache::{Known, Standing};
+
+/// How long a cached key is used without a question.
+pub(crate) const FRESH: Duration = Duration::from_secs(5);
+/// How long a look-up may take, the wait for its turn included.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+/// Look-ups at the same time: enough to keep the readers busy, too few for a flood of unknown keys to fill the pool.
+pub(crate) const LOOKUPS: usize = 8;
+/// How often a look-up is repeated because a revocation arrived meanwhile.
+const TRIES: usize = 3;
+/// What an unknown key is compared with, so that it takes the same time.
+const NO_HASH: Hash = [0; 32];
+
+impl Identity {
+    /// Who presents this key. `INVALID_KEY`, `KEY_DISABLED` and `KEY_EXPIRED` are the caller's fault; unavailable means
+    /// that the key is not cached and the database is away.
+    pub async fn authenticate(&self, presented: &str) -> Result<Principal> {
+        let outcome = self.check(presented).await;
+        self.inner.outcomes.of(&outcome).increment(1);
+        outcome
+    }
+
+    async fn check(&self, presented: &str) -> Result<Principal> {
+        let parsed = parse_key(presented).ok_or_else(invalid)?;
+        let now = self.inner.clock.now();
+        let known = self.find(parsed.lookup, now).await?;
+        let pepper = known.as_deref().map_or(self.inner.peppers.current(), |known| known.pepper_id);
+        let hash = self.inner.peppers.hash(pepper, parsed.secret).ok_or_else(|| Error::internal("a pepper is missing"))?;
+        let key = judge(known.as_deref(), parsed.environment, &hash, now)?;
+        self.inner.used.mark(&key.usage, now);
+        Ok(key.principal.clone())
+    }
+
+    /// The key behind a lookup, from the cache if possible; None if there is none.
+    async fn find(&self, lookup: Lookup, now: Timestamp) -> Result<Option<Arc<Known>>> {
+        let Some(known) = self.inner.cache.find(lookup) else {
+            return if self.inner.cache.is_unknown(lookup, now) { Ok(None) } else { self.read(lookup).await };
+        };
+        let age = known.age(now);
+        if age < FRESH {
+            return Ok(Some(known));
+        }
+        if age <= self.inner.grace && self.inner.pulse.heard_within(FRESH, now) {
+            self.read_again(lookup, &known);
+            return Ok(Some(known));
+        }
+        match self.read(lookup).await {
+            Err(error) if error.code() == Code::Unavailable && age <= self.inner.grace => Ok(Some(known)),
+            outcome => outcome,
+        }
+    }
+
+    /// Reads a cached key again without making anybody wait.
+    fn read_again(&self, lookup: Lookup, known: &Known) {
+        if self.inner.pulse.is_away() || !known.begin_reading() {
+            return;
+        }
+        let identity = self.clone();
+        self.inner.tasks.spawn("identity read key", async move {
+            if let Err(error) = identity.read(lookup).await {
+                debug!(%error, "cannot read a cached key again");
+                // What was cached stays, and the next request may try again.
+                if let Some(known) = identity.inner.cache.find(lookup) {
+                    known.end_reading();
+                }
+            }
+        });
+    }
+
+    /// Reads a key from the database into the cache.
+    async fn read(&self, lookup: Lookup) -> Result<Option<Arc<Known>>> {
+        if self.inner.pulse.is_away() {
+            return Err(away());
+        }
+        let found = timeout(LOOKUP_TIMEOUT, self.read_in_turn(lookup)).await;
+        found.map_err(|_| away()).and_then(|found| found)
+    }
+
+    async fn read_in_turn(&self, lookup: Lookup) -> Result<Option<Arc<Known>>> {
+        let _turn = self.inner.lookups.acquire().await.or_err(Code::Internal, "wait for a look-up")?;
+        let now = self.inner.clock.now();
+        // Whoever had the turn before may have asked for the same key.
+        if let Some(known) = self.inner.cache.find(lookup).filter(|known| known.age(now) < FRESH) {
+            return Ok(Some(known));
+        }
+        for _ in 0..TRIES {
+            let epoch = self.inner.cache.epoch();
+            let Some(row) = store::find_credential(&self.inner.db, lookup).await? else {
+                self.inner.cache.remember_unknown(lookup, now);
+                return Ok(None);
+            };
+            let known = Arc::new(known(row, now)?);
+            if self.inner.cache.remember(lookup, &known, epoch) {
+                return Ok(Some(known));
+            }
+        }
+        Err(away())
+    }
+}
+
+/// Decides about a presented key. Unknown keys are compared too, so that time tells nothing.
+fn judge<'k>(known: Option<&'k Known>, environment: Environment, hash: &Hash, now: Timestamp) -> Result<&'k Known> {
+    let expected = known.map_or(&NO_HASH, |known| &known.hash);
+    let proven = bool::from(hash.ct_eq(expected));
+    let Some(known) = known.filter(|known| proven && known.environment == environment) else {
+        return Err(invalid());
+    };
+    if known.standing == Standing::Ended {
+        return Err(Error::new(Code::Unauthenticated, "KEY_DISABLED", "this API key was revoked or is disabled"));
+    }
+    if known.expires_at.is_some_and(|expires_at| expires_at <= now) {
+        return Err(Error::new(Code::Unauthenticated, "KEY_EXPIRED", "this API key has expired"));
+    }
+    Ok(known)
+}
+
+/// What the cache keeps of a row.
+fn known(row: Credential, read_at: Timestamp) -> Result<Known> {
+    let (key, tenant) = (KeyId(row.id), TenantId(row.tenant_id));
+    let hash = row.hash.try_into().map_err(|_| Error::internal("the hash of an API key has another length"))?;
+    let environment = Environment::parse(&row.environment);
+    let environment = environment.ok_or_else(|| Error::internal("an API key has an unknown environment"))?;
+    let alive = row.tenant_state == "active" && row.state == "active" && row.secret_state != "revoked";
+    let ends = [row.expires_at, row.secret_expires_at].into_iter().flatten().map(Timestamp::from);
+    let principal = Principal {
+        tenant,
+        subject: key.to_string().into(),
+        kind: SubjectKind::Key,
+        key: Some(key),
+        permissions: row.grants.0.into(),
+        environment: environment.name().into(),
+    };
+    Ok(Known {
+        hash,
+        pepper_id: row.pepper_id,
+        environment,
+        standing: if alive { Standing::Active } else { Standing::Ended },
+        expires_at: ends.min(),
+        usage: used::Usage::new(key, tenant),
+        principal,
+        read_at,
+        reading: false.into(),
+    })
+}
+
+/// Counts what came of the checks.
+pub(crate) struct Outcomes {
+    valid: Counter,
+    invalid: Counter,
+    disabled: Counter,
+    expired: Counter,
+    failed: Counter,
+}
+
+impl Outcomes {
+    /// Counters of the exporter that is installed now.
+    pub fn new() -> Self {
+        let counter = |outcome: &'static str| metrics::counter!("manifold_key_checks_total", "outcome" => outcome);
+        Self {
+            valid: counter("valid"),
+            invalid: counter("invalid"),
+            disabled: counter("disabled"),
+            expired: counter("expired"),
+            failed: counter("failed"),
+        }
+    }
+
+    fn of(&self, outcome: &Result<Principal>) -> &Counter {
+        match outcome.as_ref().map_err(Error::reason) {
+            Ok(_) => &self.valid,
+            Err("INVALID_KEY") => &self.invalid,
+            Err("KEY_DISABLED") => &self.disabled,
+            Err("KEY_EXPIRED") => &self.expired,
+            Err(_) => &self.failed,
+        }
+    }
+}
+
+fn invalid() -> Error {
+    Error::new(Code::Unauthenticated, "INVALID_KEY", "this API key is not valid")
+}
+
+fn away() -> Error {
+    let message = "the database is not available, and this API key is not in the cache";
+    Error::new(Code::Unavailable, "STORE_UNAVAILABLE", message).retry_after(Duration::from_secs(1))
+}

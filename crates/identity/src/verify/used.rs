@@ -1,0 +1,90 @@
+//! When keys were used: noted in memory by every request, written every five seconds in a few statements.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use manifold_core::{KeyId, TenantId, Timestamp};
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::debug;
+
+use crate::Identity;
+use crate::store::key::{self as store, LastUse};
+
+const EVERY: Duration = Duration::from_secs(5);
+/// Keys per statement.
+const CHUNK: usize = 256;
+/// Keys that may wait; beyond, uses go unnoted until the next flush.
+const MAX_WAITING: usize = 100_000;
+
+/// The uses of one key.
+pub struct Usage {
+    key: KeyId,
+    tenant: TenantId,
+    last_at: AtomicI64,
+    waiting: AtomicBool,
+}
+
+impl Usage {
+    /// Not used yet.
+    pub fn new(key: KeyId, tenant: TenantId) -> Arc<Self> {
+        Arc::new(Self { key, tenant, last_at: AtomicI64::new(0), waiting: AtomicBool::new(false) })
+    }
+}
+
+/// Keys that were used since the last flush.
+#[derive(Default)]
+pub struct Used {
+    waiting: Mutex<Vec<Arc<Usage>>>,
+}
+
+impl Used {
+    /// Notes a use. Only the first since the last flush takes the lock.
+    pub fn mark(&self, usage: &Arc<Usage>, now: Timestamp) {
+        usage.last_at.store(now.micros(), Ordering::Relaxed);
+        if usage.waiting.load(Ordering::Relaxed) || usage.waiting.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() < MAX_WAITING {
+            waiting.push(Arc::clone(usage));
+        } else {
+            usage.waiting.store(false, Ordering::Release);
+        }
+    }
+
+    fn take(&self) -> Vec<LastUse> {
+        let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        let uses = waiting.iter().map(|usage| {
+            usage.waiting.store(false, Ordering::Release);
+            let at = Timestamp::from_micros(usage.last_at.load(Ordering::Relaxed));
+            LastUse { key: usage.key, tenant: usage.tenant, at }
+        });
+        uses.collect()
+    }
+}
+
+/// Writes the uses down until shutdown, and once more then.
+pub async fn run(identity: Identity) {
+    let stop = identity.inner.tasks.token();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        flush(&identity).await;
+    }
+    flush(&identity).await;
+}
+
+/// Writes what was noted so far. What cannot be written is dropped: the next use notes it again.
+async fn flush(identity: &Identity) {
+    for chunk in identity.inner.used.take().chunks(CHUNK) {
+        let uses: Arc<[LastUse]> = chunk.into();
+        let written = identity.inner.db.write("note the use of API keys", move |tx| {
+            let uses = Arc::clone(&uses);
+            Box::pin(async move { store::update_last_used(tx, &uses).await })
+        });
+        if let Err(error) = written.await {
+            debug!(%error, "cannot note when API keys were used");
+        }
+    }
+}

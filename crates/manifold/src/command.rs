@@ -1,0 +1,8 @@
+//! One file per command.
+
+pub mod config;
+pub mod db;
+pub mod doctor;
+pub mod keys;
+pub mod serve;
+pub mod status;

@@ -1,0 +1,216 @@
+//! All settings as typed, and where they come from. What each section means is checked by the crate that owns it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use manifold_core::{Error, Result, Secret};
+use manifold_runtime::config::{Loaded, Sources, load};
+use manifold_runtime::telemetry::TelemetryConfig;
+use serde::Deserialize;
+
+/// The commented defaults, which are also the documentation of every setting.
+pub const DEFAULTS: &str = include_str!("../config.default.toml");
+
+/// The file that is read when none is named.
+pub const FILE: &str = "manifold.toml";
+
+/// Everything.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where databases and keys are kept.
+    pub data_dir: PathBuf,
+    /// The public door.
+    pub edge: manifold_edge::Config,
+    /// Probes and metrics.
+    pub management: Listen,
+    /// The listener for other processes.
+    pub grpc: Listen,
+    /// Where services of other processes are.
+    pub mesh: MeshSection,
+    /// The database.
+    pub store: StoreSection,
+    /// Events.
+    pub bus: BusSection,
+    /// Present only to refuse what this version cannot do.
+    #[serde(default)]
+    pub cache: CacheSection,
+    /// What every process runs on.
+    pub runtime: RuntimeSection,
+    /// Logs and traces.
+    pub telemetry: TelemetryConfig,
+    /// API keys.
+    pub identity: IdentitySection,
+    /// The first start.
+    pub bootstrap: BootstrapSection,
+    /// Models and providers.
+    pub ai: manifold_ai_router::Config,
+}
+
+/// A listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    /// Address and port; port 0 = any free one.
+    pub listen: SocketAddr,
+}
+
+/// `[mesh]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MeshSection {
+    /// What members of the mesh know and nobody else.
+    pub secret: Option<Secret<String>>,
+    /// Address of ai-router, if it runs elsewhere.
+    pub ai_router: Option<String>,
+    /// Address of identity, if it runs elsewhere.
+    pub identity: Option<String>,
+}
+
+/// `[store]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSection {
+    /// Empty = SQLite in the data folder.
+    pub url: Secret<String>,
+    /// What a commit survives.
+    pub durability: DurabilityName,
+    /// Work per commit.
+    pub batch: usize,
+    /// How long the first piece waits for others.
+    #[serde(with = "humantime_serde")]
+    pub linger: Duration,
+}
+
+/// What a commit survives.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum DurabilityName {
+    /// Power loss.
+    Full,
+    /// A killed process.
+    Normal,
+}
+
+/// `[bus]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BusSection {
+    /// How long events stay in the outbox.
+    #[serde(with = "humantime_serde")]
+    pub retain: Duration,
+    /// Refused: this version carries events in process.
+    #[serde(default)]
+    pub nats_url: String,
+}
+
+/// `[cache]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheSection {
+    /// Refused: this version caches in process.
+    #[serde(default)]
+    pub redis_url: String,
+}
+
+/// `[runtime]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeSection {
+    /// How long to wait for a database at start.
+    #[serde(with = "humantime_serde")]
+    pub start_timeout: Duration,
+    /// Pause between "not ready" and the end of accepting.
+    #[serde(with = "humantime_serde")]
+    pub drain_delay: Duration,
+    /// Time to connect to a provider.
+    #[serde(with = "humantime_serde")]
+    pub connect_timeout: Duration,
+    /// What callers may make us fetch.
+    pub egress: Egress,
+}
+
+/// `[runtime.egress]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// `host:port` pairs, in a list or with commas between them.
+    #[serde(deserialize_with = "list_or_commas")]
+    pub allow: Vec<String>,
+}
+
+/// `[identity]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentitySection {
+    /// How long known keys work while the database is away.
+    #[serde(with = "humantime_serde")]
+    pub grace: Duration,
+}
+
+/// `[bootstrap]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootstrapSection {
+    /// The first admin key.
+    pub admin_key: Option<Secret<String>>,
+}
+
+fn list_or_commas<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::List(list) => list,
+        Either::Text(text) => text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect(),
+    })
+}
+
+/// Reads every source once: defaults, file, environment, and `flags` as pairs of key and value.
+pub fn read(file: Option<PathBuf>, environment: BTreeMap<String, String>, flags: Vec<(String, String)>) -> Result<Loaded<Config>> {
+    if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
+        return Err(Error::invalid("CONFIG_INVALID", format!("the configuration file {} does not exist", file.display())));
+    }
+    let file = file.or_else(|| Some(PathBuf::from(FILE)).filter(|file| file.is_file()));
+    let variables = manifold_ai_router::key_variables()?;
+    let aliases: Vec<(&str, &str)> = variables.iter().map(|(variable, key)| (variable.as_str(), key.as_str())).collect();
+    let loaded: Loaded<Config> = load(Sources { defaults: DEFAULTS, file, env: environment, aliases: &aliases, overrides: flags })
+        .map_err(|error| Error::invalid("CONFIG_INVALID", error.to_string()))?;
+    check(&loaded.value)?;
+    Ok(loaded)
+}
+
+/// Contradictions between sections, and what this version cannot do.
+fn check(config: &Config) -> Result<()> {
+    let refuse = |key: &'static str, message: &str| Err(Error::invalid("CONFIG_INVALID", format!("{key}: {message}")).at(key));
+    if !config.bus.nats_url.is_empty() {
+        return refuse("bus.nats_url", "this version carries events in process; leave it unset");
+    }
+    if !config.cache.redis_url.is_empty() {
+        return refuse("cache.redis_url", "this version caches in process; leave it unset");
+    }
+    if config.mesh.secret.as_ref().is_some_and(|secret| secret.expose().len() < 16) {
+        return refuse("mesh.secret", "use at least 16 characters");
+    }
+    if config.store.batch == 0 || config.store.batch > 1_024 {
+        return refuse("store.batch", "must be between 1 and 1024");
+    }
+    Ok(())
+}
+
+impl Config {
+    /// The data folder as an absolute path, for messages.
+    pub fn data_dir(&self) -> PathBuf {
+        std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone())
+    }
+
+    /// The file in which the admin key is kept.
+    pub fn admin_key_file(&self) -> PathBuf {
+        Path::new(&self.data_dir).join("admin.key")
+    }
+}

@@ -1,0 +1,259 @@
+//! Starts the services of one process in the right order, and stops them in the reverse.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt, Secret};
+use manifold_runtime::http::{Client, HttpConfig};
+use manifold_runtime::health::Component;
+use manifold_runtime::{Health, Mesh, MeshConfig, Tasks};
+use manifold_store::{Db, Durability, Location, Migrations, WriterConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::config::{Config, DurabilityName};
+use crate::lock::DataLock;
+
+/// The services that a process can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Service {
+    /// The public door, with identity.
+    Edge,
+    /// Models and providers.
+    AiRouter,
+}
+
+impl Service {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Edge, Self::AiRouter];
+
+    /// Its name on the command line and in the mesh.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::AiRouter => "ai-router",
+        }
+    }
+
+    /// Reads a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|service| service.name() == name)
+    }
+}
+
+/// A running process. Dropping it does not stop it: call [`Node::stop`].
+pub struct Node {
+    /// Where the public door listens, if this process has one.
+    pub public: Option<SocketAddr>,
+    /// Where probes and metrics are.
+    pub management: SocketAddr,
+    /// Where other processes call, if they do.
+    pub grpc: Option<SocketAddr>,
+    /// The admin key, if this start made it.
+    pub first_admin_key: Option<Secret<String>>,
+    health: Component,
+    serving: Tasks,
+    background: Tasks,
+    writers: Tasks,
+    drain_delay: Duration,
+    drain: Duration,
+    _lock: Option<DataLock>,
+}
+
+/// What the services of one process share while it starts.
+struct Floor<'a> {
+    config: &'a Config,
+    location: Location,
+    clock: Clock,
+    ids: Ids,
+    health: Health,
+    background: Tasks,
+    writers: Tasks,
+}
+
+/// Starts `services`. When some run elsewhere, the gRPC listener opens too.
+pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Result<Node> {
+    let floor = Floor {
+        location: Location::parse(&config.store.url, &config.data_dir)?,
+        ids: Ids::new(clock.clone()),
+        clock,
+        health: Health::new(),
+        background: Tasks::new(),
+        writers: Tasks::new(),
+        config,
+    };
+    let node_health = floor.health.component("process");
+    let lock = match &floor.location {
+        Location::Sqlite { folder } => Some(DataLock::take(folder)?),
+        Location::Postgres { .. } => None,
+    };
+    let serving = Tasks::new();
+    let management = manifold_edge::management::start(config.management.listen, floor.health.clone(), &floor.background).await?;
+    let mesh = mesh(config)?;
+    if services.contains(&Service::AiRouter) {
+        mesh.provide("ai-router", ai_router(&floor).await?);
+    }
+    let (mut public, mut first_admin_key) = (None, None);
+    if services.contains(&Service::Edge) {
+        let identity = identity(&floor).await?;
+        mesh.provide("identity", identity.routes);
+        first_admin_key = identity.first_admin_key;
+        let deps = manifold_edge::Deps {
+            identity: identity.identity,
+            mesh: mesh.clone(),
+            clock: floor.clock.clone(),
+            ids: floor.ids.clone(),
+            tasks: serving.clone(),
+            health: floor.health.clone(),
+        };
+        public = Some(manifold_edge::start(config.edge.clone(), deps).await?.address);
+    }
+    let alone = services.len() == Service::ALL.len();
+    let grpc = if alone { None } else { Some(listen_grpc(config, &mesh, &serving).await?) };
+    if !alone {
+        floor.background.spawn("mesh probe", watch_mesh(mesh, floor.health.component("mesh")));
+    }
+    node_health.ready();
+    Ok(Node {
+        public,
+        management,
+        grpc,
+        first_admin_key,
+        health: node_health,
+        serving,
+        background: floor.background,
+        writers: floor.writers,
+        drain_delay: config.runtime.drain_delay,
+        drain: config.edge.drain,
+        _lock: lock,
+    })
+}
+
+impl Node {
+    /// Not ready, then no new connections, then the end of what runs; rows in the queue are written last. True if all ended in time.
+    pub async fn stop(self) -> bool {
+        self.health.failed("stopping");
+        tokio::time::sleep(self.drain_delay).await;
+        let served = self.serving.shutdown(self.drain + Duration::from_secs(1)).await;
+        self.background.token().cancel();
+        let written = self.writers.shutdown(Duration::from_secs(10)).await;
+        info!(served, written, "stopped");
+        served && written
+    }
+}
+
+async fn ai_router(floor: &Floor<'_>) -> Result<tonic::service::Routes> {
+    let deps = manifold_ai_router::Deps {
+        db: open(floor, "ai-router", "store.ai-router", manifold_ai_router::migrations()).await?,
+        http: http_client(floor.config)?,
+        clock: floor.clock.clone(),
+        ids: floor.ids.clone(),
+        tasks: floor.background.clone(),
+        health: floor.health.clone(),
+        retain: floor.config.bus.retain,
+    };
+    Ok(manifold_ai_router::start(floor.config.ai.clone(), deps).await?.routes)
+}
+
+/// The outbound client of this process.
+pub fn http_client(config: &Config) -> Result<Client> {
+    Client::new(&HttpConfig { allow: config.runtime.egress.allow.clone(), connect_timeout: config.runtime.connect_timeout })
+}
+
+async fn identity(floor: &Floor<'_>) -> Result<manifold_identity::Started> {
+    let db = open(floor, "identity", "store.identity", manifold_identity::migrations()).await?;
+    let config = manifold_identity::Config {
+        data_dir: floor.config.data_dir.clone(),
+        admin_key: floor.config.bootstrap.admin_key.clone(),
+        grace: floor.config.identity.grace,
+    };
+    let deps = manifold_identity::Deps {
+        db,
+        clock: floor.clock.clone(),
+        ids: floor.ids.clone(),
+        health: floor.health.clone(),
+        tasks: floor.background.clone(),
+    };
+    manifold_identity::start(config, deps).await
+}
+
+/// Opens a service's database, waiting for one that is not there yet, and starts its writer.
+async fn open(floor: &Floor<'_>, service: &'static str, component: &'static str, migrations: Migrations) -> Result<Db> {
+    let health = floor.health.component(component);
+    let patience = tokio::time::Instant::now() + floor.config.runtime.start_timeout;
+    let bus = manifold_bus::migrations();
+    let (db, writer) = loop {
+        match Db::open(&floor.location, service, &[&bus, &migrations], &writer_config(floor.config)).await {
+            Ok(opened) => break opened,
+            Err(error) if error.code() == Code::Unavailable && tokio::time::Instant::now() < patience => {
+                warn!(service, error = %error.chain(), "the database is not there yet, trying again");
+                health.failed(error.message().to_owned());
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let token = floor.writers.token();
+    floor.writers.spawn("store writer", writer.run(async move { token.cancelled().await }));
+    floor.background.spawn("store probe", watch_store(db.clone(), health));
+    Ok(db)
+}
+
+fn writer_config(config: &Config) -> WriterConfig {
+    let durability = match config.store.durability {
+        DurabilityName::Full => Durability::Full,
+        DurabilityName::Normal => Durability::Normal,
+    };
+    WriterConfig { batch: config.store.batch, linger: config.store.linger, durability, ..WriterConfig::default() }
+}
+
+/// A database that went away degrades the process: chats go on from what is in memory.
+async fn watch_store(db: Db, health: Component) {
+    loop {
+        match db.ping().await {
+            Ok(()) => health.ready(),
+            Err(error) => health.degraded(error.message().to_owned()),
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+async fn watch_mesh(mesh: Mesh, health: Component) {
+    loop {
+        let missing = mesh.unreachable().await;
+        if missing.is_empty() {
+            health.ready();
+        } else {
+            health.failed(format!("cannot reach {}", missing.join(", ")));
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn mesh(config: &Config) -> Result<Mesh> {
+    let places = [("ai-router", &config.mesh.ai_router), ("identity", &config.mesh.identity)];
+    let endpoints = places.into_iter().filter_map(|(service, address)| Some((service.to_owned(), address.clone()?))).collect();
+    Mesh::new(MeshConfig { endpoints, secret: config.mesh.secret.clone() })
+}
+
+async fn listen_grpc(config: &Config, mesh: &Mesh, serving: &Tasks) -> Result<SocketAddr> {
+    if config.mesh.secret.is_none() {
+        return Err(Error::invalid("CONFIG_INVALID", "mesh.secret must be set when services run in several processes").at("mesh.secret"));
+    }
+    let listener = TcpListener::bind(config.grpc.listen).await;
+    let listener = listener.map_err(|source| in_use(config.grpc.listen, "grpc.listen", source))?;
+    let address = listener.local_addr().or_err(Code::Internal, "read the address of the gRPC listener")?;
+    let (mesh, token): (_, CancellationToken) = (mesh.clone(), serving.token());
+    serving.spawn("grpc", async move {
+        if let Err(error) = mesh.serve(listener, token).await {
+            warn!(error = %error.chain(), "the gRPC listener ended");
+        }
+    });
+    Ok(address)
+}
+
+/// An address that cannot be listened on.
+pub fn in_use(address: SocketAddr, key: &'static str, source: std::io::Error) -> Error {
+    Error::new(Code::Unavailable, "ADDRESS_IN_USE", format!("cannot listen on {address} ({source}); set {key} to another address")).because(source)
+}

@@ -1,0 +1,96 @@
+//! The one way to call a service: the same client whether it lives in this process or in another.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderValue, Request, Response};
+use manifold_core::{Code, Error};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::util::{BoxCloneSyncService, ServiceExt, service_fn};
+
+use crate::guard::Guard;
+use crate::rpc::{Measure, Rpcs, Side};
+use crate::status::to_status;
+use crate::telemetry::{self, Scope};
+use crate::{CallContext, wire};
+
+/// What a generated client calls.
+pub type Channel = BoxCloneSyncService<Request<Body>, Response<Body>, ChannelError>;
+
+/// Never made: a call that fails answers with a status. A concrete type, because a handler that calls a generated client
+/// over `Box<dyn Error>` does not compile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelError {}
+
+impl fmt::Display for ChannelError {
+    fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {}
+    }
+}
+
+impl std::error::Error for ChannelError {}
+
+/// A service of another process and the secret that both share.
+#[derive(Clone, Debug)]
+pub(crate) struct Remote {
+    pub(crate) transport: tonic::transport::Channel,
+    pub(crate) secret: HeaderValue,
+}
+
+/// Where a service is. Its routes may be provided after the first channel was handed out.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) service: String,
+    pub(crate) routes: OnceLock<Routes>,
+    pub(crate) remote: OnceLock<Remote>,
+}
+
+/// A channel to wherever the service is when it is called; this process first.
+pub(crate) fn to(place: Arc<Place>, rpcs: Arc<Rpcs>) -> Channel {
+    BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
+        let (place, rpcs) = (Arc::clone(&place), Arc::clone(&rpcs));
+        async move {
+            Ok(match (place.routes.get(), place.remote.get()) {
+                (Some(routes), _) => serve(routes.clone(), &rpcs, request).await,
+                (None, Some(remote)) => call(remote.clone(), &rpcs, request).await,
+                (None, None) => absent(&place.service).into_http(),
+            })
+        }
+    }))
+}
+
+/// Runs a call in this process. The context stands in the request's extensions.
+pub(crate) async fn serve(routes: Routes, rpcs: &Rpcs, mut request: Request<Body>) -> Response<Body> {
+    let measure = Measure::start(rpcs.get(request.uri().path()), Side::Server);
+    let (scope, deadline) = match request.extensions_mut().get_mut::<CallContext>() {
+        Some(context) => {
+            let span = telemetry::rpc_span(measure.rpc().name(), &mut context.trace);
+            (Scope::new(&context.trace, context.request, span), Some(context.deadline))
+        }
+        None => (Scope::none(), None),
+    };
+    let call = async {
+        let Ok(response) = routes.oneshot(request).await;
+        Ok(response)
+    };
+    Guard { measure, scope, deadline }.run(call).await
+}
+
+/// Sends a call to another process.
+async fn call(remote: Remote, rpcs: &Rpcs, mut request: Request<Body>) -> Response<Body> {
+    let measure = Measure::start(rpcs.get(request.uri().path()), Side::Client);
+    let context = request.extensions_mut().remove::<CallContext>();
+    wire::encode(request.headers_mut(), &remote.secret, context.as_ref());
+    let call = async { remote.transport.oneshot(request).await.map_err(unreachable) };
+    Guard { measure, scope: Scope::none(), deadline: context.map(|context| context.deadline) }.run(call).await
+}
+
+fn absent(service: &str) -> Status {
+    to_status(Error::new(Code::Unavailable, "UNAVAILABLE", format!("the service {service} has not started")))
+}
+
+fn unreachable(source: tonic::transport::Error) -> Status {
+    to_status(Error::new(Code::Unavailable, "UNAVAILABLE", "the service cannot be reached").because(source))
+}

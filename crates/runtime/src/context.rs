@@ -1,0 +1,35 @@
+//! What travels with every call: who calls, for which request, in which trace, until when.
+//! In process it is a typed request extension; `wire` turns it into metadata between processes.
+
+use manifold_core::{Code, Error, Principal, RequestId, TraceContext};
+use tokio::time::Instant;
+
+use crate::status;
+
+/// What travels with every call.
+#[derive(Clone, Debug)]
+pub struct CallContext {
+    /// The authenticated caller.
+    pub principal: Principal,
+    /// The request of the client that caused this call.
+    pub request: RequestId,
+    /// Where the call stands in its trace. Inside a handler it is the handler's own span.
+    pub trace: TraceContext,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+}
+
+/// A request that carries `context`.
+pub fn request<T>(message: T, context: CallContext) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.extensions_mut().insert(context);
+    request
+}
+
+/// The context of a request; a request without one has no authenticated caller.
+pub fn context<T>(request: &tonic::Request<T>) -> Result<CallContext, tonic::Status> {
+    request.extensions().get::<CallContext>().cloned().ok_or_else(|| {
+        let message = "the call carries no authenticated caller";
+        status::to_status(Error::new(Code::Unauthenticated, "UNAUTHENTICATED", message))
+    })
+}

@@ -1,0 +1,23 @@
+//! What every process of the house runs on: configuration, telemetry, the mesh between services, tasks, health and
+//! the outbound HTTP client. No words of any domain.
+
+pub mod config;
+mod channel;
+mod context;
+mod guard;
+pub mod health;
+pub mod http;
+mod mesh;
+mod rpc;
+mod server;
+mod status;
+pub mod tasks;
+pub mod telemetry;
+mod wire;
+
+pub use channel::{Channel, ChannelError};
+pub use context::{CallContext, context, request};
+pub use health::Health;
+pub use mesh::{Mesh, MeshConfig};
+pub use status::{from_status, to_status};
+pub use tasks::Tasks;

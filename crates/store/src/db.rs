@@ -1,0 +1,203 @@
+//! A service's database: opening it, reading from it, commands, rows.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use manifold_core::{Error, Result};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::{ConnectOptions, PgPool, SqlitePool};
+
+use crate::fault::{self, Fault, SqlResultExt};
+use crate::location::{self, Location};
+use crate::queue::{Piece, Queue, Rows};
+use crate::writer::{Writer, WriterConfig};
+use crate::{Engine, Migrations, Tx, command, migrate, on};
+
+/// How long a statement waits for a free connection.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+/// A service's database. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Db {
+    /// One file, one writer, several readers.
+    Sqlite(SqliteDb),
+    /// One schema.
+    Postgres(PostgresDb),
+}
+
+/// A SQLite file.
+#[derive(Clone, Debug)]
+pub struct SqliteDb {
+    readers: SqlitePool,
+    rows: Rows,
+}
+
+/// A Postgres schema.
+#[derive(Clone, Debug)]
+pub struct PostgresDb {
+    pool: PgPool,
+    rows: Rows,
+}
+
+impl Db {
+    /// Opens the database of `service` after running what is missing of `migrations`.
+    /// The caller spawns [`Writer::run`]: until then no row and, on SQLite, no command is written.
+    pub async fn open(
+        location: &Location,
+        service: &'static str,
+        migrations: &[&Migrations],
+        config: &WriterConfig,
+    ) -> Result<(Self, Writer)> {
+        let queue = Arc::new(Queue::new(service, config.max_queue));
+        match location {
+            Location::Sqlite { folder } => {
+                let path = location::create(folder, service)?;
+                open_sqlite(&path, queue, migrations, config).await
+            }
+            Location::Postgres { .. } => open_postgres(location.postgres(service)?, queue, migrations, config).await,
+        }
+    }
+
+    /// Names of the migrations that [`Db::open`] would run. Changes nothing.
+    pub async fn pending(
+        location: &Location,
+        service: &'static str,
+        migrations: &[&Migrations],
+    ) -> Result<Vec<String>> {
+        migrate::pending(location, service, migrations).await
+    }
+
+    /// The readers, for [`on!`](crate::on).
+    pub fn engine(&self) -> Engine<&SqlitePool, &PgPool> {
+        match self {
+            Self::Sqlite(db) => Engine::Sqlite(&db.readers),
+            Self::Postgres(db) => Engine::Postgres(&db.pool),
+        }
+    }
+
+    /// Runs a command: SQL on the given transaction and nothing else. It may run more than once; only the last run
+    /// takes effect. On SQLite the writer runs it together with other work, on Postgres it has its own transaction.
+    pub async fn write<T, F>(&self, name: &'static str, command: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+    {
+        match self {
+            Self::Sqlite(db) => enqueue(&db.rows.0, name, command).await,
+            Self::Postgres(db) => transact(&db.pool, &command).await,
+        }
+    }
+
+    /// Where hot rows are pushed.
+    pub fn rows(&self) -> &Rows {
+        match self {
+            Self::Sqlite(db) => &db.rows,
+            Self::Postgres(db) => &db.rows,
+        }
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<()> {
+        let answer = on!(self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(|_| ()));
+        answer.map_err(|source| Fault::of(&source).error().because(source))
+    }
+}
+
+async fn open_sqlite(
+    path: &Path,
+    queue: Arc<Queue>,
+    migrations: &[&Migrations],
+    config: &WriterConfig,
+) -> Result<(Db, Writer)> {
+    let options = location::sqlite_writer(path, config.durability);
+    let mut connection = options.connect().await.during("open the database")?;
+    migrate::run_sqlite(&mut connection, migrations).await?;
+    let pool = SqlitePoolOptions::new()
+        .max_connections(config.connections)
+        .acquire_timeout(ACQUIRE);
+    let pool = pool
+        .test_before_acquire(false)
+        .connect_with(location::sqlite_reader(path))
+        .await;
+    let db = SqliteDb {
+        readers: pool.during("open the database")?,
+        rows: Rows(queue.clone()),
+    };
+    let writer = Writer::new(
+        queue,
+        Engine::Sqlite(options),
+        Some(Engine::Sqlite(connection)),
+        config.clone(),
+    );
+    Ok((Db::Sqlite(db), writer))
+}
+
+async fn open_postgres(
+    options: PgConnectOptions,
+    queue: Arc<Queue>,
+    migrations: &[&Migrations],
+    config: &WriterConfig,
+) -> Result<(Db, Writer)> {
+    migrate::run_postgres(&options, queue.service, migrations).await?;
+    let pool = PgPoolOptions::new()
+        .max_connections(config.connections)
+        .acquire_timeout(ACQUIRE);
+    let pool = pool
+        .connect_with(options.clone())
+        .await
+        .during("connect to the database")?;
+    let db = PostgresDb {
+        pool,
+        rows: Rows(queue.clone()),
+    };
+    Ok((
+        Db::Postgres(db),
+        Writer::new(queue, Engine::Postgres(options), None, config.clone()),
+    ))
+}
+
+/// Lets the writer run it.
+async fn enqueue<T, F>(queue: &Queue, name: &'static str, command: F) -> Result<T>
+where
+    T: Send + 'static,
+    F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+{
+    let (job, answer) = command::job(name, command);
+    if queue.push(Piece::Command(job)).is_err() {
+        return Err(Fault::Away.error());
+    }
+    answer.await.unwrap_or_else(|_| Err(Fault::Away.error()))
+}
+
+/// Runs it in a transaction of its own, and again if another transaction stood in its way.
+async fn transact<T, F>(pool: &PgPool, command: &F) -> Result<T>
+where
+    F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>>,
+{
+    const TRIES: u32 = 3;
+    let mut tries = 1;
+    loop {
+        match transact_once(pool, command).await {
+            Err(error) if tries < TRIES && Fault::within(&error) == Fault::Contended => tries += 1,
+            outcome => return outcome.map_err(fault::translate),
+        }
+    }
+}
+
+async fn transact_once<T, F>(pool: &PgPool, command: &F) -> Result<T>
+where
+    F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>>,
+{
+    let mut transaction = pool.begin().await.map_err(unfinished)?;
+    // Dropping the transaction rolls it back.
+    let value = command(&mut Tx::Postgres(&mut transaction)).await?;
+    transaction.commit().await.map_err(unfinished)?;
+    Ok(value)
+}
+
+fn unfinished(source: sqlx::Error) -> Error {
+    Error::internal("begin or commit a transaction").because(source)
+}

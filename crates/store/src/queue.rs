@@ -1,0 +1,202 @@
+//! The queue in front of the writer. Pushing never waits: it is done from `Drop`.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tracing::error;
+
+use crate::Group;
+use crate::command::Job;
+
+/// One piece of work.
+pub(crate) enum Piece {
+    /// Rows that must land together.
+    Rows(Group),
+    /// A command.
+    Command(Box<dyn Job>),
+}
+
+/// What the writer waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// Nothing: it is at work.
+    Nothing,
+    /// So many pieces.
+    Pieces(usize),
+    /// A command, for which somebody waits.
+    Command,
+}
+
+struct State {
+    pieces: VecDeque<Piece>,
+    until: Until,
+    closed: bool,
+}
+
+pub(crate) struct Queue {
+    pub(crate) service: &'static str,
+    state: Mutex<State>,
+    wake: Notify,
+    // Pieces that wait and pieces that are being written.
+    depth: AtomicUsize,
+    dropped: AtomicU64,
+    limit: usize,
+}
+
+impl Queue {
+    pub(crate) fn new(service: &'static str, limit: usize) -> Self {
+        let state = State {
+            pieces: VecDeque::new(),
+            until: Until::Nothing,
+            closed: false,
+        };
+        let (depth, dropped) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Self {
+            service,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            depth,
+            dropped,
+            limit,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts work at the end; gives it back if the queue is full or closed.
+    pub(crate) fn push(&self, piece: Piece) -> Result<(), Piece> {
+        let mut state = self.lock();
+        if state.closed || self.depth.load(Ordering::Relaxed) >= self.limit {
+            return Err(piece);
+        }
+        self.depth.fetch_add(1, Ordering::Relaxed);
+        let command = matches!(piece, Piece::Command(_));
+        state.pieces.push_back(piece);
+        let wanted = match state.until {
+            Until::Nothing => false,
+            Until::Pieces(n) => state.pieces.len() >= n,
+            Until::Command => command,
+        };
+        if wanted {
+            state.until = Until::Nothing;
+            drop(state);
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until there is as much as asked for.
+    pub(crate) async fn wait(&self, until: Until) {
+        loop {
+            {
+                let mut state = self.lock();
+                let reached = match until {
+                    Until::Nothing => true,
+                    Until::Pieces(n) => state.pieces.len() >= n,
+                    Until::Command => state.pieces.iter().any(|piece| matches!(piece, Piece::Command(_))),
+                };
+                if reached {
+                    state.until = Until::Nothing;
+                    return;
+                }
+                state.until = until;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Takes up to `max` pieces from the front.
+    pub(crate) fn take(&self, max: usize) -> Vec<Piece> {
+        let mut state = self.lock();
+        state.until = Until::Nothing;
+        let n = max.min(state.pieces.len());
+        state.pieces.drain(..n).collect()
+    }
+
+    /// Puts taken pieces back to the front, in their order.
+    pub(crate) fn put_back(&self, pieces: Vec<Piece>) {
+        let mut state = self.lock();
+        for piece in pieces.into_iter().rev() {
+            state.pieces.push_front(piece);
+        }
+    }
+
+    /// Taken pieces are done with.
+    pub(crate) fn finished(&self, n: usize) {
+        self.depth.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().pieces.is_empty()
+    }
+
+    /// Refuses work from now on and gives back what waits.
+    pub(crate) fn close(&self) -> Vec<Piece> {
+        let mut state = self.lock();
+        state.closed = true;
+        state.pieces.drain(..).collect()
+    }
+
+    /// Refuses work from now on, if nothing waits.
+    pub(crate) fn close_if_empty(&self) -> bool {
+        let mut state = self.lock();
+        state.closed = state.pieces.is_empty();
+        state.closed
+    }
+
+    pub(crate) fn depth(&self) -> usize {
+        self.depth.load(Ordering::Relaxed)
+    }
+
+    /// Counts rows that will not be written, and says so without flooding the log.
+    pub(crate) fn dropped(&self, group: &Group, reason: &'static str) {
+        let n = group.rows().count() as u64;
+        metrics::counter!("manifold_rows_dropped_total", "service" => self.service, "reason" => reason).increment(n);
+        let before = self.dropped.fetch_add(n, Ordering::Relaxed);
+        if (before + n).ilog2() > before.checked_ilog2().unwrap_or(0) || before == 0 {
+            error!(service = self.service, reason, total = before + n, "rows dropped");
+        }
+    }
+}
+
+/// Where hot rows are pushed. Cheap to clone.
+#[derive(Clone)]
+pub struct Rows(pub(crate) Arc<Queue>);
+
+impl Rows {
+    /// Hands rows to the writer. Never waits and never fails: may be called from `Drop`. When the queue holds as much
+    /// as it may, the rows are dropped, counted and logged; [`Rows::is_full`] tells earlier.
+    pub fn push(&self, group: Group) {
+        if group.is_empty() {
+            return;
+        }
+        if let Err(Piece::Rows(group)) = self.0.push(Piece::Rows(group)) {
+            self.0.dropped(&group, "queue_full");
+        }
+    }
+
+    /// How many groups and commands are not durable yet.
+    pub fn depth(&self) -> usize {
+        self.0.depth()
+    }
+
+    /// Whether new requests should be refused. A tenth of the queue is left for requests that have begun.
+    pub fn is_full(&self) -> bool {
+        self.depth() >= self.0.limit - self.0.limit / 10
+    }
+}
+
+impl std::fmt::Debug for Rows {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Rows")
+            .field("service", &self.0.service)
+            .field("depth", &self.depth())
+            .finish()
+    }
+}

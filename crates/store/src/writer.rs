@@ -1,0 +1,237 @@
+//! The writer: takes what waits, writes it in one transaction, and never loses a row because the database is away.
+
+mod block;
+mod insert;
+mod link;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::Fuse;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{PgConnection, SqliteConnection};
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::Engine;
+use crate::fault::Fault;
+use crate::queue::{Piece, Queue, Until};
+use block::{Block, Failure};
+use link::Link;
+
+/// First and longest pause after the database failed.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long to go on trying at shutdown while the database is away.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What survives a power cut of a SQLite database. kill -9 loses nothing in either case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Every commit is on the disk (`synchronous=FULL`).
+    #[default]
+    Full,
+    /// The last commits may be lost with the power (`synchronous=NORMAL`).
+    Normal,
+}
+
+/// How a service's database is written.
+#[derive(Clone, Debug)]
+pub struct WriterConfig {
+    /// SQLite only.
+    pub durability: Durability,
+    /// Groups and commands per commit.
+    pub batch: usize,
+    /// How long a busy writer waits for a batch to fill.
+    pub linger: Duration,
+    /// Groups and commands that may wait, in particular while the database is away.
+    pub max_queue: usize,
+    /// Connections beside the writer's.
+    pub connections: u32,
+}
+
+impl Default for WriterConfig {
+    fn default() -> Self {
+        let (batch, linger) = (128, Duration::from_millis(2));
+        Self {
+            durability: Durability::Full,
+            batch,
+            linger,
+            max_queue: 100_000,
+            connections: 8,
+        }
+    }
+}
+
+/// Writes what [`Db`](crate::Db) hands over.
+pub struct Writer {
+    queue: Arc<Queue>,
+    link: Link,
+    config: WriterConfig,
+    failures: u32,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        queue: Arc<Queue>,
+        options: Engine<SqliteConnectOptions, PgConnectOptions>,
+        connection: Option<Engine<SqliteConnection, PgConnection>>,
+        config: WriterConfig,
+    ) -> Self {
+        Self {
+            queue,
+            link: Link::new(options, connection),
+            config,
+            failures: 0,
+        }
+    }
+
+    /// Writes until `shutdown`, then writes everything that still waits and returns. Work that comes later is refused.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown.fuse());
+        // Whether work arrived during the previous commit: only then more is about to come and waiting pays.
+        let mut busy = false;
+        loop {
+            let wanted = if busy { self.config.batch } else { 1 };
+            let patience = if busy { self.config.linger } else { Duration::MAX };
+            if !self.gather(wanted, patience, shutdown.as_mut()).await {
+                break;
+            }
+            if let Err(fault) = self.write_some().await {
+                self.pause(fault, shutdown.as_mut()).await;
+            }
+            busy = !self.queue.is_empty();
+        }
+        self.drain().await;
+    }
+
+    /// Waits for so many pieces, for so long; false at shutdown.
+    async fn gather(
+        &self,
+        wanted: usize,
+        patience: Duration,
+        mut shutdown: std::pin::Pin<&mut Fuse<impl Future<Output = ()>>>,
+    ) -> bool {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => false,
+            () = self.queue.wait(Until::Pieces(wanted)) => true,
+            () = sleep(patience), if patience != Duration::MAX => true,
+        }
+    }
+
+    /// After a failure: waits, but not when somebody waits for a command.
+    async fn pause(&self, fault: Fault, mut shutdown: std::pin::Pin<&mut Fuse<impl Future<Output = ()>>>) {
+        if fault == Fault::Contended {
+            return;
+        }
+        tokio::select! {
+            () = &mut shutdown => {}
+            () = sleep(self.backoff()) => {}
+            () = self.queue.wait(Until::Command) => {}
+        }
+    }
+
+    fn backoff(&self) -> Duration {
+        (BACKOFF.0 * 2u32.saturating_pow(self.failures.saturating_sub(1).min(10))).min(BACKOFF.1)
+    }
+
+    /// Writes everything that waits; gives up on a database that stays away.
+    async fn drain(&mut self) {
+        let end = Instant::now() + DRAIN;
+        while !self.queue.close_if_empty() {
+            if self.write_some().await.is_err() {
+                if Instant::now() >= end {
+                    error!(
+                        service = self.queue.service,
+                        left = self.queue.depth(),
+                        "shut down without the database"
+                    );
+                    return;
+                }
+                sleep(self.backoff().min(Duration::from_millis(500))).await;
+            }
+        }
+    }
+
+    /// Writes one batch. A fault of the database leaves its rows at the front of the queue.
+    async fn write_some(&mut self) -> Result<(), Fault> {
+        let pieces = self.queue.take(self.config.batch);
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let n = pieces.len();
+        let begun = Instant::now();
+        let outcome = self.write(Block::new(pieces)).await;
+        let service = self.queue.service;
+        metrics::histogram!("manifold_commit_batch_size", "service" => service).record(n as f64);
+        metrics::histogram!("manifold_commit_seconds", "service" => service).record(begun.elapsed());
+        metrics::gauge!("manifold_write_queue_depth", "service" => service).set(self.queue.depth() as f64);
+        match outcome {
+            Ok(()) if self.failures > 0 => {
+                info!(service, failures = self.failures, "database is back");
+                self.failures = 0;
+            }
+            Ok(()) => {}
+            Err(_) => self.failures = self.failures.saturating_add(1),
+        }
+        outcome
+    }
+
+    /// Writes a block in one transaction. If a piece is refused, the block is cut until that piece stands alone.
+    async fn write(&mut self, block: Block) -> Result<(), Fault> {
+        let mut blocks = vec![block];
+        while let Some(mut block) = blocks.pop() {
+            match self.link.attempt(&mut block).await {
+                Ok(()) => self.queue.finished(block.succeed()),
+                Err(Failure::Refused { cut, error }) => match block.cut(cut) {
+                    Ok((first, rest)) => blocks.extend([rest, first]),
+                    Err(single) => self.queue.finished(single.refuse(&self.queue, error)),
+                },
+                Err(Failure::Fault { fault, error }) => {
+                    if self.failures == 0 {
+                        let waiting = self.queue.depth();
+                        warn!(
+                            service = self.queue.service,
+                            waiting,
+                            error = error.chain(),
+                            "database failed, rows are kept"
+                        );
+                    }
+                    blocks.push(block);
+                    self.keep(blocks, fault);
+                    return Err(fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows go back to the queue; whoever waits for a command is told.
+    fn keep(&self, mut blocks: Vec<Block>, fault: Fault) {
+        let mut groups = Vec::new();
+        // The last block is the next one.
+        while let Some(block) = blocks.pop() {
+            let (kept, refused) = block.keep(fault);
+            groups.extend(kept.into_iter().map(Piece::Rows));
+            self.queue.finished(refused);
+        }
+        self.queue.put_back(groups);
+    }
+}
+
+/// Nobody writes any more: commands fail, rows are counted as lost.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        let left = self.queue.close();
+        self.queue.finished(left.len());
+        for piece in left {
+            match piece {
+                Piece::Command(job) => job.finish(Err(Fault::Away.error())),
+                Piece::Rows(group) => self.queue.dropped(&group, "shutdown"),
+            }
+        }
+    }
+}

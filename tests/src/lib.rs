@@ -1,0 +1,1 @@
+//! Stories of the product, run against real sockets and real databases.
