@@ -9,4 +9,4 @@ if [ -f .env ]; then
     set +a
 fi
 cargo build --release --locked -p manifold
-exec target/release/manifold serve --data-dir "${MANIFOLD_DATA_DIR:-data}" "$@"
+exec "${CARGO_TARGET_DIR:-target}/release/manifold" serve --data-dir "${MANIFOLD_DATA_DIR:-data}" "$@"

@@ -36,6 +36,7 @@ BLACKBOX_NODE=$PWD/tests/blackbox/node_modules/.bin/node
 [ -x "$BLACKBOX_NODE" ] || BLACKBOX_NODE=$(command -v node)
 export BLACKBOX_NODE
 .tools/client-tests/bin/python tests/blackbox/run.py </dev/null || failed+=("clients")
+scripts/readme-test.sh </dev/null || failed+=("readme")
 
 if [ "${#failed[@]}" -gt 0 ]; then
     printf 'failed: %s\n' "${failed[@]}"

@@ -16,7 +16,7 @@ from harness.process import Process, free_port, get
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-BIN = ROOT / "target" / "release"
+BIN = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 GATEWAY = os.environ.get("BENCH_GATEWAY", BIN / "manifold")
 RESULTS = ROOT / "docs" / "bench" / "results.json"
 QUICK = bool(os.environ.get("BENCH_QUICK"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from stack import BINARY, HERE, Stack, node
 
 SUITES = {
-    "python": lambda: [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE / "python"],
+    "python": lambda: [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", HERE / "python"],
     "node": lambda: [node(), "--test", *sorted((HERE / "node").glob("*.test.mjs"))],
 }
 

@@ -12,7 +12,7 @@ ROOT = HERE.parent.parent
 sys.path.append(str(HERE.parent))
 from harness.process import Process, free_port  # noqa: E402
 
-BINARY = Path(os.environ.get("MANIFOLD_BINARY", ROOT / "target" / "debug" / "manifold"))
+BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "manifold"
 PROVIDERS = ("groq", "mistral", "gemini", "openrouter", "ollama")
 # Where each provider's API begins, below its host.
 PATHS = {"groq": "/openai/v1", "mistral": "/v1", "gemini": "/v1beta", "openrouter": "/api/v1", "ollama": ""}
@@ -25,7 +25,7 @@ class Stack:
     def __init__(self, shape, folder, postgres=None):
         self.shape, self.folder, self.postgres = shape, Path(folder), postgres
         self.running = []
-        self.environment = {"BLACKBOX_SHAPE": shape}
+        self.environment = {"BLACKBOX_SHAPE": shape, "BLACKBOX_BINARY": str(BINARY)}
 
     def __enter__(self):
         try:
@@ -67,10 +67,15 @@ class Stack:
             mesh = free_port()
             router = {**providers, **store, "MANIFOLD_GRPC__LISTEN": f"127.0.0.1:{mesh}"}
             self.serve(f"ai-router-{name}", router, ["--services", "ai-router"])
-            edge = {**store, "MANIFOLD_MESH__AI_ROUTER": f"http://127.0.0.1:{mesh}"}
+            edge = {
+                **store,
+                "MANIFOLD_MESH__AI_ROUTER": f"http://127.0.0.1:{mesh}",
+                "MANIFOLD_GRPC__LISTEN": f"127.0.0.1:{free_port()}",
+            }
             url, data = self.serve(f"edge-{name}", edge, ["--services", "edge"])
         prefix = f"BLACKBOX_{name.upper()}"
         self.environment[f"{prefix}_URL"] = f"{url}/v1"
+        self.environment[f"{prefix}_DATA"] = str(data)
         self.environment[f"{prefix}_KEY"] = (data / "admin.key").read_text().strip()
 
     def serve(self, name, settings, arguments):

@@ -112,6 +112,7 @@ def listing(vendor, path):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave together
 
     def do_GET(self):
         if self.path == "/requests":

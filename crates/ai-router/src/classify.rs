@@ -95,7 +95,10 @@ impl Class {
     /// Whether the same candidate may be asked once more. `Quirk` only without the named field; `Rate` only if the told
     /// delay is short.
     pub const fn repeats_same(self) -> bool {
-        matches!(self, Self::Quirk | Self::ToolFormat | Self::Rate | Self::Server | Self::Connect)
+        matches!(
+            self,
+            Self::Quirk | Self::ToolFormat | Self::Rate | Self::Server | Self::Connect
+        )
     }
 
     /// Whether another candidate may answer. For `Context` it should have a larger window.
@@ -156,7 +159,10 @@ impl Failure {
     #[must_use]
     pub fn redacted(mut self, target: &Target<'_>) -> Self {
         let secret = target.credential.map(|credential| credential.expose().as_str());
-        for text in [Some(&mut self.message), self.param.as_mut(), self.code.as_mut()].into_iter().flatten() {
+        for text in [Some(&mut self.message), self.param.as_mut(), self.code.as_mut()]
+            .into_iter()
+            .flatten()
+        {
             *text = redact::exact(text, secret, target.base_url);
         }
         self
@@ -187,12 +193,12 @@ pub fn response(head: &http::response::Parts, bytes: &[u8], now_s: i64, limits: 
     let mut body = body::parse(bytes);
     body.status = Some(head.status.as_u16());
     if head.status.is_redirection() {
-        return finish(Class::Malformed, body, None);
+        return finish(Class::Malformed, &body, None);
     }
     let exhausted = retry_after::exhausted(&head.headers, limits);
     let class = rules::class(&body, exhausted, limits);
     let wait = retry_after::told(&head.headers, &body, Some(now_s), class);
-    finish(class, body, wait)
+    finish(class, &body, wait)
 }
 
 /// Classifies an error object that came inside a 2xx answer.
@@ -203,14 +209,15 @@ pub fn inside(bytes: &[u8]) -> Failure {
         class => class,
     };
     let wait = retry_after::told(&http::HeaderMap::new(), &body, None, class);
-    finish(class, body, wait)
+    finish(class, &body, wait)
 }
 
-/// What a body means that was expected to be an answer and cannot be read.
+/// What a 2xx body means that is no answer: an error object in any shape, a page, or nothing that can be read.
 pub fn unreadable(bytes: &[u8]) -> Failure {
     let message = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
         None => "the provider sent an empty answer",
         Some(b'<') => "the provider sent a page instead of JSON",
+        Some(b'{' | b'[' | b'"') if body::parse(bytes).is_error() => return inside(bytes),
         Some(_) => "the provider sent an answer that cannot be read",
     };
     Failure::new(Class::Malformed, message)
@@ -218,16 +225,27 @@ pub fn unreadable(bytes: &[u8]) -> Failure {
 
 /// What the end of a stream means whose end mark is missing.
 pub fn interrupted() -> Failure {
-    Failure::new(Class::Interrupted, "the provider's stream ended before the answer was complete")
+    Failure::new(
+        Class::Interrupted,
+        "the provider's stream ended before the answer was complete",
+    )
 }
 
-fn finish(mut class: Class, body: body::Body, retry_after: Option<Duration>) -> Failure {
+fn finish(mut class: Class, body: &body::Body, retry_after: Option<Duration>) -> Failure {
     // A limit that is told to last an hour is no short window, whatever its name.
     if class == Class::Rate && retry_after.is_some_and(|wait| wait >= Duration::from_secs(3600)) {
         class = Class::Quota;
     }
-    let quirk = if class == Class::Quirk { quirk::field(&body) } else { None };
-    let message = if body.message.is_empty() { default_message(&body) } else { redact::text(&body.message) };
+    let quirk = if class == Class::Quirk {
+        quirk::field(body)
+    } else {
+        None
+    };
+    let message = if body.message.is_empty() {
+        default_message(body)
+    } else {
+        redact::text(&body.message)
+    };
     Failure {
         class,
         status: body.status,

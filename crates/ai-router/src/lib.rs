@@ -99,8 +99,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let router = Router::new(config, &deps)?;
     let usable: Vec<_> = router.view.endpoints.values().filter(|endpoint| endpoint.usable()).map(|endpoint| endpoint.id.to_string()).collect();
     info!(providers = usable.join(" "), "ai-router started");
-    deps.tasks.spawn("ai discovery", discover::run(router.clone()));
-    deps.tasks.spawn("ai retention", prune(router.clone(), deps.db.clone()));
+    deps.tasks.spawn_until_stop("ai discovery", discover::run(router.clone()));
+    deps.tasks.spawn_until_stop("ai retention", prune(router.clone(), deps.db.clone()));
     deps.health.component("ai-router").ready();
     let server = InferenceServer::new(router).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     Ok(Started { routes: Routes::new(server) })

@@ -43,12 +43,19 @@ impl Parser {
 }
 
 fn take(line: &[u8], handle: &mut impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-    if line.trim_ascii().is_empty() { Ok(()) } else { handle(line) }
+    if line.trim_ascii().is_empty() {
+        Ok(())
+    } else {
+        handle(line)
+    }
 }
 
 fn check_size(length: usize) -> Result<(), Failure> {
     if length > MAX_LINE {
-        return Err(Failure::new(Class::Malformed, "the provider sent a line larger than 1 MiB"));
+        return Err(Failure::new(
+            Class::Malformed,
+            "the provider sent a line larger than 1 MiB",
+        ));
     }
     Ok(())
 }
@@ -60,9 +67,19 @@ mod tests {
     fn lines(chunks: &[&[u8]]) -> Vec<String> {
         let (mut parser, mut found) = (Parser::default(), Vec::new());
         for chunk in chunks {
-            parser.feed(chunk, |line| { found.push(String::from_utf8_lossy(line).into_owned()); Ok(()) }).unwrap();
+            parser
+                .feed(chunk, |line| {
+                    found.push(String::from_utf8_lossy(line).into_owned());
+                    Ok(())
+                })
+                .unwrap();
         }
-        parser.finish(|line| { found.push(String::from_utf8_lossy(line).into_owned()); Ok(()) }).unwrap();
+        parser
+            .finish(|line| {
+                found.push(String::from_utf8_lossy(line).into_owned());
+                Ok(())
+            })
+            .unwrap();
         found
     }
 

@@ -1,10 +1,27 @@
 //! What every provider is: pure functions from a request to bytes and from bytes to an answer. No IO, no clock, no retry, no log.
 
+mod effort;
+mod extras;
+mod gemini;
+mod generic;
+mod groq;
+mod media;
+mod mistral;
+mod ollama;
+mod openai;
+mod openrouter;
+mod outgoing;
+mod registry;
+mod tool_id;
+mod wire;
+
 use bytes::Bytes;
 use manifold_contract::ai::v1::{self as ai, chat_stream_response::Kind};
 use manifold_core::{Nanos, Secret};
 
 use crate::classify::Failure;
+
+pub use registry::{builtin, generic};
 
 /// Where a request goes: one model of one provider with one credential.
 #[derive(Clone, Copy, Debug)]

@@ -33,7 +33,11 @@ pub struct Parser {
 
 impl Parser {
     /// Takes the next bytes and calls `handle` for every event that they complete.
-    pub fn feed(&mut self, bytes: &[u8], mut handle: impl FnMut(Event<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut handle: impl FnMut(Event<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut rest = bytes;
         while !rest.is_empty() {
             if std::mem::take(&mut self.after_return) && rest[0] == b'\n' {
@@ -75,8 +79,16 @@ impl Parser {
         &self.stray
     }
 
-    fn take_line(&mut self, line: &[u8], handle: &mut impl FnMut(Event<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
-        let line = if std::mem::replace(&mut self.begun, true) { line } else { line.strip_prefix(BOM).unwrap_or(line) };
+    fn take_line(
+        &mut self,
+        line: &[u8],
+        handle: &mut impl FnMut(Event<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let line = if std::mem::replace(&mut self.begun, true) {
+            line
+        } else {
+            line.strip_prefix(BOM).unwrap_or(line)
+        };
         if line.is_empty() {
             return self.dispatch(handle);
         }
@@ -99,7 +111,14 @@ impl Parser {
     }
 
     fn dispatch(&mut self, handle: &mut impl FnMut(Event<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
-        let outcome = if self.has_data { handle(Event { name: &self.name, data: &self.data }) } else { Ok(()) };
+        let outcome = if self.has_data {
+            handle(Event {
+                name: &self.name,
+                data: &self.data,
+            })
+        } else {
+            Ok(())
+        };
         self.has_data = false;
         self.name.clear();
         self.data.clear();
@@ -115,7 +134,10 @@ impl Parser {
 
     fn check_size(&self) -> Result<(), Failure> {
         if self.line.len() + self.data.len() + self.name.len() > MAX_EVENT {
-            return Err(Failure::new(Class::Malformed, "the provider sent an event larger than 1 MiB"));
+            return Err(Failure::new(
+                Class::Malformed,
+                "the provider sent an event larger than 1 MiB",
+            ));
         }
         Ok(())
     }
@@ -124,7 +146,10 @@ impl Parser {
 /// Name and value; one space after the colon belongs to neither.
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b':', line) {
-        Some(colon) => (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..])),
+        Some(colon) => (
+            &line[..colon],
+            line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..]),
+        ),
         None => (line, b""),
     }
 }
@@ -137,7 +162,10 @@ mod tests {
         let (mut parser, mut found) = (Parser::default(), Vec::new());
         for chunk in chunks {
             let keep = |event: Event<'_>| {
-                found.push((String::from_utf8(event.name.to_vec()).unwrap(), String::from_utf8(event.data.to_vec()).unwrap()));
+                found.push((
+                    String::from_utf8(event.name.to_vec()).unwrap(),
+                    String::from_utf8(event.data.to_vec()).unwrap(),
+                ));
                 Ok(())
             };
             parser.feed(chunk, keep).unwrap();
@@ -154,13 +182,19 @@ mod tests {
         for end in ["\n", "\r", "\r\n"] {
             let text = ["data: a", "", "event: error", "data:b", "data:  c", "", ""].join(end);
 
-            assert_eq!(events(&[text.as_bytes()]), [(String::new(), "a".into()), ("error".into(), "b\n c".into())]);
+            assert_eq!(
+                events(&[text.as_bytes()]),
+                [(String::new(), "a".into()), ("error".into(), "b\n c".into())]
+            );
         }
     }
 
     #[test]
     fn skips_comments_blank_lines_and_the_byte_order_mark() {
-        assert_eq!(data("\u{feff}data: a\n\n\n\n: OPENROUTER PROCESSING\n\nid: 7\nretry: 10\ndata: b\n\nevent: only\n\n"), ["a", "b"]);
+        assert_eq!(
+            data("\u{feff}data: a\n\n\n\n: OPENROUTER PROCESSING\n\nid: 7\nretry: 10\ndata: b\n\nevent: only\n\n"),
+            ["a", "b"]
+        );
     }
 
     #[test]
@@ -184,7 +218,12 @@ mod tests {
         let mut found = Vec::new();
 
         parser.feed(b"ta: b", |_| panic!("no event is complete")).unwrap();
-        parser.finish(|event| { found.push(event.data.to_vec()); Ok(()) }).unwrap();
+        parser
+            .finish(|event| {
+                found.push(event.data.to_vec());
+                Ok(())
+            })
+            .unwrap();
 
         assert_eq!(found, [b"a\nb".to_vec()]);
     }
@@ -203,7 +242,9 @@ mod tests {
     fn keeps_what_is_no_event() {
         let mut parser = Parser::default();
 
-        parser.feed(b"<html>\n<body>gateway</body>\n", |_| panic!("no event")).unwrap();
+        parser
+            .feed(b"<html>\n<body>gateway</body>\n", |_| panic!("no event"))
+            .unwrap();
 
         assert_eq!(parser.stray(), b"<html>\n<body>gateway</body>\n");
     }

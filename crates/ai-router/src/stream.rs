@@ -85,7 +85,7 @@ impl Streaming {
             let Some(candidate) = chat::take_turn(&self.router, &mut turns) else {
                 return Err(turns.into_error());
             };
-            match self.open(&mut ledger, candidate).await {
+            match open(&self.router, &self.context, &self.request, &mut ledger, candidate).await {
                 Ok(opened) => {
                     self.start(ledger, opened);
                     return Ok(());
@@ -97,29 +97,6 @@ impl Streaming {
 
     async fn recover(&mut self, ledger: &mut Ledger, turns: &mut Turns, failure: Failure) -> Result<()> {
         chat::recover(&self.router, &self.context, ledger, turns, &mut self.request, failure).await
-    }
-
-    /// Sends one attempt and reads up to its first content.
-    async fn open(&self, ledger: &mut Ledger, candidate: Candidate) -> Result<Opened, Failure> {
-        let request = media::inlined(&self.router, &self.context, &candidate, &self.request).await?;
-        let encoded = candidate.endpoint.codec.encode(&target(&candidate), &request, Mode::Stream)?;
-        let degraded = check_degraded(&request, &encoded.degraded)?;
-        let mut inbound = attempt::send(&self.router, &self.context, ledger, &candidate, encoded).await?;
-        let (mut decoder, mut pieces) = (candidate.endpoint.codec.decoder(), Vec::new());
-        let has_content = |pieces: &[Piece]| pieces.iter().any(|piece| matches!(piece, Piece::Content(_)));
-        while !has_content(&pieces) {
-            match inbound.chunk().await.map_err(attempt::from_send_error)? {
-                Some(bytes) => decoder.feed(&bytes, &mut pieces)?,
-                None => {
-                    decoder.finish()?;
-                    break;
-                }
-            }
-        }
-        if !has_content(&pieces) {
-            return Err(Failure::new(Class::Malformed, "the provider's stream holds no answer"));
-        }
-        Ok(Opened { inbound, decoder, candidate, degraded, pieces })
     }
 
     fn start(&mut self, ledger: Ledger, opened: Opened) {
@@ -142,7 +119,7 @@ impl Streaming {
     async fn flow(&mut self, mut flow: Box<Flow>) {
         let outcome = match flow.inbound.chunk().await {
             Ok(Some(bytes)) => flow.decoder.feed(&bytes, &mut flow.pieces).map(|()| true),
-            Ok(None) => flow.decoder.finish().map(|()| false),
+            Ok(None) => flow.decoder.finish(&mut flow.pieces).map(|()| false),
             Err(error) => Err(attempt::from_send_error(error)),
         };
         self.deliver(&mut flow);
@@ -180,6 +157,30 @@ impl Streaming {
         self.queue.push_back(Kind::Failed(failed(failure)));
     }
 }
+
+/// Sends one attempt and reads up to its first content.
+async fn open(router: &Router, context: &CallContext, request: &ai::ChatRequest, ledger: &mut Ledger, candidate: Candidate) -> Result<Opened, Failure> {
+    let request = media::inlined(router, context, &candidate, request).await?;
+    let encoded = candidate.endpoint.codec.encode(&target(&candidate), &request, Mode::Stream)?;
+    let degraded = check_degraded(&request, &encoded.degraded)?;
+    let mut inbound = attempt::send(router, context, ledger, &candidate, encoded).await?;
+    let (mut decoder, mut pieces) = (candidate.endpoint.codec.decoder(), Vec::new());
+    let has_content = |pieces: &[Piece]| pieces.iter().any(|piece| matches!(piece, Piece::Content(_)));
+    while !has_content(&pieces) {
+        match inbound.chunk().await.map_err(attempt::from_send_error)? {
+            Some(bytes) => decoder.feed(&bytes, &mut pieces)?,
+            None => {
+                decoder.finish(&mut pieces)?;
+                break;
+            }
+        }
+    }
+    if !has_content(&pieces) {
+        return Err(Failure::new(Class::Malformed, "the provider's stream holds no answer"));
+    }
+    Ok(Opened { inbound, decoder, candidate, degraded, pieces })
+}
+
 
 struct Opened {
     inbound: Inbound,

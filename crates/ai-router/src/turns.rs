@@ -132,7 +132,7 @@ fn backoff(class: Class, attempts: u32, chance: f64) -> Duration {
 /// The caller's own fault says most, a used-up limit says something, an upstream failure says least.
 fn usefulness(class: Class) -> u8 {
     match class {
-        Class::Invalid | Class::Context | Class::TooLarge | Class::Blocked => 2,
+        Class::Invalid | Class::Unsupported | Class::Context | Class::TooLarge | Class::Blocked => 2,
         Class::Rate | Class::Quota | Class::Concurrency => 1,
         _ => 0,
     }
@@ -143,6 +143,7 @@ pub fn to_error(failure: Failure, named: bool) -> Error {
     let message = failure.message;
     let error = match failure.class {
         Class::Invalid | Class::Quirk | Class::Signature => Error::invalid("UPSTREAM_INVALID", message),
+        Class::Unsupported => Error::invalid("UNSUPPORTED", message),
         Class::Context => Error::invalid("CONTEXT_LENGTH_EXCEEDED", message),
         Class::TooLarge => Error::invalid("REQUEST_TOO_LARGE", message),
         Class::Blocked => Error::invalid("CONTENT_FILTER", message),

@@ -93,6 +93,7 @@ impl Shard {
     /// A key that has regained everything is the same as a new one.
     fn forget_idle(&mut self, now: u64) {
         self.states.retain(|_, state| *state.get_mut() >= now);
+        self.shared.retain(|_, state| *state.get_mut() >= now);
         self.idle_at = self
             .states
             .values_mut()

@@ -1,5 +1,6 @@
 //! Messages, clients and servers generated from `proto/`. No logic: conversions live with whoever needs them.
 #![expect(missing_docs, reason = "the comments in the proto files are the documentation")]
+#![expect(clippy::allow_attributes, reason = "generated code carries its own")]
 
 /// What every service shares: error details.
 pub mod common {

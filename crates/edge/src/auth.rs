@@ -16,7 +16,11 @@ const CHALLENGE_AGAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"ma
 pub(crate) async fn authenticate(identity: &Identity, headers: &HeaderMap) -> Answer<Principal> {
     let Some(presented) = presented(headers)? else {
         count("missing");
-        return Err(unauthenticated("INVALID_KEY", "no API key was given; send it as `Authorization: Bearer …`", CHALLENGE));
+        return Err(unauthenticated(
+            "INVALID_KEY",
+            "no API key was given; send it as `Authorization: Bearer …`",
+            CHALLENGE,
+        ));
     };
     identity.authenticate(presented).await.map_err(|error| {
         if error.code() != Code::Unauthenticated {
@@ -89,7 +93,9 @@ mod tests {
 
     #[test]
     fn each_customary_header_carries_the_key() {
-        for (name, value) in [("authorization", "Bearer k"), ("authorization", "bearer  k"), ("x-api-key", "k"), ("x-goog-api-key", "k")] {
+        for (name, value) in
+            [("authorization", "Bearer k"), ("authorization", "bearer  k"), ("x-api-key", "k"), ("x-goog-api-key", "k")]
+        {
             assert_eq!(presented(&headers(&[(name, value)])).unwrap(), Some("k"), "{name}: {value}");
         }
     }

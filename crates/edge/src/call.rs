@@ -30,9 +30,9 @@ pub(crate) struct Stopwatch {
 }
 
 impl Stopwatch {
-    /// Our own time: all of it, without the waits for the client and for others.
-    pub(crate) fn busy(&self, elsewhere: Duration) -> Duration {
-        self.started.elapsed().saturating_sub(self.waited).saturating_sub(elsewhere)
+    /// Our own time so far: all of it, without the wait for the client.
+    pub(crate) fn busy(&self) -> Duration {
+        self.started.elapsed().saturating_sub(self.waited)
     }
 }
 
@@ -54,9 +54,9 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         match Path::<String>::from_request_parts(parts, state).await {
             Ok(Path(id)) => Ok(Self(id)),
-            Err(rejection) => {
-                Err(Error::new(Code::NotFound, "ROUTE_NOT_FOUND", "there is nothing at this address").because(rejection).into())
-            }
+            Err(rejection) => Err(Error::new(Code::NotFound, "ROUTE_NOT_FOUND", "there is nothing at this address")
+                .because(rejection)
+                .into()),
         }
     }
 }

@@ -49,7 +49,8 @@ impl Caps {
 
     /// A place for one connection, given back when dropped.
     pub(crate) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
-        let key = if self.spared.iter().any(|network| network.contains(&address)) { None } else { Some(block(address)) };
+        let key =
+            if self.spared.iter().any(|network| network.contains(&address)) { None } else { Some(block(address)) };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.max {
             return Err(Full::Total);
@@ -90,7 +91,7 @@ impl Drop for Place {
 /// One IPv4 address, or the /64 that one IPv6 customer holds.
 fn block(address: IpAddr) -> u128 {
     match address.to_canonical() {
-        IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped().to_bits()),
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
         IpAddr::V6(v6) => v6.to_bits() >> 64 << 64,
     }
 }

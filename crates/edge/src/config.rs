@@ -163,16 +163,18 @@ fn public_url(text: &str) -> Result<Option<String>> {
     }
     let http = text.starts_with("https://") || text.starts_with("http://");
     match text.parse::<http::Uri>() {
-        Ok(uri) if http && uri.host().is_some() && uri.query().is_none() => Ok(Some(text.trim_end_matches('/').to_owned())),
+        Ok(uri) if http && uri.host().is_some() && uri.query().is_none() => {
+            Ok(Some(text.trim_end_matches('/').to_owned()))
+        }
         _ => Err(wrong("edge.public_url", format_args!("`{text}` is not an http(s) address without query"))),
     }
 }
 
 /// A network such as `10.0.0.0/8`, or one address.
 fn network(text: &str) -> Result<IpNet> {
-    text.parse::<IpNet>()
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| wrong("edge.trusted_proxies", format_args!("`{text}` is neither an address nor a network such as 10.0.0.0/8")))
+    text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        wrong("edge.trusted_proxies", format_args!("`{text}` is neither an address nor a network such as 10.0.0.0/8"))
+    })
 }
 
 /// An origin as browsers send it: scheme, host and port, nothing behind.
@@ -181,7 +183,9 @@ fn origin(text: &str) -> Result<HeaderValue> {
     let plain = authority.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', '?', '#', '@', '*', ' ']));
     match HeaderValue::from_str(text) {
         Ok(value) if plain => Ok(value),
-        _ => Err(wrong("edge.cors_origins", format_args!("`{text}` is not an exact origin such as https://app.example"))),
+        _ => {
+            Err(wrong("edge.cors_origins", format_args!("`{text}` is not an exact origin such as https://app.example")))
+        }
     }
 }
 

@@ -10,8 +10,18 @@ pub(crate) enum Dialect {
 }
 
 /// What OpenAI's clients may call below `/v1/`, whether it exists here or not.
-const OPENAI: [&str; 10] =
-    ["chat", "completions", "embeddings", "models", "moderations", "images", "audio", "files", "fine_tuning", "batches"];
+const OPENAI: [&str; 10] = [
+    "chat",
+    "completions",
+    "embeddings",
+    "models",
+    "moderations",
+    "images",
+    "audio",
+    "files",
+    "fine_tuning",
+    "batches",
+];
 
 impl Dialect {
     /// Dialect of a path that begins with `/v1/` or anything else.

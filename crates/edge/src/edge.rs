@@ -14,12 +14,10 @@ use crate::record::InFlight;
 use crate::routes::Routes;
 
 /// What handlers need of the house.
-#[derive(Clone)]
 pub(crate) struct House {
     pub(crate) identity: Identity,
     pub(crate) inference: InferenceClient<Channel>,
     pub(crate) health: Health,
-    pub(crate) clock: Clock,
     /// `/openapi.json` as it is sent.
     pub(crate) openapi: bytes::Bytes,
 }

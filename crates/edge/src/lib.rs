@@ -1,1 +1,143 @@
-//! Being written.
+//! The public door: every public byte comes in here, is turned into a checked call with a principal, and is answered.
+//! The only crate that knows public JSON. No business rules.
+
+mod auth;
+mod body;
+mod call;
+mod caps;
+mod config;
+mod cors;
+mod dialect;
+mod edge;
+mod guard;
+mod headers;
+mod json;
+mod limit;
+mod listen;
+pub mod management;
+mod measure;
+mod normalise;
+mod openai;
+mod openapi;
+mod pipeline;
+mod problem;
+mod record;
+mod refusal;
+mod rest;
+mod routes;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use manifold_contract::ai::v1::inference_client::InferenceClient;
+use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt};
+use manifold_identity::Identity;
+use manifold_runtime::{Health, Mesh, Tasks};
+
+use crate::caps::Caps;
+pub use crate::config::{Config, Limits, Rate};
+use crate::edge::{Edge, House};
+use crate::guard::Timers;
+use crate::limit::PerKey;
+use crate::listen::Manners;
+use crate::record::InFlight;
+use crate::routes::Routes;
+
+/// Prompts and answers may hold media.
+const MAX_MESSAGE: usize = 32 << 20;
+/// How often the services behind the door are asked whether they are there.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// What the door stands on.
+pub struct Deps {
+    /// Who calls.
+    pub identity: Identity,
+    /// The way to the services.
+    pub mesh: Mesh,
+    /// Time.
+    pub clock: Clock,
+    /// Ids.
+    pub ids: Ids,
+    /// Where tasks run.
+    pub tasks: Tasks,
+    /// Where it tells how it is, and what `/readyz` answers from.
+    pub health: Health,
+}
+
+/// A door that is open.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// The OpenAPI document of the public surface.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    openapi::publish(openapi::api().1, None)
+}
+
+/// Opens the door: bound and accepting when this returns.
+pub async fn start(config: Config, deps: Deps) -> Result<Started> {
+    let component = deps.health.component("edge");
+    let listener = listen::bind(config.listen)?;
+    let address = listener.local_addr().or_err(Code::Internal, "read the address of a listener")?;
+    let manners = manners(&config, config.check()?.trusted_proxies);
+    let edge = Arc::new(edge(&config, &deps)?);
+    let handler = move |peer, request| pipeline::answer(Arc::clone(&edge), peer, request);
+    deps.tasks.spawn("edge listener", listen::accept(listener, manners, handler, deps.tasks.clone()));
+    deps.tasks.spawn("edge watch", watch(deps.mesh, deps.health, deps.tasks.clone()));
+    component.ready();
+    tracing::info!(%address, "public listener is open");
+    Ok(Started { address })
+}
+
+fn edge(config: &Config, deps: &Deps) -> Result<Edge> {
+    let checked = config.check()?;
+    let (router, document) = openapi::api();
+    let routes = Routes::new(&document, &checked)?;
+    let published = openapi::publish(document, checked.public_url.as_deref());
+    let openapi = published.to_json().map_err(|error| Error::internal("print the contract").because(error))?;
+    let inference = InferenceClient::new(deps.mesh.channel("ai-router"))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let house =
+        House { identity: deps.identity.clone(), inference, health: deps.health.clone(), openapi: openapi.into() };
+    Ok(Edge {
+        per_key: checked.per_key.clone().map(PerKey::new),
+        config: checked,
+        identity: deps.identity.clone(),
+        clock: deps.clock.clone(),
+        ids: deps.ids.clone(),
+        in_flight: InFlight::new(),
+        routes,
+        router: router.with_state(Arc::new(house)),
+    })
+}
+
+fn manners(config: &Config, trusted_proxies: Vec<ipnet::IpNet>) -> Manners {
+    let timers =
+        Timers { first_byte: config.first_byte, head: config.head, idle: config.idle, write_stall: config.write_stall };
+    Manners {
+        caps: Caps::new(config.max_connections, config.max_connections_per_ip, trusted_proxies),
+        timers,
+        max_head: usize::try_from(config.max_head.0).unwrap_or(usize::MAX),
+        max_headers: config.max_headers,
+        drain: config.drain,
+    }
+}
+
+/// Tells `/readyz` which services behind the door do not answer.
+async fn watch(mesh: Mesh, health: Health, tasks: Tasks) {
+    let component = health.component("mesh");
+    let shutdown = tasks.token();
+    loop {
+        match mesh.unreachable().await {
+            away if away.is_empty() => component.ready(),
+            away => component.failed(format!("{} does not answer", away.join(", "))),
+        }
+        if shutdown.run_until_cancelled(tokio::time::sleep(WATCH)).await.is_none() {
+            return;
+        }
+    }
+}

@@ -35,7 +35,7 @@ pub(crate) struct Left {
 impl PerKey {
     /// Nothing used yet.
     pub(crate) fn new(policy: Policy) -> Self {
-        let text = format!("\"{NAME}\";q={};w={}", policy.quota, seconds_up(policy.window));
+        let text = format!("\"{NAME}\";q={};w={}", policy.quota(), seconds_up(policy.window()));
         let policy_header = HeaderValue::try_from(text).expect("digits and quotes are a valid header");
         Self { policy, limiter: Limiter::new(MAX_KEYS), policy_header }
     }

@@ -104,8 +104,13 @@ async fn pause(error: &io::Error) {
     }
 }
 
-async fn serve<H, F, B>(stream: TcpStream, address: SocketAddr, manners: Manners, handler: H, shutdown: CancellationToken)
-where
+async fn serve<H, F, B>(
+    stream: TcpStream,
+    address: SocketAddr,
+    manners: Manners,
+    handler: H,
+    shutdown: CancellationToken,
+) where
     H: Fn(Arc<Peer>, Request<Incoming>) -> F,
     F: Future<Output = Response<B>>,
     B: HttpBody<Data = bytes::Bytes, Error = axum::Error> + 'static,

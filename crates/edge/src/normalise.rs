@@ -20,7 +20,11 @@ pub(crate) fn check(parts: &Parts, max_target: usize) -> Answer<()> {
     host(parts)?;
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > max_target {
-        return Err(Refusal::new(StatusCode::URI_TOO_LONG, "TARGET_TOO_LONG", "the address of the request is too long"));
+        return Err(Refusal::new(
+            StatusCode::URI_TOO_LONG,
+            "TARGET_TOO_LONG",
+            "the address of the request is too long",
+        ));
     }
     path(parts.uri.path())?;
     if matches!(parts.method, Method::GET | Method::HEAD) && has_body(&parts.headers) {
@@ -37,7 +41,9 @@ pub(crate) fn has_body(headers: &HeaderMap) -> bool {
 
 fn method(method: &Method) -> Answer<()> {
     match *method {
-        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => Ok(()),
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
+            Ok(())
+        }
         Method::TRACE | Method::CONNECT => {
             Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this method is never allowed"))
         }
@@ -65,7 +71,8 @@ fn is_host(text: &str) -> bool {
         None => text.find(':').map_or((text, ""), |colon| text.split_at(colon)),
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
-    let port = port.strip_prefix(':').map_or(port.is_empty(), |digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
+    let port =
+        port.strip_prefix(':').map_or(port.is_empty(), |digits| digits.bytes().all(|digit| digit.is_ascii_digit()));
     text.len() <= 255 && !name.is_empty() && name.bytes().all(plain) && port
 }
 

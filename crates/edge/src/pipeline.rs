@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use manifold_core::{Error, Principal, RequestId, TraceContext};
 use manifold_runtime::CallContext;
+use manifold_runtime::telemetry::{self, Scope};
 use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
@@ -35,6 +36,7 @@ struct Scene {
     record: Record,
     about: About,
     trace: TraceContext,
+    scope: Scope,
     kept_id: Option<HeaderValue>,
     origin: Option<HeaderValue>,
     left: Option<Left>,
@@ -50,7 +52,8 @@ pub(crate) async fn answer(edge: Arc<Edge>, peer: Arc<Peer>, request: Request<In
     // 1, 2 Ids, trace and account: everything below refers to them, and the account closes with the last byte.
     let mut scene = open(&edge, &peer, &parts, body);
     // 3 A panic ends one request with one 500.
-    let outcome = AssertUnwindSafe(admit(&edge, &mut scene, parts)).catch_unwind().await;
+    let scope = scene.scope.clone();
+    let outcome = scope.run(AssertUnwindSafe(admit(&edge, &mut scene, parts)).catch_unwind()).await;
     let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a handler panicked").into()));
     let mut response = outcome.unwrap_or_else(|refusal| problem::render(&refusal, scene.about));
     // 4 Headers of every answer, refused or not.
@@ -93,7 +96,13 @@ async fn admit(edge: &Edge, scene: &mut Scene, mut parts: Parts) -> Answer<Respo
 }
 
 /// Layers 9 to 17. Public operations have no caller and no limits of one.
-async fn gate(edge: &Edge, scene: &mut Scene, mut parts: Parts, operation: &Operation, deadline: Instant) -> Answer<Response> {
+async fn gate(
+    edge: &Edge,
+    scene: &mut Scene,
+    mut parts: Parts,
+    operation: &Operation,
+    deadline: Instant,
+) -> Answer<Response> {
     if !operation.is_public() {
         // 9 Size and type of the body, by its head.
         let announced = scene.body.as_ref().and_then(|body| body.size_hint().exact());
@@ -123,10 +132,13 @@ async fn gate(edge: &Edge, scene: &mut Scene, mut parts: Parts, operation: &Oper
 fn open(edge: &Edge, peer: &Peer, parts: &Parts, body: Incoming) -> Scene {
     let request = RequestId(edge.ids.next());
     let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
-    let trace = traceparent.and_then(TraceContext::parse).unwrap_or_else(TraceContext::root);
+    let mut trace = telemetry::start_trace(traceparent.and_then(TraceContext::parse));
     let client = normalise::client(peer.address.ip(), &parts.headers, &edge.config.trusted_proxies);
+    let mut record = Record::open(request, client, &edge.in_flight, &peer.line);
+    record.span = telemetry::request_span(&parts.method, &mut trace);
     Scene {
-        record: Record::open(request, client, Arc::clone(&edge.in_flight), Arc::clone(&peer.line)),
+        scope: Scope::new(&trace, request, record.span.clone()),
+        record,
         about: About { request, trace_id: trace.trace_id, dialect: Dialect::of(parts.uri.path()) },
         trace,
         kept_id: headers::kept_id(&parts.headers),
@@ -159,7 +171,8 @@ async fn call(
 
 /// The operation's deadline, or less if the client asks for less: `Prefer: wait=10` (RFC 7240).
 fn deadline(operation: &Operation, headers: &HeaderMap) -> Duration {
-    let wishes = headers.get_all("prefer").iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let wishes =
+        headers.get_all("prefer").iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
     let seconds = wishes.filter_map(|wish| wish.trim().strip_prefix("wait=")).find_map(|wait| wait.parse().ok());
     seconds.map_or(operation.deadline, |seconds| operation.deadline.min(Duration::from_secs(seconds)))
 }

@@ -83,7 +83,7 @@ pub(crate) fn render(refusal: &Refusal, about: About) -> Response {
         Dialect::OpenAi => (openai::error::body(refusal, about.request), JSON),
     };
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() = refusal.status;
+    *response.status_mut() = status(refusal, about.dialect);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, content_type);
     headers.extend(refusal.headers.iter().cloned());
@@ -94,6 +94,14 @@ pub(crate) fn render(refusal: &Refusal, about: About) -> Response {
         openai::error::headers(refusal, headers);
     }
     response
+}
+
+/// Dialects know no 422: a body that is not acceptable is a bad request.
+fn status(refusal: &Refusal, dialect: Dialect) -> StatusCode {
+    match (dialect, refusal.status) {
+        (Dialect::OpenAi, StatusCode::UNPROCESSABLE_ENTITY) => StatusCode::BAD_REQUEST,
+        (_, status) => status,
+    }
 }
 
 /// Whole seconds, rounded up, as RFC 9110 has it, and milliseconds for clients that read them.

@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use ::metrics::Gauge;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Frame, SizeHint};
 use manifold_core::RequestId;
-use metrics::Gauge;
 use tokio::time::Instant;
+use tracing::Span;
 
 use crate::guard::Line;
-use crate::metrics;
+use crate::measure;
 use crate::routes::Operation;
 
 /// Requests being answered: the number behind the cap, and the gauge that shows it.
@@ -29,7 +30,7 @@ pub(crate) struct InFlight {
 impl InFlight {
     /// None yet.
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { count: AtomicUsize::new(0), gauge: metrics::in_flight() })
+        Arc::new(Self { count: AtomicUsize::new(0), gauge: measure::in_flight() })
     }
 
     /// How many, this one included.
@@ -45,6 +46,7 @@ pub(crate) struct Record {
     pub(crate) started: Instant,
     pub(crate) operation: Option<Arc<Operation>>,
     pub(crate) streamed: bool,
+    pub(crate) span: Span,
     status: Option<StatusCode>,
     in_flight: Arc<InFlight>,
     line: Arc<Line>,
@@ -52,12 +54,23 @@ pub(crate) struct Record {
 
 impl Record {
     /// A request has come.
-    pub(crate) fn open(request: RequestId, client: IpAddr, in_flight: Arc<InFlight>, line: Arc<Line>) -> Self {
+    pub(crate) fn open(request: RequestId, client: IpAddr, in_flight: &Arc<InFlight>, line: &Arc<Line>) -> Self {
         line.set_busy(true);
         in_flight.count.fetch_add(1, Ordering::Relaxed);
         in_flight.gauge.increment(1.0);
         let started = Instant::now();
-        Self { request, client, started, operation: None, streamed: false, status: None, in_flight, line }
+        let (in_flight, line) = (Arc::clone(in_flight), Arc::clone(line));
+        Self {
+            request,
+            client,
+            started,
+            operation: None,
+            streamed: false,
+            span: Span::none(),
+            status: None,
+            in_flight,
+            line,
+        }
     }
 
     /// The answer stands; its body keeps the account open.
@@ -73,15 +86,17 @@ impl Drop for Record {
         self.in_flight.count.fetch_sub(1, Ordering::Relaxed);
         self.in_flight.gauge.decrement(1.0);
         let took = self.started.elapsed();
-        let status = self.status.map_or(metrics::ABANDONED, |status| status.as_u16());
+        let status = self.status.map_or(measure::ABANDONED, |status| status.as_u16());
         match &self.operation {
             Some(operation) => operation.durations.record(status, self.streamed, took),
-            None => metrics::record_unmatched(status, took),
+            None => measure::record_unmatched(status, took),
         }
+        let route = self.operation.as_ref().map(|operation| operation.route.as_str());
+        self.span.record("http.response.status_code", status).record("http.route", route);
         tracing::debug!(
             request = %self.request,
             client = %self.client,
-            route = self.operation.as_ref().map(|operation| operation.route.as_str()),
+            route,
             status,
             took_us = took.as_micros(),
             "request answered"
@@ -99,7 +114,10 @@ impl HttpBody for Tracked {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(context)
     }
 

@@ -23,7 +23,11 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     /// A refusal with a status of HTTP's own, such as 405.
-    pub(crate) fn new(status: StatusCode, reason: &'static str, message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+    pub(crate) fn new(
+        status: StatusCode,
+        reason: &'static str,
+        message: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Self {
         let code = match status.as_u16() {
             401 => Code::Unauthenticated,
             403 => Code::Denied,

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};
-use manifold_core::{Principal, Result, Error};
-use utoipa::openapi::path::{Operation as Documented, PathItem};
+use manifold_core::{Error, Principal, Result};
 use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::{Operation as Documented, PathItem};
 
 use crate::config::Checked;
 use crate::dialect::Dialect;
-use crate::metrics::Durations;
+use crate::measure::Durations;
 use crate::refusal::{Answer, Refusal};
 
 const AI_DEADLINE: Duration = Duration::from_secs(600);
@@ -73,12 +73,14 @@ impl Routes {
     pub(crate) fn new(document: &OpenApi, config: &Checked) -> Result<Self> {
         let mut by_path = matchit::Router::new();
         for (path, item) in &document.paths.paths {
-            let operations: Vec<_> =
-                documented(item).into_iter().map(|(method, operation)| Arc::new(read(path, method, operation, config))).collect();
+            let operations: Vec<_> = documented(item)
+                .into_iter()
+                .map(|(method, operation)| Arc::new(read(path, method, operation, config)))
+                .collect();
             let allow = allow(&operations);
-            by_path.insert(path.clone(), Entry { operations, allow }).map_err(|error| {
-                Error::internal(format!("two routes at {path}: {error}"))
-            })?;
+            by_path
+                .insert(path.clone(), Entry { operations, allow })
+                .map_err(|error| Error::internal(format!("two routes at {path}: {error}")))?;
         }
         Ok(Self { by_path })
     }
@@ -90,7 +92,8 @@ impl Routes {
         };
         let wanted = if method == Method::HEAD { &Method::GET } else { method };
         found.value.operations.iter().find(|operation| operation.method == *wanted).ok_or_else(|| {
-            let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this address takes another method");
+            let refusal =
+                Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this address takes another method");
             refusal.with(ALLOW, found.value.allow.clone())
         })
     }

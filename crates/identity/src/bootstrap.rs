@@ -25,7 +25,11 @@ const TENANT: &str = "default";
 const MAKER: &str = "manifold/identity";
 
 /// Makes tenant and key on an empty database; the key, if this process made it.
-pub async fn run(identity: &Identity, data_dir: &Path, configured: Option<&Secret<String>>) -> Result<Option<Secret<String>>> {
+pub async fn run(
+    identity: &Identity,
+    data_dir: &Path,
+    configured: Option<&Secret<String>>,
+) -> Result<Option<Secret<String>>> {
     if system::has_tenants(&identity.inner.db).await? {
         return Ok(None);
     }
@@ -76,7 +80,8 @@ fn write_random(path: &Path) -> Result<(Secret<String>, Outcome)> {
 fn admin_row(identity: &Identity, key: &Secret<String>) -> Result<NewRow> {
     let environment = parse_key(key.expose()).map_or(Environment::Live, |parsed| parsed.environment);
     let new = NewKey { name: "admin".to_owned(), environment, permissions: vec!["*".to_owned()], expires_at: None };
-    let maker = Maker { tenant: TenantId(identity.inner.ids.next()), name: MAKER.to_owned(), at: identity.inner.clock.now() };
+    let maker =
+        Maker { tenant: TenantId(identity.inner.ids.next()), name: MAKER.to_owned(), at: identity.inner.clock.now() };
     identity.new_row(new, key, maker)
 }
 

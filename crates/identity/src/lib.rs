@@ -36,7 +36,9 @@ pub use crate::key::format::{Environment, Parsed, parse_key};
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
 
 /// The tables of this crate.
-pub static MIGRATIONS: Migrations = manifold_store::migrations!();
+pub fn migrations() -> Migrations {
+    manifold_store::migrations!()
+}
 
 /// What an operator decides.
 #[derive(Clone, Debug)]
@@ -100,20 +102,22 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let health = deps.health.component("identity");
     let peppers = vault::open_system_key(&deps.db, &config.data_dir, "key-pepper").await?;
     let peppers = Peppers::new(peppers).ok_or_else(|| Error::internal("there is no pepper"))?;
-    let identity = Identity { inner: Arc::new(Inner {
-        outbox: Outbox::new("identity", deps.clock.clone(), deps.ids.clone()),
-        pulse: Pulse::new(deps.clock.now()),
-        db: deps.db,
-        clock: deps.clock,
-        ids: deps.ids,
-        tasks: deps.tasks,
-        peppers,
-        grace: config.grace,
-        cache: Cache::new(),
-        lookups: Semaphore::new(verify::LOOKUPS),
-        used: Used::default(),
-        outcomes: Outcomes::new(),
-    }) };
+    let identity = Identity {
+        inner: Arc::new(Inner {
+            outbox: Outbox::new("identity", deps.clock.clone(), deps.ids.clone()),
+            pulse: Pulse::new(deps.clock.now()),
+            db: deps.db,
+            clock: deps.clock,
+            ids: deps.ids,
+            tasks: deps.tasks,
+            peppers,
+            grace: config.grace,
+            cache: Cache::new(),
+            lookups: Semaphore::new(verify::LOOKUPS),
+            used: Used::default(),
+            outcomes: Outcomes::new(),
+        }),
+    };
     let first_admin_key = bootstrap::run(&identity, &config.data_dir, config.admin_key.as_ref()).await?;
     let seq = store::revocation::head(&identity.inner.db).await?;
     health.ready();

@@ -65,7 +65,8 @@ mod tests {
         for text in ["*", "keys.*", "keys.key.*", "keys.key.read", "ai.fine_tuning.run-2"] {
             assert!(is_permission(text), "{text}");
         }
-        for text in ["", ".", "keys", "keys.key", "keys.key.read.more", "a.b.c.*", "*.*", "*.key.read", "Keys.key.read"] {
+        for text in ["", ".", "keys", "keys.key", "keys.key.read.more", "a.b.c.*", "*.*", "*.key.read", "Keys.key.read"]
+        {
             assert!(!is_permission(text), "{text}");
         }
         for text in ["keys..read", "keys.key.", " keys.key.read", "keys.k*", "keys.key.réad"] {

@@ -10,8 +10,8 @@ use manifold_runtime::health::Component;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use crate::store::revocation as store;
 use crate::Identity;
+use crate::store::revocation as store;
 
 const EVERY: Duration = Duration::from_millis(500);
 /// A database that does not answer within this time is away.

@@ -69,7 +69,8 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 }
 
 fn failed(action: &str, path: &Path, source: io::Error) -> Error {
-    Error::new(Code::Precondition, "SECRET_FILE", format!("cannot {action} {}: {source}", path.display())).because(source)
+    Error::new(Code::Precondition, "SECRET_FILE", format!("cannot {action} {}: {source}", path.display()))
+        .because(source)
 }
 
 #[cfg(test)]

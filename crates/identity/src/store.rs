@@ -3,3 +3,20 @@
 pub mod key;
 pub mod revocation;
 pub mod system;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_statement_on_keys_names_the_tenant_except_the_look_up_by_secret() {
+        let source = include_str!("store/key.rs");
+        let functions: Vec<_> = source.split("pub async fn ").skip(1).collect();
+
+        let without_tenant =
+            functions.iter().filter(|text| !text.contains("tenant_id") && !text.contains("select_keys!"));
+        let by_secret = functions.iter().filter(|text| text.contains("WHERE s.lookup = $1"));
+
+        assert_eq!(functions.len(), 7);
+        assert_eq!(without_tenant.count(), 0);
+        assert!(by_secret.count() == 1 && source.contains("FROM api_key k WHERE k.tenant_id = $1 AND "));
+    }
+}

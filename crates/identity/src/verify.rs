@@ -15,10 +15,10 @@ use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::Identity;
 use crate::key::format::{Environment, Lookup, parse_key};
 use crate::key::pepper::Hash;
 use crate::store::key::{self as store, Credential};
-use crate::Identity;
 use cache::{Known, Standing};
 
 /// How long a cached key is used without a question.
@@ -46,7 +46,8 @@ impl Identity {
         let now = self.inner.clock.now();
         let known = self.find(parsed.lookup, now).await?;
         let pepper = known.as_deref().map_or(self.inner.peppers.current(), |known| known.pepper_id);
-        let hash = self.inner.peppers.hash(pepper, parsed.secret).ok_or_else(|| Error::internal("a pepper is missing"))?;
+        let hash =
+            self.inner.peppers.hash(pepper, parsed.secret).ok_or_else(|| Error::internal("a pepper is missing"))?;
         let key = judge(known.as_deref(), parsed.environment, &hash, now)?;
         self.inner.used.mark(&key.usage, now);
         Ok(key.principal.clone())

@@ -177,11 +177,11 @@ pub fn read(file: Option<PathBuf>, environment: BTreeMap<String, String>, flags:
         return Err(Error::invalid("CONFIG_INVALID", format!("the configuration file {} does not exist", file.display())));
     }
     let file = file.or_else(|| Some(PathBuf::from(FILE)).filter(|file| file.is_file()));
-    let variables = manifold_ai_router::key_variables()?;
-    let aliases: Vec<(&str, &str)> = variables.iter().map(|(variable, key)| (variable.as_str(), key.as_str())).collect();
-    let loaded: Loaded<Config> = load(Sources { defaults: DEFAULTS, file, env: environment, aliases: &aliases, overrides: flags })
+    let aliases = manifold_ai_router::key_variables()?;
+    let loaded: Loaded<Config> = load(&Sources { defaults: DEFAULTS, file, env: environment, aliases, overrides: flags })
         .map_err(|error| Error::invalid("CONFIG_INVALID", error.to_string()))?;
     check(&loaded.value)?;
+    manifold_ai_router::check(&loaded.value.ai)?;
     Ok(loaded)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt, Secret};
 use manifold_runtime::http::{Client, HttpConfig};
 use manifold_runtime::health::Component;
+use manifold_runtime::telemetry::prometheus;
 use manifold_runtime::{Health, Mesh, MeshConfig, Tasks};
 use manifold_store::{Db, Durability, Location, Migrations, WriterConfig};
 use tokio::net::TcpListener;
@@ -84,6 +85,7 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
         config,
     };
     let node_health = floor.health.component("process");
+    prometheus().start_upkeep(&floor.background);
     let lock = match &floor.location {
         Location::Sqlite { folder } => Some(DataLock::take(folder)?),
         Location::Postgres { .. } => None,
@@ -111,9 +113,6 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
     }
     let alone = services.len() == Service::ALL.len();
     let grpc = if alone { None } else { Some(listen_grpc(config, &mesh, &serving).await?) };
-    if !alone {
-        floor.background.spawn("mesh probe", watch_mesh(mesh, floor.health.component("mesh")));
-    }
     node_health.ready();
     Ok(Node {
         public,
@@ -136,7 +135,7 @@ impl Node {
         self.health.failed("stopping");
         tokio::time::sleep(self.drain_delay).await;
         let served = self.serving.shutdown(self.drain + Duration::from_secs(1)).await;
-        self.background.token().cancel();
+        self.background.shutdown(Duration::from_secs(5)).await;
         let written = self.writers.shutdown(Duration::from_secs(10)).await;
         info!(served, written, "stopped");
         served && written
@@ -196,7 +195,7 @@ async fn open(floor: &Floor<'_>, service: &'static str, component: &'static str,
     };
     let token = floor.writers.token();
     floor.writers.spawn("store writer", writer.run(async move { token.cancelled().await }));
-    floor.background.spawn("store probe", watch_store(db.clone(), health));
+    floor.background.spawn_until_stop("store probe", watch_store(db.clone(), health));
     Ok(db)
 }
 
@@ -216,18 +215,6 @@ async fn watch_store(db: Db, health: Component) {
             Err(error) => health.degraded(error.message().to_owned()),
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-}
-
-async fn watch_mesh(mesh: Mesh, health: Component) {
-    loop {
-        let missing = mesh.unreachable().await;
-        if missing.is_empty() {
-            health.ready();
-        } else {
-            health.failed(format!("cannot reach {}", missing.join(", ")));
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

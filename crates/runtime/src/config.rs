@@ -23,7 +23,7 @@ pub struct Sources {
     /// The environment. Only names that begin with `MANIFOLD_` and aliases are read; empty values count as unset.
     pub env: BTreeMap<String, String>,
     /// Customary names: variable and the key it sets. The `MANIFOLD_` name of the same key wins.
-    pub aliases: &'static [(&'static str, &'static str)],
+    pub aliases: Vec<(String, String)>,
     /// Key and value from the command line.
     pub overrides: Vec<(String, String)>,
 }

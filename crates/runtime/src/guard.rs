@@ -52,8 +52,10 @@ impl Guard {
         F: Future<Output = Result<Response<Body>, Status>>,
     {
         let mut call = pin!(call);
-        std::future::poll_fn(|ctx| self.catch(|| call.as_mut().poll(ctx)).unwrap_or_else(|status| Poll::Ready(Err(status))))
-            .await
+        std::future::poll_fn(|ctx| {
+            self.catch(|| call.as_mut().poll(ctx)).unwrap_or_else(|status| Poll::Ready(Err(status)))
+        })
+        .await
     }
 
     /// Runs `step` inside the span and log scope of the call.
@@ -93,7 +95,9 @@ struct Guarded {
 impl Guarded {
     fn poll_inner(&mut self, ctx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Self { body, guard, .. } = self;
-        guard.catch(|| http_body::Body::poll_frame(Pin::new(body), ctx)).unwrap_or_else(|panicked| Poll::Ready(Some(Err(panicked))))
+        guard
+            .catch(|| http_body::Body::poll_frame(Pin::new(body), ctx))
+            .unwrap_or_else(|panicked| Poll::Ready(Some(Err(panicked))))
     }
 
     /// Asked only when the body has nothing yet, so that a stream that is always ready never touches the timer.

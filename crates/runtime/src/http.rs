@@ -12,14 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use manifold_core::{Code, Error, Result, ResultExt};
+use manifold_core::{Code, Result, ResultExt};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
 use crate::telemetry;
 use body::Tracked;
 use egress::{Egress, PublicOnly, Way};
-pub use egress::is_public;
 pub use inbound::Inbound;
 
 const STREAM_WINDOW: u32 = 1 << 20;
@@ -79,7 +78,7 @@ pub enum Trust {
 }
 
 /// Whether a request went out. Set when its body is asked for, which is when its head is being written; not set when no
-/// connection came about.
+/// connection came about. A request without body is never asked for it: it counts as sent until connecting fails.
 #[derive(Clone, Debug, Default)]
 pub struct Sent(Arc<AtomicBool>);
 
@@ -94,8 +93,12 @@ impl Sent {
         self.0.load(Ordering::Acquire)
     }
 
-    pub(crate) fn set(&self) {
+    fn set(&self) {
         self.0.store(true, Ordering::Release);
+    }
+
+    fn clear(&self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -157,6 +160,7 @@ impl Client {
     /// Sends a request and waits for the head of the answer.
     pub async fn send(&self, outbound: Outbound) -> Result<Inbound, SendError> {
         let Outbound { request, trust, deadline, first_byte, idle, max_body, sent } = outbound;
+        let empty = request.body().is_empty();
         let request = request.map(|bytes| reqwest::Body::wrap(Tracked::new(bytes, sent.clone())));
         let request = reqwest::Request::try_from(request)
             .map_err(|error| SendError::Denied(format!("the URL cannot be read: {}", error.without_url())))?;
@@ -165,18 +169,26 @@ impl Client {
             Way::Guarded => &self.guarded,
         };
         let span = telemetry::outbound_span(request.method(), request.url().host_str().unwrap_or_default());
+        if empty {
+            sent.set();
+        }
         let until = deadline.min(Instant::now() + first_byte);
         let answer = timeout_at(until, client.execute(request).instrument(span.clone())).await;
         let response = match answer {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return Err(explain(error)),
+            Ok(Err(error)) => {
+                if error.is_connect() {
+                    sent.clear();
+                }
+                return Err(explain(error));
+            }
             Err(_) if until == deadline => return Err(SendError::Timeout(Phase::Deadline)),
             Err(_) if sent.get() => return Err(SendError::Timeout(Phase::FirstByte)),
             Err(_) => return Err(SendError::Timeout(Phase::Connect)),
         };
         // An answer may come before the request was read to its end.
         sent.set();
-        span.record("http.response.status_code", response.status().as_u16());
+        span.record("http.response.status_code", i64::from(response.status().as_u16()));
         let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
         Ok(Inbound::new(head, body, inbound::Limits { deadline, idle, max_body }, span))
     }
@@ -209,17 +221,5 @@ fn explain(error: reqwest::Error) -> SendError {
         (true, true) => SendError::Timeout(Phase::Connect),
         (true, false) => SendError::Connect(error.without_url()),
         (false, _) => SendError::Broken(error.without_url()),
-    }
-}
-
-impl From<SendError> for Error {
-    fn from(error: SendError) -> Self {
-        match &error {
-            SendError::Denied(reason) => Error::new(Code::Denied, "EGRESS_DENIED", reason.clone()),
-            SendError::Timeout(_) => Error::new(Code::Timeout, "UPSTREAM_TIMEOUT", error.to_string()),
-            SendError::Connect(_) | SendError::Broken(_) | SendError::TooLarge(_) => {
-                Error::new(Code::Unavailable, "UPSTREAM_ERROR", error.to_string()).because(error)
-            }
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! What every process of the house runs on: configuration, telemetry, the mesh between services, tasks, health and
 //! the outbound HTTP client. No words of any domain.
 
-pub mod config;
 mod channel;
+pub mod config;
 mod context;
 mod guard;
 pub mod health;

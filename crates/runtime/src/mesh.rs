@@ -52,7 +52,9 @@ impl Mesh {
     pub fn new(config: MeshConfig) -> Result<Self> {
         let secret = config.secret.filter(|secret| !secret.expose().is_empty());
         if secret.is_none() && !config.endpoints.is_empty() {
-            return Err(Error::invalid("CONFIG_INVALID", "mesh.secret must be set to call other processes").at("mesh.secret"));
+            return Err(
+                Error::invalid("CONFIG_INVALID", "mesh.secret must be set to call other processes").at("mesh.secret")
+            );
         }
         if let Some(secret) = &secret {
             header(secret)?;
@@ -66,7 +68,8 @@ impl Mesh {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// A channel to a service, wherever it is. Needs no start order: where is decided when it is called.
+    /// A channel to a service, wherever it is. Needs no start order: where is decided when it is called. Inside the
+    /// async runtime only.
     pub fn channel(&self, service: &'static str) -> Channel {
         channel::to(self.place(service), Arc::clone(&self.inner.rpcs))
     }
@@ -94,7 +97,8 @@ impl Mesh {
             let message = "mesh.secret must be set to serve other processes";
             return Err(Error::invalid("CONFIG_INVALID", message).at("mesh.secret"));
         };
-        let places: Vec<_> = self.inner.places.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let places: Vec<_> =
+            self.inner.places.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         let provided = places.iter().filter_map(|place| Some((place.service.as_str(), place.routes.get()?.clone())));
         server::run(provided.collect(), secret, Arc::clone(&self.inner.rpcs), listener, shutdown).await
     }

@@ -22,6 +22,9 @@ use crate::{CallContext, channel};
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
+/// Calls at once over one connection: a whole edge talks to a service over one.
+const MAX_CALLS: u32 = 65_536;
+
 /// Serves until `shutdown`, then until running calls have ended.
 pub(crate) async fn run(
     provided: Vec<(&str, Routes)>,
@@ -45,6 +48,9 @@ pub(crate) async fn run(
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_CALLS)
+        // A crowd of callers that vanish at once is normal here, not the attack that the low default is against.
+        .http2_max_pending_accept_reset_streams(Some(MAX_CALLS as usize))
         .http2_keepalive_interval(Some(Duration::from_secs(10)))
         .http2_keepalive_timeout(Some(Duration::from_secs(5)))
         .serve_with_incoming_shutdown(service, TcpIncoming::from(listener).with_nodelay(Some(true)), async move {

@@ -8,7 +8,9 @@ use futures::FutureExt;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument, error, warn};
+use tracing::{error, warn};
+
+use crate::telemetry::Scope;
 
 /// The tasks of one process. Clones share the same tasks.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +25,8 @@ impl Tasks {
         Self::default()
     }
 
-    /// Starts a task. It should end soon after [`Tasks::token`] is cancelled.
+    /// Starts a task. It should end soon after [`Tasks::token`] is cancelled. It works for the request, if any, that
+    /// the caller works for.
     #[expect(clippy::disallowed_methods, reason = "this is the home of spawning")]
     pub fn spawn<F>(&self, name: &'static str, future: F) -> AbortHandle
     where
@@ -35,8 +38,20 @@ impl Tasks {
                 error!(task = name, error = panic_text(&*panic), "task panicked");
             }
         };
-        let task = self.tracker.track_future(reported.in_current_span());
+        let scope = Scope::current();
+        let task = self.tracker.track_future(async move { scope.run(reported).await });
         tokio::spawn(task).abort_handle()
+    }
+
+    /// Starts a task that is simply dropped when [`Tasks::token`] is cancelled: one that loops and has nothing to finish.
+    pub fn spawn_until_stop<F>(&self, name: &'static str, future: F) -> AbortHandle
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let token = self.token();
+        self.spawn(name, async move {
+            token.run_until_cancelled(future).await;
+        })
     }
 
     /// Tells tasks when to stop.

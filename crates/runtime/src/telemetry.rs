@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 pub use prometheus::{Prometheus, prometheus};
 pub use scope::Scope;
-pub use trace::{outbound_span, request_span, rpc_span, start_trace};
+pub use trace::{end_request, outbound_span, request_span, rpc_span, start_trace};
 
 /// What to log, where to, and who gets traces.
 #[derive(Clone, Debug, Deserialize)]

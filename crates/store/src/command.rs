@@ -33,15 +33,7 @@ where
     F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
 {
     let (reply, answer) = oneshot::channel();
-    (
-        Box::new(Typed {
-            name,
-            command,
-            value: None,
-            reply,
-        }),
-        answer,
-    )
+    (Box::new(Typed { name, command, value: None, reply }), answer)
 }
 
 impl<T, F> Job for Typed<T, F>
@@ -57,11 +49,7 @@ where
         Box::pin(async move {
             // A panic must fail this command only, and not the writer of everybody.
             let running = AssertUnwindSafe(async { (self.command)(tx).await }).catch_unwind();
-            self.value = Some(
-                running
-                    .await
-                    .map_err(|_| Error::internal("a database command panicked"))??,
-            );
+            self.value = Some(running.await.map_err(|_| Error::internal("a database command panicked"))??);
             Ok(())
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use manifold_core::{Error, Result};
+use manifold_core::Result;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{ConnectOptions, PgPool, SqlitePool};
@@ -115,23 +115,10 @@ async fn open_sqlite(
     let options = location::sqlite_writer(path, config.durability);
     let mut connection = options.connect().await.during("open the database")?;
     migrate::run_sqlite(&mut connection, migrations).await?;
-    let pool = SqlitePoolOptions::new()
-        .max_connections(config.connections)
-        .acquire_timeout(ACQUIRE);
-    let pool = pool
-        .test_before_acquire(false)
-        .connect_with(location::sqlite_reader(path))
-        .await;
-    let db = SqliteDb {
-        readers: pool.during("open the database")?,
-        rows: Rows(queue.clone()),
-    };
-    let writer = Writer::new(
-        queue,
-        Engine::Sqlite(options),
-        Some(Engine::Sqlite(connection)),
-        config.clone(),
-    );
+    let pool = SqlitePoolOptions::new().max_connections(config.connections).acquire_timeout(ACQUIRE);
+    let pool = pool.test_before_acquire(false).connect_with(location::sqlite_reader(path)).await;
+    let db = SqliteDb { readers: pool.during("open the database")?, rows: Rows(queue.clone()) };
+    let writer = Writer::new(queue, Engine::Sqlite(options), Some(Engine::Sqlite(connection)), config.clone());
     Ok((Db::Sqlite(db), writer))
 }
 
@@ -142,21 +129,10 @@ async fn open_postgres(
     config: &WriterConfig,
 ) -> Result<(Db, Writer)> {
     migrate::run_postgres(&options, queue.service, migrations).await?;
-    let pool = PgPoolOptions::new()
-        .max_connections(config.connections)
-        .acquire_timeout(ACQUIRE);
-    let pool = pool
-        .connect_with(options.clone())
-        .await
-        .during("connect to the database")?;
-    let db = PostgresDb {
-        pool,
-        rows: Rows(queue.clone()),
-    };
-    Ok((
-        Db::Postgres(db),
-        Writer::new(queue, Engine::Postgres(options), None, config.clone()),
-    ))
+    let pool = PgPoolOptions::new().max_connections(config.connections).acquire_timeout(ACQUIRE);
+    let pool = pool.connect_with(options.clone()).await.during("connect to the database")?;
+    let db = PostgresDb { pool, rows: Rows(queue.clone()) };
+    Ok((Db::Postgres(db), Writer::new(queue, Engine::Postgres(options), None, config.clone())))
 }
 
 /// Lets the writer run it.
@@ -191,13 +167,9 @@ async fn transact_once<T, F>(pool: &PgPool, command: &F) -> Result<T>
 where
     F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>>,
 {
-    let mut transaction = pool.begin().await.map_err(unfinished)?;
+    let mut transaction = pool.begin().await.during("begin a transaction")?;
     // Dropping the transaction rolls it back.
     let value = command(&mut Tx::Postgres(&mut transaction)).await?;
-    transaction.commit().await.map_err(unfinished)?;
+    transaction.commit().await.during("commit a transaction")?;
     Ok(value)
-}
-
-fn unfinished(source: sqlx::Error) -> Error {
-    Error::internal("begin or commit a transaction").because(source)
 }

@@ -79,15 +79,10 @@ fn postgres(code: &str) -> Fault {
     match code {
         "53100" => Fault::Full,
         "40001" | "40P01" | "55P03" => Fault::Contended,
-        // The server became a read-only standby; a statement was cancelled by a time limit.
-        "25006" | "57014" => Fault::Away,
+        // A read-only standby; a database that takes no connections; a statement cancelled by a time limit.
+        "25006" | "55000" | "57014" => Fault::Away,
         // Connection, resources, operator intervention, system error, authorisation, no such database.
-        _ if ["08", "53", "57", "58", "28", "3D"]
-            .iter()
-            .any(|class| code.starts_with(class)) =>
-        {
-            Fault::Away
-        }
+        _ if ["08", "53", "57", "58", "28", "3D"].iter().any(|class| code.starts_with(class)) => Fault::Away,
         _ => Fault::Data,
     }
 }
@@ -95,6 +90,7 @@ fn postgres(code: &str) -> Fault {
 /// Turns a command's error into "unavailable" when the database, and not the command, was at fault.
 pub(crate) fn translate(error: Error) -> Error {
     match Fault::within(&error) {
+        _ if error.code() == Code::Unavailable => error,
         Fault::Data => error,
         fault => fault.error().because(error),
     }
@@ -121,13 +117,8 @@ mod tests {
 
     #[test]
     fn tells_a_locked_or_full_database_from_a_wrong_statement() {
-        let cases = [
-            ("5", Fault::Away),
-            ("517", Fault::Away),
-            ("13", Fault::Full),
-            ("2067", Fault::Data),
-            ("1", Fault::Data),
-        ];
+        let cases =
+            [("5", Fault::Away), ("517", Fault::Away), ("13", Fault::Full), ("2067", Fault::Data), ("1", Fault::Data)];
         for (code, fault) in cases {
             assert_eq!(sqlite(code), fault, "{code}");
         }
@@ -150,9 +141,6 @@ mod tests {
         let error = translate(lost);
 
         assert_eq!((error.code(), error.reason()), (Code::Unavailable, "STORE_UNAVAILABLE"));
-        assert_eq!(
-            translate(Error::not_found("KEY_NOT_FOUND", "no such key")).reason(),
-            "KEY_NOT_FOUND"
-        );
+        assert_eq!(translate(Error::not_found("KEY_NOT_FOUND", "no such key")).reason(), "KEY_NOT_FOUND");
     }
 }

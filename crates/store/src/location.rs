@@ -35,13 +35,11 @@ impl Location {
     pub fn parse(url: &Secret<String>, data_dir: &Path) -> Result<Self> {
         let text = url.expose();
         if text.is_empty() {
-            return Ok(Self::Sqlite {
-                folder: data_dir.to_owned(),
-            });
+            return Ok(Self::Sqlite { folder: data_dir.to_owned() });
         }
         if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
             return Err(
-                Error::invalid("STORE_URL_INVALID", "must be empty for SQLite, or postgres://…").at("store.url"),
+                Error::invalid("STORE_URL_INVALID", "must be empty for SQLite, or postgres://…").at("store.url")
             );
         }
         let location = Self::Postgres { url: url.clone() };
@@ -54,11 +52,8 @@ impl Location {
             return Err(Error::internal("the database is not Postgres"));
         };
         let options = url.expose().parse::<PgConnectOptions>();
-        let options = options.map_err(|source| {
-            Error::invalid("STORE_URL_INVALID", "cannot read it")
-                .at("store.url")
-                .because(source)
-        })?;
+        let options = options
+            .map_err(|source| Error::invalid("STORE_URL_INVALID", "cannot read it").at("store.url").because(source))?;
         let options = options
             .application_name(&format!("manifold-{service}"))
             .statement_cache_capacity(256)
@@ -82,12 +77,7 @@ pub(crate) fn create(folder: &Path, service: &str) -> Result<PathBuf> {
     let path = file(folder, service);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
     made.or_err(manifold_core::Code::Unavailable, "create the data folder")?;
-    let opened = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path);
+    let opened = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let opened = opened.or_err(manifold_core::Code::Unavailable, "create the database file")?;
     let narrowed = opened.set_permissions(Permissions::from_mode(0o600));
     narrowed.or_err(manifold_core::Code::Unavailable, "protect the database file")?;
@@ -96,10 +86,7 @@ pub(crate) fn create(folder: &Path, service: &str) -> Result<PathBuf> {
 
 /// How readers open the file: they cannot write.
 pub(crate) fn sqlite_reader(path: &Path) -> SqliteConnectOptions {
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(false)
-        .busy_timeout(BUSY);
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(false).busy_timeout(BUSY);
     options
         .foreign_keys(true)
         .pragma("query_only", "on")
@@ -113,18 +100,9 @@ pub(crate) fn sqlite_writer(path: &Path, durability: Durability) -> SqliteConnec
         Durability::Full => SqliteSynchronous::Full,
         Durability::Normal => SqliteSynchronous::Normal,
     };
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(false)
-        .busy_timeout(BUSY);
-    let options = options
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(synchronous)
-        .foreign_keys(true);
-    options
-        .statement_cache_capacity(256)
-        .thread_name(|_| "sqlite-writer".into())
-        .disable_statement_logging()
+    let options = SqliteConnectOptions::new().filename(path).create_if_missing(false).busy_timeout(BUSY);
+    let options = options.journal_mode(SqliteJournalMode::Wal).synchronous(synchronous).foreign_keys(true);
+    options.statement_cache_capacity(256).thread_name(|_| "sqlite-writer".into()).disable_statement_logging()
 }
 
 #[cfg(test)]
@@ -135,10 +113,7 @@ mod tests {
     fn reads_the_setting() {
         let folder = Path::new("/data");
 
-        assert!(matches!(
-            Location::parse(&Secret::from(""), folder),
-            Ok(Location::Sqlite { .. })
-        ));
+        assert!(matches!(Location::parse(&Secret::from(""), folder), Ok(Location::Sqlite { .. })));
         let url = Secret::from("postgres://u:p@localhost/manifold");
         assert!(matches!(Location::parse(&url, folder), Ok(Location::Postgres { .. })));
         for wrong in ["mysql://localhost/x", "manifold.db", "postgres://[::bad"] {

@@ -36,11 +36,7 @@ macro_rules! migrations {
 fn merge<'a>(parts: impl Iterator<Item = &'a Migrator>) -> Migrator {
     let mut all: Vec<_> = parts.flat_map(|part| part.iter().cloned()).collect();
     all.sort();
-    Migrator {
-        migrations: Cow::Owned(all),
-        ignore_missing: true,
-        ..Migrator::DEFAULT
-    }
+    Migrator { migrations: Cow::Owned(all), ignore_missing: true, ..Migrator::DEFAULT }
 }
 
 /// Runs what is missing in a SQLite file.
@@ -53,14 +49,9 @@ pub(crate) async fn run_sqlite(connection: &mut SqliteConnection, migrations: &[
 pub(crate) async fn run_postgres(options: &PgConnectOptions, service: &str, migrations: &[&Migrations]) -> Result<()> {
     let mut connection = options.connect().await.during("connect to the database")?;
     let lock = sqlx::query("SELECT pg_advisory_lock(hashtext('manifold'), hashtext($1))").bind(service);
-    lock.execute(&mut connection)
-        .await
-        .during("wait for migrations of other processes")?;
+    lock.execute(&mut connection).await.during("wait for migrations of other processes")?;
     let create = AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {}", location::schema(service)));
-    sqlx::query(create)
-        .execute(&mut connection)
-        .await
-        .during("create the schema")?;
+    sqlx::query(create).execute(&mut connection).await.during("create the schema")?;
     let mut migrator = merge(migrations.iter().map(|part| &part.postgres));
     migrator.set_locking(false);
     migrator.run(&mut connection).await.map_err(failed)?;
@@ -74,11 +65,7 @@ pub(crate) async fn pending(location: &Location, service: &str, migrations: &[&M
         Location::Sqlite { folder } => {
             let migrator = merge(migrations.iter().map(|part| &part.sqlite));
             let path = location::file(folder, service);
-            let applied = if path.exists() {
-                applied_sqlite(&path).await?
-            } else {
-                Vec::new()
-            };
+            let applied = if path.exists() { applied_sqlite(&path).await? } else { Vec::new() };
             Ok(missing(&migrator, &applied))
         }
         Location::Postgres { .. } => {
@@ -90,20 +77,10 @@ pub(crate) async fn pending(location: &Location, service: &str, migrations: &[&M
 }
 
 async fn applied_sqlite(path: &Path) -> Result<Vec<i64>> {
-    let mut connection = location::sqlite_reader(path)
-        .connect()
-        .await
-        .during("open the database")?;
+    let mut connection = location::sqlite_reader(path).connect().await.during("open the database")?;
     let table = "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
-    let exists: i64 = sqlx::query_scalar(table)
-        .fetch_one(&mut connection)
-        .await
-        .during("look for migrations")?;
-    let applied = if exists == 0 {
-        Vec::new()
-    } else {
-        applied(&mut connection).await?
-    };
+    let exists: i64 = sqlx::query_scalar(table).fetch_one(&mut connection).await.during("look for migrations")?;
+    let applied = if exists == 0 { Vec::new() } else { applied(&mut connection).await? };
     connection.close().await.during("close the database")?;
     Ok(applied)
 }
@@ -111,34 +88,21 @@ async fn applied_sqlite(path: &Path) -> Result<Vec<i64>> {
 async fn applied_postgres(options: &PgConnectOptions, service: &str) -> Result<Vec<i64>> {
     let mut connection: PgConnection = options.connect().await.during("connect to the database")?;
     let table = "SELECT COUNT(*) FROM pg_tables WHERE schemaname = $1 AND tablename = '_sqlx_migrations'";
-    let exists = sqlx::query_scalar::<_, i64>(table)
-        .bind(location::schema(service))
-        .fetch_one(&mut connection)
-        .await;
-    let applied = if exists.during("look for migrations")? == 0 {
-        Vec::new()
-    } else {
-        applied(&mut connection).await?
-    };
+    let exists = sqlx::query_scalar::<_, i64>(table).bind(location::schema(service)).fetch_one(&mut connection).await;
+    let applied =
+        if exists.during("look for migrations")? == 0 { Vec::new() } else { applied(&mut connection).await? };
     connection.close().await.during("close the connection")?;
     Ok(applied)
 }
 
 async fn applied(connection: &mut impl Migrate) -> Result<Vec<i64>> {
-    let applied = connection
-        .list_applied_migrations("_sqlx_migrations")
-        .await
-        .map_err(failed)?;
+    let applied = connection.list_applied_migrations("_sqlx_migrations").await.map_err(failed)?;
     Ok(applied.into_iter().map(|migration| migration.version).collect())
 }
 
 fn missing(migrator: &Migrator, applied: &[i64]) -> Vec<String> {
-    let missing = migrator
-        .iter()
-        .filter(|migration| !applied.contains(&migration.version));
-    missing
-        .map(|migration| format!("{:04} {}", migration.version, migration.description))
-        .collect()
+    let missing = migrator.iter().filter(|migration| !applied.contains(&migration.version));
+    missing.map(|migration| format!("{:04} {}", migration.version, migration.description)).collect()
 }
 
 fn failed(source: sqlx::migrate::MigrateError) -> Error {

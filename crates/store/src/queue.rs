@@ -47,20 +47,9 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(service: &'static str, limit: usize) -> Self {
-        let state = State {
-            pieces: VecDeque::new(),
-            until: Until::Nothing,
-            closed: false,
-        };
+        let state = State { pieces: VecDeque::new(), until: Until::Nothing, closed: false };
         let (depth, dropped) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self {
-            service,
-            state: Mutex::new(state),
-            wake: Notify::new(),
-            depth,
-            dropped,
-            limit,
-        }
+        Self { service, state: Mutex::new(state), wake: Notify::new(), depth, dropped, limit }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -117,12 +106,13 @@ impl Queue {
         state.pieces.drain(..n).collect()
     }
 
-    /// Puts taken pieces back to the front, in their order.
-    pub(crate) fn put_back(&self, pieces: Vec<Piece>) {
+    /// Puts taken rows back to the front, in their order, and takes the commands that wait behind them.
+    pub(crate) fn put_back(&self, groups: Vec<Group>) -> Vec<Piece> {
         let mut state = self.lock();
-        for piece in pieces.into_iter().rev() {
-            state.pieces.push_front(piece);
-        }
+        let waiting = std::mem::take(&mut state.pieces);
+        let (rows, commands): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|piece| matches!(piece, Piece::Rows(_)));
+        state.pieces = groups.into_iter().map(Piece::Rows).chain(rows).collect();
+        commands
     }
 
     /// Taken pieces are done with.
@@ -193,10 +183,6 @@ impl Rows {
 
 impl std::fmt::Debug for Rows {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter
-            .debug_struct("Rows")
-            .field("service", &self.0.service)
-            .field("depth", &self.depth())
-            .finish()
+        formatter.debug_struct("Rows").field("service", &self.0.service).field("depth", &self.depth()).finish()
     }
 }

@@ -165,11 +165,7 @@ impl Encode<'_, Postgres> for JsonText<'_> {
 
 /// Text without NUL.
 fn storable(text: &str) -> Cow<'_, str> {
-    if text.as_bytes().contains(&0) {
-        Cow::Owned(text.replace('\0', "\u{fffd}"))
-    } else {
-        Cow::Borrowed(text)
-    }
+    if text.as_bytes().contains(&0) { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
 /// JSON without the escape of NUL. An even number of backslashes before it means that it is not an escape.
@@ -197,10 +193,7 @@ mod tests {
     #[test]
     fn replaces_nul_which_postgres_cannot_store() {
         assert_eq!(storable("a\0b"), "a\u{fffd}b");
-        assert_eq!(
-            storable_json(r#"{"a":"\u0000x\\u0000\\\u0000"}"#),
-            r#"{"a":"\ufffdx\\u0000\\\ufffd"}"#
-        );
+        assert_eq!(storable_json(r#"{"a":"\u0000x\\u0000\\\u0000"}"#), r#"{"a":"\ufffdx\\u0000\\\ufffd"}"#);
         assert!(matches!(storable("plain"), Cow::Borrowed(_)));
     }
 }

@@ -55,13 +55,7 @@ pub struct WriterConfig {
 impl Default for WriterConfig {
     fn default() -> Self {
         let (batch, linger) = (128, Duration::from_millis(2));
-        Self {
-            durability: Durability::Full,
-            batch,
-            linger,
-            max_queue: 100_000,
-            connections: 8,
-        }
+        Self { durability: Durability::Full, batch, linger, max_queue: 100_000, connections: 8 }
     }
 }
 
@@ -80,12 +74,7 @@ impl Writer {
         connection: Option<Engine<SqliteConnection, PgConnection>>,
         config: WriterConfig,
     ) -> Self {
-        Self {
-            queue,
-            link: Link::new(options, connection),
-            config,
-            failures: 0,
-        }
+        Self { queue, link: Link::new(options, connection), config, failures: 0 }
     }
 
     /// Writes until `shutdown`, then writes everything that still waits and returns. Work that comes later is refused.
@@ -144,11 +133,7 @@ impl Writer {
         while !self.queue.close_if_empty() {
             if self.write_some().await.is_err() {
                 if Instant::now() >= end {
-                    error!(
-                        service = self.queue.service,
-                        left = self.queue.depth(),
-                        "shut down without the database"
-                    );
+                    error!(service = self.queue.service, left = self.queue.depth(), "shut down without the database");
                     return;
                 }
                 sleep(self.backoff().min(Duration::from_millis(500))).await;
@@ -214,11 +199,12 @@ impl Writer {
         let mut groups = Vec::new();
         // The last block is the next one.
         while let Some(block) = blocks.pop() {
-            let (kept, refused) = block.keep(fault);
-            groups.extend(kept.into_iter().map(Piece::Rows));
-            self.queue.finished(refused);
+            self.queue.finished(block.commands.len());
+            groups.extend(block.keep(fault));
         }
-        self.queue.put_back(groups);
+        let behind = self.queue.put_back(groups);
+        self.queue.finished(behind.len());
+        Block::new(behind).keep(fault);
     }
 }
 

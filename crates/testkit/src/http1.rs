@@ -7,8 +7,6 @@ use tokio::net::TcpStream;
 /// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Such as `POST`.
-    pub method: String,
     /// Path and query.
     pub target: String,
     /// Names in lower case.
@@ -37,11 +35,11 @@ pub async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Option
     let head = String::from_utf8(buffer[..head_end].to_vec()).context("a head of ASCII")?;
     let mut lines = head.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
-    let (Some(method), Some(target)) = (words.next(), words.next()) else {
+    let Some(target) = words.nth(1) else {
         bail!("no request line in {head}");
     };
     let split = |line: &str| line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
-    let mut request = Request { method: method.to_owned(), target: target.to_owned(), headers: lines.filter_map(split).collect(), body: Vec::new() };
+    let mut request = Request { target: target.to_owned(), headers: lines.filter_map(split).collect(), body: Vec::new() };
     let length: usize = request.header("content-length").map_or(Ok(0), str::parse)?;
     let begin = head_end + 4;
     while buffer.len() < begin + length {

@@ -59,6 +59,11 @@ impl Sandbox {
         Builder { shape, settings: BTreeMap::new() }
     }
 
+    /// Where other processes call, if any process listens for them.
+    pub fn grpc(&self) -> Option<std::net::SocketAddr> {
+        self.nodes.iter().find_map(|node| node.grpc)
+    }
+
     /// Rows of the usage tables: one number from one SQL statement.
     pub async fn count(&self, sql: &str) -> Result<i64> {
         match &self.database {

@@ -142,6 +142,17 @@ impl Upstream {
         self
     }
 
+    /// Answers that are scripted and not yet used.
+    pub fn scripted(&self) -> usize {
+        lock(&self.state.once).len()
+    }
+
+    /// Forgets what is scripted.
+    pub fn clear(&self) -> &Self {
+        lock(&self.state.once).clear();
+        self
+    }
+
     /// Requests that arrived whole, lists of models left out.
     pub fn hits(&self) -> usize {
         self.state.hits.load(Ordering::SeqCst)

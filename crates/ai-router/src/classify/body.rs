@@ -29,11 +29,18 @@ pub(crate) struct Body {
     pub retry_delay: String,
     /// Headers of the provider behind the provider.
     pub headers: Vec<(String, String)>,
+    /// The body is no JSON.
+    pub is_text: bool,
     /// The body is HTML.
     pub is_page: bool,
 }
 
 impl Body {
+    /// Whether it is JSON that explains a failure.
+    pub fn is_error(&self) -> bool {
+        !self.is_text && (self.status.is_some() || !self.message.is_empty() || !self.code.is_empty())
+    }
+
     /// Whether it names the request as the cause.
     pub fn says_invalid(&self) -> bool {
         let invalid = |word: &str| word.eq_ignore_ascii_case("invalid_request_error") || word == "INVALID_ARGUMENT";
@@ -60,6 +67,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Body {
 impl Body {
     fn read_page(&mut self, bytes: &[u8]) {
         let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_TEXT)]);
+        self.is_text = true;
         self.is_page = text.trim_start().starts_with('<');
         if !self.is_page {
             self.message = text.trim().to_owned();
@@ -104,7 +112,9 @@ impl Body {
         if let Some(Value::Array(details)) = map.get("details") {
             details.iter().for_each(|detail| self.read_google(detail));
         }
-        map.get("message").into_iter().for_each(|message| self.read(message, depth));
+        map.get("message")
+            .into_iter()
+            .for_each(|message| self.read(message, depth));
         self.read_words(map);
     }
 
@@ -113,7 +123,9 @@ impl Body {
             match map.get(key) {
                 Some(Value::Number(number)) => self.read_number(key, number.as_u64()),
                 Some(Value::String(text)) if key == "code" => {
-                    self.status = self.status.or_else(|| text.parse().ok().filter(|code| is_failure(*code)));
+                    self.status = self
+                        .status
+                        .or_else(|| text.parse().ok().filter(|code| is_failure(*code)));
                     fill(&mut self.code, text);
                 }
                 Some(Value::String(text)) => self.words.push(text.clone()),
@@ -125,7 +137,10 @@ impl Body {
     }
 
     fn read_number(&mut self, key: &str, number: Option<u64>) {
-        match number.and_then(|number| u16::try_from(number).ok()).filter(|status| is_failure(*status)) {
+        match number
+            .and_then(|number| u16::try_from(number).ok())
+            .filter(|status| is_failure(*status))
+        {
             Some(status) => self.status = self.status.or(Some(status)),
             None if key == "code" => fill(&mut self.code, &number.map(|code| code.to_string()).unwrap_or_default()),
             None => {}
@@ -136,11 +151,22 @@ impl Body {
     fn read_rows(&mut self, rows: &[Value]) {
         let mut messages = Vec::new();
         for row in rows.iter().take(8) {
-            let place = row.get("loc").and_then(Value::as_array).map(|path| join(path)).unwrap_or_default();
+            let place = row
+                .get("loc")
+                .and_then(Value::as_array)
+                .map(|path| join(path))
+                .unwrap_or_default();
             let text = row.get("msg").and_then(Value::as_str).unwrap_or_default();
-            messages.push(if place.is_empty() { text.to_owned() } else { format!("{place}: {text}") });
+            messages.push(if place.is_empty() {
+                text.to_owned()
+            } else {
+                format!("{place}: {text}")
+            });
             fill(&mut self.param, &place);
-            fill(&mut self.kind, row.get("type").and_then(Value::as_str).unwrap_or_default());
+            fill(
+                &mut self.kind,
+                row.get("type").and_then(Value::as_str).unwrap_or_default(),
+            );
         }
         fill(&mut self.message, &messages.join("; "));
     }
@@ -172,7 +198,11 @@ impl Body {
         }
         if let Some(Value::Object(headers)) = metadata.get("headers") {
             let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            self.headers.extend(headers.iter().map(|(name, text)| (name.to_ascii_lowercase(), value(text))));
+            self.headers.extend(
+                headers
+                    .iter()
+                    .map(|(name, text)| (name.to_ascii_lowercase(), value(text))),
+            );
         }
     }
 }
@@ -192,6 +222,8 @@ fn fill(slot: &mut String, text: &str) {
 }
 
 fn join(path: &[Value]) -> String {
-    let names = path.iter().map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned));
+    let names = path
+        .iter()
+        .map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned));
     names.filter(|name| name != "body").collect::<Vec<_>>().join(".")
 }

@@ -17,9 +17,33 @@ pub enum Extras {
 
 /// Names that the contract itself covers: whoever puts them here as well would write a field twice.
 const COVERED: &[&str] = &[
-    "model", "messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "max_tokens", "max_completion_tokens", "temperature", "top_p",
-    "top_k", "seed", "random_seed", "stop", "presence_penalty", "frequency_penalty", "n", "logprobs", "top_logprobs", "logit_bias", "reasoning_effort",
-    "user", "stream", "stream_options", "input", "encoding_format", "dimensions",
+    "model",
+    "messages",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "top_k",
+    "seed",
+    "random_seed",
+    "stop",
+    "presence_penalty",
+    "frequency_penalty",
+    "n",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "reasoning_effort",
+    "user",
+    "stream",
+    "stream_options",
+    "input",
+    "encoding_format",
+    "dimensions",
 ];
 
 /// Feature words of the usual fields; any other is `extra`.
@@ -41,7 +65,11 @@ const WORDS: &[(&str, &str)] = &[
 ];
 
 /// The fields to pass on, in the order of their names.
-pub(super) fn forwarded<'a>(request: &'a ChatRequest, extras: Extras, degraded: &mut Vec<&'static str>) -> Result<Vec<(&'a str, &'a RawValue)>, Failure> {
+pub(super) fn forwarded<'a>(
+    request: &'a ChatRequest,
+    extras: Extras,
+    degraded: &mut Vec<&'static str>,
+) -> Result<Vec<(&'a str, &'a RawValue)>, Failure> {
     let mut fields = Vec::new();
     for (name, text) in &request.extras {
         let known = match extras {
@@ -69,5 +97,8 @@ pub(super) fn declare(request: &ChatRequest, degraded: &mut Vec<&'static str>) {
 }
 
 fn word(name: &str) -> &'static str {
-    WORDS.iter().find(|(known, _)| *known == name).map_or("extra", |(_, word)| *word)
+    WORDS
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map_or("extra", |(_, word)| *word)
 }

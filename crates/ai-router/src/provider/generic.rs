@@ -11,7 +11,19 @@ pub(super) const GENERIC: Compat = Compat {
     quirks: Quirks {
         max_tokens: "max_tokens",
         tool_ids: ToolIds::Any,
-        features: &["seed", "top_k", "logit_bias", "penalties", "n", "logprobs", "user", "parallel_tool_calls", "reasoning", "name", "tokens"],
+        features: &[
+            "seed",
+            "top_k",
+            "logit_bias",
+            "penalties",
+            "n",
+            "logprobs",
+            "user",
+            "parallel_tool_calls",
+            "reasoning",
+            "name",
+            "tokens",
+        ],
         thinking: Some("reasoning_content"),
         ..Quirks::NONE
     },

@@ -18,7 +18,15 @@ pub(super) const MISTRAL: Compat = Compat {
         tool_ids: ToolIds::Exactly9,
         features: &["seed", "penalties", "n", "parallel_tool_calls", "reasoning"],
         efforts: &["none", "minimal", "low", "medium", "high", "xhigh"],
-        extras: Extras::Only(&["guardrails", "metadata", "prediction", "prompt_cache_key", "prompt_mode", "safe_prompt", "service_tier"]),
+        extras: Extras::Only(&[
+            "guardrails",
+            "metadata",
+            "prediction",
+            "prompt_cache_key",
+            "prompt_mode",
+            "safe_prompt",
+            "service_tier",
+        ]),
         media: MediaForm::Mistral,
         ..Quirks::NONE
     },

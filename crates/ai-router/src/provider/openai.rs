@@ -18,7 +18,12 @@ use super::{Answer, Decoder, Encoded, Mode, Provider, Target, Vectors};
 use crate::classify::{self, Failure, Limits};
 
 /// OpenAI.
-pub(super) const OPENAI: Compat = Compat { id: "openai", headers: &[], limits: Limits::Minute, quirks: Quirks::NONE };
+pub(super) const OPENAI: Compat = Compat {
+    id: "openai",
+    headers: &[],
+    limits: Limits::Minute,
+    quirks: Quirks::NONE,
+};
 
 /// A vendor that speaks OpenAI's dialect.
 #[derive(Debug)]
@@ -109,7 +114,18 @@ impl Quirks {
         required: "required",
         stream_usage: StreamUsage::Asked,
         tool_ids: ToolIds::AtMost40,
-        features: &["seed", "logit_bias", "penalties", "n", "logprobs", "user", "parallel_tool_calls", "reasoning", "name", "tokens"],
+        features: &[
+            "seed",
+            "logit_bias",
+            "penalties",
+            "n",
+            "logprobs",
+            "user",
+            "parallel_tool_calls",
+            "reasoning",
+            "name",
+            "tokens",
+        ],
         efforts: &["none", "minimal", "low", "medium", "high", "xhigh", "max"],
         extras: Extras::All,
         thinking: None,

@@ -17,7 +17,17 @@ pub(super) const OPENROUTER: Compat = Compat {
     quirks: Quirks {
         max_tokens: "max_tokens",
         tool_ids: ToolIds::Any,
-        features: &["seed", "top_k", "logit_bias", "penalties", "logprobs", "user", "parallel_tool_calls", "reasoning", "name"],
+        features: &[
+            "seed",
+            "top_k",
+            "logit_bias",
+            "penalties",
+            "logprobs",
+            "user",
+            "parallel_tool_calls",
+            "reasoning",
+            "name",
+        ],
         thinking: Some("reasoning"),
         cost: Cost::Told,
         privacy: Privacy::DataCollection,
@@ -34,7 +44,10 @@ pub(super) fn preferences(request: &ChatRequest) -> Option<Box<RawValue>> {
     if !routing.labels.iter().any(|label| PRIVATE.contains(&label.as_str())) {
         return None;
     }
-    let told = request.extras.get("provider").and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
+    let told = request
+        .extras
+        .get("provider")
+        .and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
     let mut preferences = told.unwrap_or_default();
     preferences.insert("data_collection".to_owned(), "deny".into());
     to_raw_value(&preferences).ok()

@@ -67,7 +67,13 @@ mod tests {
     #[test]
     fn keeps_ids_that_fit_mistral_and_hashes_the_others() {
         // The hashes were computed with Python's hashlib and integers.
-        let rows = [("D681PevKs", "D681PevKs"), ("call_abc", "uCUSbrUmq"), ("", "rzWtdMwJe"), ("D681Pev-s", "V8hkxnipZ"), ("call_rt4VT1Xb7gc_9FCl", "bZWzkAdqV")];
+        let rows = [
+            ("D681PevKs", "D681PevKs"),
+            ("call_abc", "uCUSbrUmq"),
+            ("", "rzWtdMwJe"),
+            ("D681Pev-s", "V8hkxnipZ"),
+            ("call_rt4VT1Xb7gc_9FCl", "bZWzkAdqV"),
+        ];
 
         for (given, expected) in rows {
             assert_eq!(ToolIds::Exactly9.fit(given), expected);

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use manifold_contract::ai::v1 as ai;
 use manifold_core::Nanos;
 use serde::Deserialize;
@@ -111,7 +113,11 @@ impl<'de> Visitor<'de> for CountVisitor {
     fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
         Ok(u64::try_from(number).ok())
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range is checked before"
+    )]
     fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
         Ok((0.0..1e15).contains(&number).then_some(number as u64))
     }
@@ -198,11 +204,46 @@ impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
     }
 }
 
+/// A vector: numbers, or base64 of little-endian floats.
+pub(super) struct Values(pub Vec<f32>);
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ValuesVisitor;
+        impl<'de> Visitor<'de> for ValuesVisitor {
+            type Value = Vec<f32>;
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a vector")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+                let bytes = STANDARD.decode(text).map_err(E::custom)?;
+                if bytes.len() % 4 != 0 {
+                    return Err(E::custom("a float is cut"));
+                }
+                Ok(bytes
+                    .chunks_exact(4)
+                    .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+                    .collect())
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+                let mut values = Vec::with_capacity(sequence.size_hint().unwrap_or(1_024));
+                while let Some(value) = sequence.next_element()? {
+                    values.push(value);
+                }
+                Ok(values)
+            }
+        }
+        deserializer.deserialize_any(ValuesVisitor).map(Values)
+    }
+}
+
 /// Arguments of a call as text: a JSON string holds them, and so does an object in its place.
 pub(super) fn arguments(raw: Option<&RawValue>) -> Cow<'_, str> {
     match raw.map(RawValue::get) {
         None | Some("null") => Cow::Borrowed(""),
-        Some(text) if text.starts_with('"') => serde_json::from_str::<Text<'_>>(text).map(|text| text.0).unwrap_or_default(),
+        Some(text) if text.starts_with('"') => serde_json::from_str::<Text<'_>>(text)
+            .map(|text| text.0)
+            .unwrap_or_default(),
         Some(text) => Cow::Borrowed(text),
     }
 }
@@ -249,7 +290,16 @@ mod tests {
 
     #[test]
     fn reads_counts_of_every_type() {
-        let rows = [("5", Some(5)), ("5.0", Some(5)), ("\"5\"", Some(5)), ("-5", None), ("null", None), ("[1]", None), ("{}", None), ("1e300", None)];
+        let rows = [
+            ("5", Some(5)),
+            ("5.0", Some(5)),
+            ("\"5\"", Some(5)),
+            ("-5", None),
+            ("null", None),
+            ("[1]", None),
+            ("{}", None),
+            ("1e300", None),
+        ];
 
         for (text, expected) in rows {
             assert_eq!(serde_json::from_str::<Count>(text).unwrap().0, expected, "{text}");
@@ -259,7 +309,17 @@ mod tests {
 
     #[test]
     fn reads_dollars_without_a_float() {
-        let rows = [("0.000412", Some(412_000)), ("1.5e-07", Some(150)), ("0", Some(0)), ("2", Some(2_000_000_000)), ("1e-15", Some(0)), ("0.0000000005", Some(1)), ("-1", None), ("{}", None), ("1e99", None)];
+        let rows = [
+            ("0.000412", Some(412_000)),
+            ("1.5e-07", Some(150)),
+            ("0", Some(0)),
+            ("2", Some(2_000_000_000)),
+            ("1e-15", Some(0)),
+            ("0.0000000005", Some(1)),
+            ("-1", None),
+            ("{}", None),
+            ("1e99", None),
+        ];
 
         for (text, expected) in rows {
             assert_eq!(nanos(text), expected.map(Nanos), "{text}");
@@ -271,6 +331,9 @@ mod tests {
         let none = Count(None);
 
         assert_eq!(usage(Count(Some(0)), none, Count(Some(0)), none), None);
-        assert_eq!(usage(Count(Some(3)), Count(Some(9)), none, none).unwrap().cached_tokens, 3);
+        assert_eq!(
+            usage(Count(Some(3)), Count(Some(9)), none, none).unwrap().cached_tokens,
+            3
+        );
     }
 }

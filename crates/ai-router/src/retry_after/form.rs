@@ -9,7 +9,17 @@ const EPOCH_SECONDS: f64 = 1e9;
 /// Numbers from here on are milliseconds since 1970.
 const EPOCH_MILLISECONDS: f64 = 1e12;
 /// What stands before a delay in a sentence, lowercase.
-const LEADS: &[&str] = &["try again in ", "retry in ", "retry after ", "try again after ", "retrying in ", "resets in ", "reset in ", "reset after ", "wait "];
+const LEADS: &[&str] = &[
+    "try again in ",
+    "retry in ",
+    "retry after ",
+    "try again after ",
+    "retrying in ",
+    "resets in ",
+    "reset in ",
+    "reset after ",
+    "wait ",
+];
 
 /// A delay in any form. Negative, not a number, in the past or beyond 32 days = None.
 pub(super) fn delay(text: &str, now_s: Option<i64>) -> Option<Duration> {
@@ -27,19 +37,28 @@ pub(super) fn delay(text: &str, now_s: Option<i64>) -> Option<Duration> {
 /// A delay inside a sentence.
 pub(super) fn delay_in_text(text: &str) -> Option<Duration> {
     let lower = text.to_lowercase();
-    let after = LEADS.iter().find_map(|lead| lower.split_once(lead).map(|(_, rest)| rest))?;
+    let after = LEADS
+        .iter()
+        .find_map(|lead| lower.split_once(lead).map(|(_, rest)| rest))?;
     let mut words = after.split_whitespace();
     let first = words.next()?.trim_end_matches(['.', ',', ';', ')', '!']);
     let Ok(number) = first.parse::<f64>() else {
         return units(first);
     };
-    let unit = words.next().unwrap_or("seconds").trim_end_matches(['.', ',', ';', ')', '!']);
+    let unit = words
+        .next()
+        .unwrap_or("seconds")
+        .trim_end_matches(['.', ',', ';', ')', '!']);
     checked(number * scale_of_word(unit)?)
 }
 
 /// Seconds as a duration, if they make sense.
 pub(super) fn checked(seconds: f64) -> Option<Duration> {
-    if (0.0..=LONGEST).contains(&seconds) { Duration::try_from_secs_f64(seconds).ok() } else { None }
+    if (0.0..=LONGEST).contains(&seconds) {
+        Duration::try_from_secs_f64(seconds).ok()
+    } else {
+        None
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 stay far below 2^53")]
@@ -57,7 +76,9 @@ fn units(text: &str) -> Option<Duration> {
         let digits = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         let tail = &rest[digits..];
-        let (unit, scale) = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0)].into_iter().find(|(unit, _)| tail.starts_with(unit))?;
+        let (unit, scale) = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3_600.0), ("d", 86_400.0)]
+            .into_iter()
+            .find(|(unit, _)| tail.starts_with(unit))?;
         total += number * scale;
         rest = &tail[unit.len()..];
     }

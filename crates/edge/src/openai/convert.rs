@@ -1,6 +1,7 @@
 //! OpenAI's chat request as a request of the contract. Pure: bytes and headers in, message or refusal out.
 
 use http::HeaderMap;
+use serde_json::value::RawValue;
 use manifold_contract::ai::v1::{ChatRequest, Message, Routing, Sampling};
 
 use super::options::{self, Wishes};
@@ -30,8 +31,12 @@ pub(crate) fn decode(body: &[u8], headers: &HeaderMap) -> Answer<Decoded> {
     let wishes = options::wishes(headers, body.manifold.take())?;
     let model = model(body.model.take())?;
     let (messages, declared) = turns::convert(body.messages.take().ok_or_else(|| missing("messages"))?)?;
-    if wishes.strict && let Some(word) = declared.first() {
-        return Err(Refusal::bad("UNSUPPORTED", format!("the conversation would have to be mended: {word}")).at("messages"));
+    if wishes.strict
+        && let Some(word) = declared.first()
+    {
+        return Err(
+            Refusal::bad("UNSUPPORTED", format!("the conversation would have to be mended: {word}")).at("messages")
+        );
     }
     let stream = body.stream.unwrap_or(false);
     let include_usage = body.stream_options.take().and_then(|options| options.include_usage).unwrap_or(false);
@@ -53,7 +58,11 @@ fn request(mut body: Body<'_>, model: String, messages: Vec<Message>, wishes: Wi
         sampling: Some(sampling),
         format: body.response_format.map(tools::format).transpose()?,
         reasoning_effort: effort(body.reasoning_effort)?,
-        routing: Some(Routing { fallback_models: fallbacks(body.models)?, strict: wishes.strict, labels: wishes.labels }),
+        routing: Some(Routing {
+            fallback_models: fallbacks(body.models)?,
+            strict: wishes.strict,
+            labels: wishes.labels,
+        }),
         user: body.user.unwrap_or_default(),
         extras,
         dialect: "openai".to_owned(),
@@ -95,7 +104,7 @@ fn sampling(body: &mut Body<'_>) -> Answer<Sampling> {
     if stop.len() > 4 {
         return Err(invalid("stop", "at most 4 stop sequences"));
     }
-    let logit_bias = body.logit_bias.map(|raw| raw.get()).filter(|raw| *raw != "null");
+    let logit_bias = body.logit_bias.map(RawValue::get).filter(|raw| *raw != "null");
     if logit_bias.is_some_and(|raw| !raw.starts_with('{')) {
         return Err(invalid("logit_bias", "logit_bias is an object"));
     }
@@ -120,7 +129,9 @@ fn sampling(body: &mut Body<'_>) -> Answer<Sampling> {
 
 fn within(value: Option<f64>, low: f64, high: f64, path: &str) -> Answer<Option<f64>> {
     match value {
-        Some(number) if !(low..=high).contains(&number) => Err(invalid(path, format!("{path} is between {low} and {high}"))),
+        Some(number) if !(low..=high).contains(&number) => {
+            Err(invalid(path, format!("{path} is between {low} and {high}")))
+        }
         _ => Ok(value),
     }
 }
@@ -143,3 +154,6 @@ fn missing(field: &'static str) -> Refusal {
 fn invalid(path: impl Into<String>, message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     Refusal::bad("BODY_INVALID", message).at(path)
 }
+
+#[cfg(test)]
+mod tests;

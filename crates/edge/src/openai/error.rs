@@ -101,10 +101,16 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::dialect::Dialect;
+    use crate::problem::{self, About};
+
+    const ABOUT: About = About { request: RequestId(Uuid::nil()), trace_id: 1, dialect: Dialect::OpenAi };
 
     fn row(code: Code, reason: &'static str) -> String {
         let refusal = Refusal::from(Error::new(code, reason, "why").at("model"));
-        format!("{} {}", refusal.status.as_u16(), String::from_utf8(body(&refusal, RequestId(Uuid::nil()))).unwrap())
+        let response = problem::render(&refusal, ABOUT);
+        let retry = response.headers().get("x-should-retry").map_or("", |_| " final");
+        format!("{}{retry} {}", response.status().as_u16(), String::from_utf8(body(&refusal, ABOUT.request)).unwrap())
     }
 
     #[test]
@@ -113,7 +119,10 @@ mod tests {
             row(Code::Unauthenticated, "INVALID_KEY"),
             row(Code::Denied, "INSUFFICIENT_SCOPE"),
             row(Code::NotFound, "MODEL_NOT_FOUND"),
+            row(Code::Invalid, "BODY_INVALID"),
             row(Code::Invalid, "REQUEST_TOO_LARGE"),
+            row(Code::Invalid, "CONTEXT_LENGTH_EXCEEDED"),
+            row(Code::Invalid, "UPSTREAM_INVALID"),
             row(Code::Exhausted, "RATE_LIMIT_EXCEEDED"),
             row(Code::Exhausted, "INSUFFICIENT_QUOTA"),
             row(Code::Unavailable, "NO_PROVIDER_LEFT"),
@@ -124,15 +133,22 @@ mod tests {
             row(Code::Internal, "INTERNAL"),
         ];
 
-        insta::assert_snapshot!(rows.join("\n"), @"");
-    }
-
-    #[test]
-    fn the_providers_own_words_about_a_wrong_request_are_400() {
-        for reason in ["UPSTREAM_INVALID", "CONTEXT_LENGTH_EXCEEDED", "CONTENT_FILTER", "UNSUPPORTED"] {
-            let row = row(Code::Invalid, reason);
-
-            assert!(row.starts_with("400 "), "{row}");
-        }
+        insta::assert_snapshot!(rows.join("\n"), @r#"
+        401 {"error":{"message":"why","type":"invalid_request_error","param":"model","code":"invalid_api_key"}}
+        403 {"error":{"message":"why","type":"invalid_request_error","param":"model","code":"permission_denied"}}
+        404 {"error":{"message":"why","type":"invalid_request_error","param":"model","code":"model_not_found"}}
+        400 {"error":{"message":"why","type":"invalid_request_error","param":"model","code":null}}
+        413 {"error":{"message":"why","type":"invalid_request_error","param":"model","code":"request_too_large"}}
+        400 {"error":{"message":"why","type":"invalid_request_error","param":"model","code":"context_length_exceeded"}}
+        400 {"error":{"message":"why","type":"invalid_request_error","param":"model","code":null}}
+        429 {"error":{"message":"why","type":"requests","param":"model","code":"rate_limit_exceeded"}}
+        429 final {"error":{"message":"why","type":"insufficient_quota","param":"model","code":"insufficient_quota"}}
+        503 {"error":{"message":"why","type":"server_error","param":null,"code":"no_provider_left"}}
+        503 final {"error":{"message":"why","type":"server_error","param":null,"code":"no_provider_configured"}}
+        502 {"error":{"message":"why","type":"server_error","param":null,"code":"upstream_error"}}
+        504 {"error":{"message":"why","type":"server_error","param":null,"code":"upstream_timeout"}}
+        504 {"error":{"message":"why","type":"server_error","param":null,"code":"upstream_timeout"}}
+        500 {"error":{"message":"internal error in request req_00000000000000000000000000","type":"server_error","param":null,"code":"internal_error"}}
+        "#);
     }
 }

@@ -1,15 +1,17 @@
 //! Images, sound and documents inside a request: what they claim to be is checked by their first bytes, never decoded.
 
+use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use base64::Engine;
 use manifold_contract::ai::v1::Media;
 
 use super::request::{File, ImageUrl, InputAudio};
 use crate::refusal::{Answer, Refusal};
 
-const BASE64: GeneralPurpose =
-    GeneralPurpose::new(&STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 const MAX_PIXELS: u64 = 50_000_000;
 const MAX_URL: usize = 8_192;
 
@@ -19,14 +21,17 @@ pub(crate) fn image(image: ImageUrl<'_>, path: &str) -> Answer<Media> {
     let url = &*image.url.0;
     let detail = image.detail.unwrap_or_default();
     if !matches!(detail.as_str(), "" | "auto" | "low" | "high") {
-        return Err(Refusal::bad("BODY_INVALID", "detail must be auto, low or high").at(path.replace(".url.url", ".detail")));
+        return Err(
+            Refusal::bad("BODY_INVALID", "detail must be auto, low or high").at(path.replace(".url.url", ".detail"))
+        );
     }
-    let Some((mime, data)) = data_url(url) else { return remote(url, detail, path) };
+    let Some((mime, data)) = data_url(url) else { return remote(url, detail, &path) };
     let data = decode(data).ok_or_else(|| invalid_image("the image is not valid base64", &path))?;
     let Some(found) = sniff(&data) else {
         return Err(invalid_image("the image is empty or not PNG, JPEG, GIF or WebP", &path));
     };
-    if !mime.eq_ignore_ascii_case(found.mime) && !(mime.eq_ignore_ascii_case("image/jpg") && found.mime == "image/jpeg") {
+    let mime = if mime.eq_ignore_ascii_case("image/jpg") { "image/jpeg" } else { mime };
+    if !mime.eq_ignore_ascii_case(found.mime) {
         return Err(invalid_image(format!("the image is {}, but labelled {}", found.mime, shown(mime)), &path));
     }
     if found.pixels.is_some_and(|pixels| pixels > MAX_PIXELS) {
@@ -35,12 +40,12 @@ pub(crate) fn image(image: ImageUrl<'_>, path: &str) -> Answer<Media> {
     Ok(Media { mime: found.mime.to_owned(), data: data.into(), detail, ..Media::default() })
 }
 
-fn remote(url: &str, detail: String, path: String) -> Answer<Media> {
+fn remote(url: &str, detail: String, path: &str) -> Answer<Media> {
     let scheme = url.split("://").next().unwrap_or_default();
     let web = scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http");
     let address = web && url.len() <= MAX_URL && url.parse::<http::Uri>().is_ok_and(|uri| uri.host().is_some());
     if !address {
-        return Err(invalid_image("the image is neither an http(s) address nor a base64 data URL", &path));
+        return Err(invalid_image("the image is neither an http(s) address nor a base64 data URL", path));
     }
     Ok(Media { url: url.to_owned(), detail, ..Media::default() })
 }
@@ -50,7 +55,11 @@ pub(crate) fn audio(audio: &InputAudio<'_>, path: &str) -> Answer<Media> {
     let mime = match &*audio.format.0 {
         "wav" => "audio/wav",
         "mp3" => "audio/mpeg",
-        _ => return Err(Refusal::bad("BODY_INVALID", "format must be wav or mp3").at(format!("{path}.input_audio.format"))),
+        _ => {
+            return Err(
+                Refusal::bad("BODY_INVALID", "format must be wav or mp3").at(format!("{path}.input_audio.format"))
+            );
+        }
     };
     match decode(&audio.data.0) {
         Some(data) if !data.is_empty() => Ok(Media { mime: mime.to_owned(), data: data.into(), ..Media::default() }),
@@ -232,12 +241,19 @@ mod tests {
     #[test]
     fn documents_and_sound_are_carried() {
         let text = |text: &'static str| Text(Cow::Borrowed(text));
-        let pdf = File { file_data: Some(text("data:application/pdf;base64,JVBERg==")), file_id: None, filename: Some("a.pdf".into()) };
+        let pdf = File {
+            file_data: Some(text("data:application/pdf;base64,JVBERg==")),
+            file_id: None,
+            filename: Some("a.pdf".into()),
+        };
         let wav = InputAudio { data: text("UklGRg=="), format: text("wav") };
 
         let (pdf, wav) = (file(pdf, "p").unwrap(), audio(&wav, "p").unwrap());
 
-        assert_eq!((pdf.mime.as_str(), pdf.filename.as_str(), &*pdf.data), ("application/pdf", "a.pdf", b"%PDF".as_slice()));
+        assert_eq!(
+            (pdf.mime.as_str(), pdf.filename.as_str(), &*pdf.data),
+            ("application/pdf", "a.pdf", b"%PDF".as_slice())
+        );
         assert_eq!((wav.mime.as_str(), wav.data.len()), ("audio/wav", 4));
     }
 }

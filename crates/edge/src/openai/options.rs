@@ -25,7 +25,9 @@ pub(crate) fn wishes(headers: &HeaderMap, body: Option<Options>) -> Answer<Wishe
     let labels = match body.labels {
         Some(OneOrMany::One(line)) => split(&line),
         Some(OneOrMany::Many(list)) => list,
-        None => headers.get_all("manifold-label").iter().filter_map(|line| line.to_str().ok()).flat_map(split).collect(),
+        None => {
+            headers.get_all("manifold-label").iter().filter_map(|line| line.to_str().ok()).flat_map(split).collect()
+        }
     };
     if labels.len() > MAX_LABELS || labels.iter().any(|label| !(1..=MAX_LABEL).contains(&label.len())) {
         let message = format!("at most {MAX_LABELS} labels of 1 to {MAX_LABEL} characters");
@@ -65,7 +67,8 @@ mod tests {
 
     #[test]
     fn the_body_wins() {
-        let body = Options { labels: Some(OneOrMany::Many(vec!["x".to_owned()])), strict: Some(false), thinking: Some(true) };
+        let body =
+            Options { labels: Some(OneOrMany::Many(vec!["x".to_owned()])), strict: Some(false), thinking: Some(true) };
 
         let wishes = wishes(&headers(), Some(body)).unwrap();
 

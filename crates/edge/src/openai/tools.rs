@@ -3,6 +3,7 @@
 use manifold_contract::ai::v1::format::Kind;
 use manifold_contract::ai::v1::tool_choice::Mode;
 use manifold_contract::ai::v1::{Format, Tool, ToolChoice};
+use serde_json::value::RawValue;
 
 use super::request;
 use crate::refusal::{Answer, Refusal};
@@ -27,7 +28,7 @@ fn function(tool: request::Tool<'_>, index: usize) -> Answer<Tool> {
     if !is_name(&function.name) {
         return Err(invalid(path("function.name"), "a name is 1 to 64 of letters, digits, _ and -"));
     }
-    let parameters = function.parameters.map(|raw| raw.get()).filter(|raw| *raw != "null");
+    let parameters = function.parameters.map(RawValue::get).filter(|raw| *raw != "null");
     if parameters.is_some_and(|raw| !raw.starts_with('{')) {
         return Err(invalid(path("function.parameters"), "parameters are a JSON Schema object"));
     }
@@ -105,7 +106,7 @@ pub(crate) fn format(format: request::ResponseFormat<'_>) -> Answer<Format> {
     if !is_name(&schema.name) {
         return Err(invalid("response_format.json_schema.name", "a name is 1 to 64 of letters, digits, _ and -"));
     }
-    let Some(raw) = schema.schema.map(|raw| raw.get()).filter(|raw| raw.starts_with('{')) else {
+    let Some(raw) = schema.schema.map(RawValue::get).filter(|raw| raw.starts_with('{')) else {
         return Err(invalid("response_format.json_schema.schema", "schema is a JSON Schema object"));
     };
     Ok(Format {

@@ -76,7 +76,9 @@ impl Turns {
             let path = || place.field(&format!("tool_calls[{index}]"));
             let known = call.type_.is_none_or(|type_| type_.0 == "function");
             let Some(function) = call.function.filter(|_| known) else {
-                return Err(Refusal::bad("UNSUPPORTED", "only calls of functions are known").at(format!("{}.type", path())));
+                return Err(
+                    Refusal::bad("UNSUPPORTED", "only calls of functions are known").at(format!("{}.type", path()))
+                );
             };
             if call.id.is_empty() {
                 return Err(Refusal::bad("BODY_INVALID", "a call needs an id").at(format!("{}.id", path())));
@@ -92,7 +94,9 @@ impl Turns {
     }
 
     fn push_result(&mut self, message: Message<'_>, place: &Place) -> Answer<()> {
-        let Some(id) = message.tool_call_id else { return Err(place.invalid("tool_call_id", "a tool message names its call")) };
+        let Some(id) = message.tool_call_id else {
+            return Err(place.invalid("tool_call_id", "a tool message names its call"));
+        };
         let text = text_only(message.content, place)?;
         if let Some(position) = self.open.iter().position(|(open, _)| *open == id) {
             let (id, name) = self.open.remove(position);
@@ -104,7 +108,11 @@ impl Turns {
             return Err(place.invalid("tool_call_id", "this call has a result already"));
         }
         self.declare("tool_result_orphan");
-        self.messages.push(ai::Message { role: Role::User.into(), parts: vec![part(Kind::Text(text))], name: String::new() });
+        self.messages.push(ai::Message {
+            role: Role::User.into(),
+            parts: vec![part(Kind::Text(text))],
+            name: String::new(),
+        });
         Ok(())
     }
 
@@ -159,7 +167,8 @@ fn content(content: Option<Content<'_>>, role: Role, place: &Place, parts: &mut 
 
 fn kind(item: Part<'_>, role: Role, place: &Place, index: usize) -> Answer<Kind> {
     let path = || place.part(index);
-    let missing = |field: &str| Refusal::bad("BODY_INVALID", format!("{field} is missing")).at(format!("{}.{field}", path()));
+    let missing =
+        |field: &str| Refusal::bad("BODY_INVALID", format!("{field} is missing")).at(format!("{}.{field}", path()));
     let type_ = &*item.type_.0;
     let is_media = matches!(type_, "image_url" | "input_audio" | "file");
     if is_media && role != Role::User {
@@ -169,7 +178,9 @@ fn kind(item: Part<'_>, role: Role, place: &Place, index: usize) -> Answer<Kind>
         "text" => item.text.map(Kind::Text).ok_or_else(|| missing("text")),
         "refusal" if role == Role::Assistant => item.refusal.map(Kind::Refusal).ok_or_else(|| missing("refusal")),
         "image_url" => media::image(item.image_url.ok_or_else(|| missing("image_url"))?, &path()).map(Kind::Image),
-        "input_audio" => media::audio(&item.input_audio.ok_or_else(|| missing("input_audio"))?, &path()).map(Kind::Audio),
+        "input_audio" => {
+            media::audio(&item.input_audio.ok_or_else(|| missing("input_audio"))?, &path()).map(Kind::Audio)
+        }
         "file" => media::file(item.file.ok_or_else(|| missing("file"))?, &path()).map(Kind::File),
         _ => Err(Refusal::bad("BODY_INVALID", "this type of part is not known here").at(format!("{}.type", path()))),
     }
@@ -185,7 +196,11 @@ fn text_only(content: Option<Content<'_>>, place: &Place) -> Answer<String> {
             for (index, item) in list.into_iter().enumerate() {
                 match kind(item, Role::Tool, place, index)? {
                     Kind::Text(text) => whole.push_str(&text),
-                    _ => return Err(Refusal::bad("BODY_INVALID", "results are text").at(format!("{}.type", place.part(index)))),
+                    _ => {
+                        return Err(
+                            Refusal::bad("BODY_INVALID", "results are text").at(format!("{}.type", place.part(index)))
+                        );
+                    }
                 }
             }
             Ok(whole)

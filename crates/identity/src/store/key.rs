@@ -136,10 +136,8 @@ pub async fn insert_key(tx: &mut Tx<'_>, row: &NewRow) -> Result<()> {
 /// A page of a tenant's keys, newest first: at most `limit` with ids below `before`.
 pub async fn list_keys(db: &Db, tenant: TenantId, before: Uuid, limit: i64) -> Result<Vec<KeyRow>> {
     let sql = select_keys!("k.id < $2 ORDER BY k.id DESC LIMIT $3");
-    on!(db, |executor| {
-        sqlx::query_as(sql).bind(tenant.0).bind(before).bind(limit).fetch_all(executor).await
-    })
-    .during("list API keys")
+    on!(db, |executor| { sqlx::query_as(sql).bind(tenant.0).bind(before).bind(limit).fetch_all(executor).await })
+        .during("list API keys")
 }
 
 /// A tenant's key.

@@ -28,7 +28,8 @@ pub struct Label<'a> {
 pub fn wrap(master: &KeyBytes, key: &KeyBytes, nonce: [u8; NONCE_LENGTH], label: Label<'_>) -> Vec<u8> {
     let aad = label.associated_data();
     let payload = Payload { msg: key.expose(), aad: aad.as_bytes() };
-    let sealed = cipher(master).encrypt(&Nonce::from(nonce), payload).expect("32 bytes are far below the cipher's limit");
+    let sealed =
+        cipher(master).encrypt(&Nonce::from(nonce), payload).expect("32 bytes are far below the cipher's limit");
     [&[LAYOUT], nonce.as_slice(), sealed.as_slice()].concat()
 }
 

@@ -132,3 +132,96 @@ impl Cache {
         *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use manifold_core::{KeyId, SubjectKind, TenantId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_micros(seconds * 1_000_000)
+    }
+
+    fn known(key: KeyId) -> Arc<Known> {
+        let tenant = TenantId(Uuid::nil());
+        let principal = Principal {
+            tenant,
+            subject: "key_x".into(),
+            kind: SubjectKind::Key,
+            key: Some(key),
+            permissions: [].into(),
+            environment: "live".into(),
+        };
+        Arc::new(Known {
+            hash: [0; 32],
+            pepper_id: 1,
+            environment: Environment::Live,
+            standing: Standing::Active,
+            expires_at: None,
+            usage: Usage::new(key, tenant),
+            principal,
+            read_at: at(100),
+            reading: false.into(),
+        })
+    }
+
+    #[test]
+    fn a_row_that_was_read_before_a_revocation_does_not_come_back_after_it() {
+        let (cache, lookup) = (Cache::new(), Lookup::from_random([1; 10]));
+        let known = known(KeyId(Uuid::max()));
+        let epoch = cache.epoch();
+
+        cache.forget(|_| true);
+        let late = cache.remember(lookup, &known, epoch);
+
+        assert!(!late);
+        assert!(cache.find(lookup).is_none());
+        assert!(cache.remember(lookup, &known, cache.epoch()));
+    }
+
+    #[test]
+    fn forgets_what_is_gone_and_nothing_else() {
+        let cache = Cache::new();
+        let (gone, stays) = (KeyId(Uuid::from_u128(1)), KeyId(Uuid::from_u128(2)));
+        for (letter, key) in [(1, gone), (2, stays)] {
+            cache.remember(Lookup::from_random([letter; 10]), &known(key), 0);
+        }
+
+        cache.forget(|known| known.principal.key == Some(gone));
+
+        assert!(cache.find(Lookup::from_random([1; 10])).is_none());
+        assert!(cache.find(Lookup::from_random([2; 10])).is_some());
+    }
+
+    #[test]
+    fn unknown_lookups_are_remembered_for_ten_seconds() {
+        let (cache, lookup) = (Cache::new(), Lookup::from_random([1; 10]));
+
+        cache.remember_unknown(lookup, at(100));
+
+        assert!(cache.is_unknown(lookup, at(109)));
+        assert!(!cache.is_unknown(lookup, at(110)));
+        assert!(!cache.is_unknown(lookup, at(99)));
+        assert!(!cache.is_unknown(Lookup::from_random([2; 10]), at(100)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_makes_keys_old_and_not_young() {
+        let known = known(KeyId(Uuid::max()));
+
+        assert_eq!(known.age(at(103)), Duration::from_secs(3));
+        assert_eq!(known.age(at(90)), Duration::from_secs(10));
+    }
+
+    #[test]
+    fn one_reader_at_a_time() {
+        let known = known(KeyId(Uuid::max()));
+
+        assert!(known.begin_reading());
+        assert!(!known.begin_reading());
+        known.end_reading();
+        assert!(known.begin_reading());
+    }
+}

@@ -1,5 +1,6 @@
 //! When keys were used: noted in memory by every request, written every five seconds in a few statements.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -53,14 +54,17 @@ impl Used {
         }
     }
 
+    /// The last use of each key, once: a key that was read again meanwhile has two notes.
     fn take(&self) -> Vec<LastUse> {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        let uses = waiting.iter().map(|usage| {
+        let mut uses = HashMap::with_capacity(waiting.len());
+        for usage in waiting {
             usage.waiting.store(false, Ordering::Release);
             let at = Timestamp::from_micros(usage.last_at.load(Ordering::Relaxed));
-            LastUse { key: usage.key, tenant: usage.tenant, at }
-        });
-        uses.collect()
+            let last = uses.entry(usage.key).or_insert(LastUse { key: usage.key, tenant: usage.tenant, at });
+            last.at = last.at.max(at);
+        }
+        uses.into_values().collect()
     }
 }
 
@@ -86,5 +90,41 @@ async fn flush(identity: &Identity) {
         if let Err(error) = written.await {
             debug!(%error, "cannot note when API keys were used");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn usage(key: u128) -> Arc<Usage> {
+        Usage::new(KeyId(Uuid::from_u128(key)), TenantId(Uuid::nil()))
+    }
+
+    #[test]
+    fn many_uses_of_one_key_are_one_note_with_the_last_time() {
+        let (used, first, again) = (Used::default(), usage(1), usage(1));
+        for (usage, micros) in [(&first, 1), (&again, 5), (&first, 3)] {
+            used.mark(usage, Timestamp::from_micros(micros));
+        }
+
+        let uses = used.take();
+
+        assert_eq!(uses.len(), 1);
+        assert_eq!(uses[0].at.micros(), 5);
+        assert!(used.take().is_empty());
+    }
+
+    #[test]
+    fn a_key_is_noted_again_after_the_flush() {
+        let (used, usage) = (Used::default(), usage(1));
+        used.mark(&usage, Timestamp::from_micros(1));
+        used.take();
+
+        used.mark(&usage, Timestamp::from_micros(2));
+
+        assert_eq!(used.take()[0].at.micros(), 2);
     }
 }

@@ -1,7 +1,6 @@
 //! `manifold config`: what is set, where it comes from, and whether it holds.
 
 use clap::Subcommand;
-use manifold_core::Result;
 use manifold_runtime::config::Loaded;
 
 use crate::config::Config;
@@ -10,7 +9,7 @@ use crate::output;
 /// `manifold config …`
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum Command {
-    /// Print every setting that differs from its default, and where it was set
+    /// Print every setting that somebody made, and where
     Show,
     /// Check the configuration without starting anything
     Check,
@@ -24,15 +23,12 @@ pub fn run(loaded: &Loaded<Config>, command: &Command) {
     }
 }
 
+/// Only what somebody set: the defaults are in the manual.
 fn show(loaded: &Loaded<Config>) {
-    let rows: Vec<_> = loaded.origin.iter().map(|(key, source)| vec![key.clone(), source.clone()]).collect();
+    let set = loaded.settings.iter().filter(|(_, setting)| setting.origin != "the defaults");
+    let rows: Vec<_> = set.map(|(key, setting)| vec![key.clone(), setting.value.clone(), setting.origin.clone()]).collect();
     if rows.is_empty() {
         output::line("every setting has its default");
     }
     output::table(&rows);
-}
-
-/// Checks what the services check when they start.
-pub fn check(config: &Config) -> Result<()> {
-    manifold_ai_router::check(&config.ai)
 }

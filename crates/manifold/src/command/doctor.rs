@@ -32,8 +32,8 @@ pub async fn run(loaded: Result<Loaded<Config>>, environment: BTreeMap<String, S
 
 async fn examine(loaded: &Loaded<Config>, environment: &BTreeMap<String, String>, offline: bool) -> Vec<Finding> {
     let config = &loaded.value;
-    let set = loaded.origin.len();
-    let mut findings = vec![Finding::new("configuration", Severity::Ok, format!("valid, {set} settings differ from their defaults"), "")];
+    let set = loaded.settings.values().filter(|setting| setting.origin != "the defaults").count();
+    let mut findings = vec![Finding::new("configuration", Severity::Ok, format!("valid, with {set} settings beside the defaults"), "")];
     findings.push(data_folder(&config.data_dir));
     findings.push(open_files());
     findings.extend(databases(config).await);

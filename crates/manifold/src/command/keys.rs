@@ -8,6 +8,7 @@ use bytes::Bytes;
 use clap::Subcommand;
 use http::{HeaderValue, Method, Request, header};
 use manifold_core::{Code, Error, Result, ResultExt, Secret};
+use manifold_identity::Environment;
 use manifold_runtime::http::{Client, HttpConfig, Outbound, Sent, Trust};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -52,7 +53,7 @@ pub enum Command {
 
 /// Prints a fresh key that no server knows.
 pub fn generate(test: bool) {
-    output::line(manifold_identity::generate_key(if test { "test" } else { "live" }).expose());
+    output::line(manifold_identity::generate_key(if test { Environment::Test } else { Environment::Live }).expose());
 }
 
 /// Calls the server.

@@ -55,7 +55,7 @@ async fn serve(config: Config, services: Vec<Service>) -> Result<ExitCode> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    telemetry.shutdown();
+    telemetry.shutdown().await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -20,20 +20,32 @@ pub(super) fn extract<T: DeserializeOwned>(mut layers: Layers) -> (Option<T>, Ve
         };
         let key = key_of(&error);
         problems.push(explain(&error, &key, &layers));
-        if !layers.remove(&key) {
+        if !take_out(&mut layers, &key) {
             break;
         }
     }
     (None, problems)
 }
 
-/// The key that is wrong: for an unknown name the error tells its group only.
+/// Takes out the key, or the group that was given as a whole, such as a list with a wrong item.
+fn take_out(layers: &mut Layers, key: &str) -> bool {
+    let mut key = key;
+    loop {
+        if layers.remove(key) {
+            return true;
+        }
+        match key.rsplit_once('.') {
+            Some((group, _)) => key = group,
+            None => return false,
+        }
+    }
+}
+
+/// The key that is wrong: for a missing one the error tells its group only.
 fn key_of(error: &figment::Error) -> String {
     let mut path = error.path.clone();
-    match &error.kind {
-        Kind::UnknownField(name, _) => path.push(name.clone()),
-        Kind::MissingField(name) => path.push(name.to_string()),
-        _ => {}
+    if let Kind::MissingField(name) = &error.kind {
+        path.push(name.to_string());
     }
     path.join(".")
 }
@@ -46,7 +58,9 @@ fn explain(error: &figment::Error, key: &str, layers: &Layers) -> Problem {
     };
     let (message, remedy) = match &error.kind {
         Kind::UnknownField(name, known) => ("there is no such setting".to_owned(), neighbours(key, name, known)),
-        Kind::MissingField(_) => ("this has to be set".to_owned(), format!("set it in the file or as {}", names::variable_of(key))),
+        Kind::MissingField(_) => {
+            ("this has to be set".to_owned(), format!("set it in the file or as {}", names::variable_of(key)))
+        }
         Kind::InvalidType(actual, wanted) => (format!("this is {} instead of {wanted}", class(actual)), default()),
         Kind::UnknownVariant(_, known) => (format!("this has to be one of {}", known.join(", ")), default()),
         Kind::InvalidValue(_, wanted) => (format!("this has to be {wanted}"), default()),

@@ -85,8 +85,11 @@ impl Layers {
 
     /// Takes `key` out of every layer but the defaults. False if it was nowhere.
     pub(super) fn remove(&mut self, key: &str) -> bool {
-        let given = self.layers.iter_mut().skip(1);
-        given.fold(false, |removed, layer| remove(&mut layer.tree, key) || removed)
+        let mut removed = false;
+        for layer in self.layers.iter_mut().skip(1) {
+            removed |= remove(&mut layer.tree, key);
+        }
+        removed
     }
 
     pub(super) fn figment(&self) -> Figment {
@@ -117,12 +120,14 @@ impl Provider for &Layer {
 fn assignments(sources: &Sources) -> Vec<(String, String, String)> {
     let variable = |name: &str| format!("environment variable {name}");
     let aliases = sources.aliases.iter().filter_map(|(name, key)| {
-        let value = sources.env.get(*name)?;
-        Some(((*key).to_owned(), variable(name), value.clone()))
+        let value = sources.env.get(name)?;
+        Some((key.clone(), variable(name), value.clone()))
     });
-    let own = sources.env.iter().filter_map(|(name, value)| Some((names::key_of(name)?, variable(name), value.clone())));
+    let own =
+        sources.env.iter().filter_map(|(name, value)| Some((names::key_of(name)?, variable(name), value.clone())));
     let given = aliases.chain(own).filter(|(_, _, value)| !value.is_empty());
-    let flags = sources.overrides.iter().map(|(key, value)| (key.clone(), "the command line".to_owned(), value.clone()));
+    let flags =
+        sources.overrides.iter().map(|(key, value)| (key.clone(), "the command line".to_owned(), value.clone()));
     given.chain(flags).collect()
 }
 

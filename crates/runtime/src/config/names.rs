@@ -86,7 +86,12 @@ mod tests {
 
     #[test]
     fn secrets_are_known_by_their_names() {
-        for (key, secret) in [("ai.providers.groq.api_key", true), ("mesh.secret", true), ("edge.max_tokens", false), ("data_dir", false)] {
+        for (key, secret) in [
+            ("ai.providers.groq.api_key", true),
+            ("mesh.secret", true),
+            ("edge.max_tokens", false),
+            ("data_dir", false),
+        ] {
             assert_eq!(is_secret(key), secret, "{key}");
         }
     }

@@ -9,8 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::Sent;
 
-/// The whole body in one frame. It never claims to be at its end before it was asked, since the HTTP library does not
-/// ask bodies at their end, not even empty ones.
+/// The whole body in one frame.
 pub(super) struct Tracked {
     bytes: Option<Bytes>,
     sent: Sent,
@@ -18,7 +17,7 @@ pub(super) struct Tracked {
 
 impl Tracked {
     pub(super) fn new(bytes: Bytes, sent: Sent) -> Self {
-        Self { bytes: Some(bytes), sent }
+        Self { bytes: Some(bytes).filter(|bytes| !bytes.is_empty()), sent }
     }
 }
 
@@ -28,8 +27,7 @@ impl Body for Tracked {
 
     fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.sent.set();
-        let bytes = self.bytes.take().filter(|bytes| !bytes.is_empty());
-        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {

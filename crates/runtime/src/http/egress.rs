@@ -45,7 +45,7 @@ const NAT64: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96
 
 /// Whether an address belongs to the public internet. Addresses that embed an IPv4 address count as not public, except
 /// those of the well-known NAT64 prefix, which count as what they embed.
-pub fn is_public(address: IpAddr) -> bool {
+fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !NOT_PUBLIC_V4.iter().any(|range| within_v4(address, *range)),
         IpAddr::V6(address) if within_v6(address, NAT64) => {
@@ -105,7 +105,11 @@ impl Egress {
             Host::Ipv4(address) => IpAddr::V4(address),
             Host::Ipv6(address) => IpAddr::V6(address),
         };
-        if is_public(literal) { Ok(Way::Guarded) } else { Err(SendError::Denied(NotPublic(literal.to_string()).to_string())) }
+        if is_public(literal) {
+            Ok(Way::Guarded)
+        } else {
+            Err(SendError::Denied(NotPublic(literal.to_string()).to_string()))
+        }
     }
 }
 

@@ -46,5 +46,7 @@ where
         .with_tracked_inactivity(false)
         .with_level(false)
         .with_target(false)
-        .with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == EXPORTED).with_max_level_hint(Level::DEBUG))
+        .with_filter(
+            filter_fn(|metadata| metadata.is_span() && metadata.target() == EXPORTED).with_max_level_hint(Level::DEBUG),
+        )
 }

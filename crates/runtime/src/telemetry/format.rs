@@ -47,7 +47,13 @@ where
         let metadata = event.metadata();
         write!(writer, "{} ", Clock::system().now())?;
         match writer.has_ansi_escapes() {
-            true => write!(writer, "\x1b[{}m{:>5}\x1b[0m \x1b[2m{}\x1b[0m ", color(metadata.level()), metadata.level(), metadata.target())?,
+            true => write!(
+                writer,
+                "\x1b[{}m{:>5}\x1b[0m \x1b[2m{}\x1b[0m ",
+                color(metadata.level()),
+                metadata.level(),
+                metadata.target()
+            )?,
             false => write!(writer, "{:>5} {} ", metadata.level(), metadata.target())?,
         }
         ctx.format_fields(writer.by_ref(), event)?;
@@ -164,7 +170,10 @@ mod tests {
 
         let line: serde_json::Value = serde_json::from_str(&lines.text()).unwrap();
         assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &"provider failed".into()));
-        assert_eq!((&line["provider"], &line["attempt"], &line["error"]), (&"groq".into(), &2.into(), &"said \"no\"".into()));
+        assert_eq!(
+            (&line["provider"], &line["attempt"], &line["error"]),
+            (&"groq".into(), &2.into(), &"said \"no\"".into())
+        );
         assert_eq!(line["trace_id"], "00000000000000000000000000000abc");
         assert_eq!(line["request_id"], "req_00000000000000000000000000");
     }
@@ -172,7 +181,8 @@ mod tests {
     #[test]
     fn a_line_for_people_names_level_place_and_request() {
         let lines = Lines::default();
-        let subscriber = tracing_subscriber::fmt().event_format(Pretty).with_ansi(false).with_writer(lines.clone()).finish();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).event_format(Pretty).with_writer(lines.clone()).finish();
 
         tracing::subscriber::with_default(subscriber, || tracing::info!(port = 8080, "listening"));
 

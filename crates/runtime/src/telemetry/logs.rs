@@ -66,7 +66,10 @@ fn appender(path: &Path, config: &TelemetryConfig) -> Result<RollingFileAppender
     if path.extension().is_some() {
         builder = builder.filename_suffix(text(path.extension()));
     }
-    builder.build(folder).or_err(Code::Invalid, "open telemetry.log_file").map_err(|error| error.at("telemetry.log_file"))
+    builder
+        .build(folder)
+        .or_err(Code::Invalid, "open telemetry.log_file")
+        .map_err(|error| error.at("telemetry.log_file"))
 }
 
 /// A bare level is meant for Manifold; libraries are heard when they warn.

@@ -12,12 +12,26 @@ use crate::Tasks;
 
 /// In-process calls take microseconds, streams of reasoning models minutes.
 const SECONDS: [f64; 20] = [
-    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0,
+    0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0,
+    160.0, 320.0,
 ];
 
 /// Sizes and counts: tokens, rows of a batch.
 const AMOUNTS: [f64; 14] = [
-    1.0, 4.0, 16.0, 64.0, 128.0, 256.0, 512.0, 1_024.0, 4_096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0,
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+    128.0,
+    256.0,
+    512.0,
+    1_024.0,
+    4_096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
 ];
 
 /// Samples wait in memory until they are summed up.
@@ -65,7 +79,8 @@ fn builder(service: &str) -> PrometheusBuilder {
 impl Prometheus {
     /// Everything as Prometheus text.
     pub fn render(&self) -> String {
-        let dropped = LOG_LINES.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(ErrorCounter::dropped_lines);
+        let dropped =
+            LOG_LINES.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(ErrorCounter::dropped_lines);
         if let Some(dropped) = dropped {
             metrics::counter!("manifold_log_lines_dropped_total").absolute(dropped as u64);
         }
@@ -101,7 +116,10 @@ mod tests {
         });
 
         let text = handle.render();
-        assert!(text.contains(r#"manifold_rpc_duration_seconds_bucket{service="edge",rpc="A/B",le="0.005"} 1"#), "{text}");
+        assert!(
+            text.contains(r#"manifold_rpc_duration_seconds_bucket{service="edge",rpc="A/B",le="0.005"} 1"#),
+            "{text}"
+        );
         assert!(text.contains(r#"manifold_commit_batch_size_bucket{service="edge",le="128"} 1"#), "{text}");
     }
 
@@ -109,7 +127,12 @@ mod tests {
     fn renders_the_process_itself() {
         let text = prometheus().render();
 
-        for name in ["manifold_build_info{", "process_resident_memory_bytes{", "process_open_fds{", "process_cpu_seconds_total{"] {
+        for name in [
+            "manifold_build_info{",
+            "process_resident_memory_bytes{",
+            "process_open_fds{",
+            "process_cpu_seconds_total{",
+        ] {
             assert!(text.contains(name), "{name} in {text}");
         }
     }

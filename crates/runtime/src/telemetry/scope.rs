@@ -29,6 +29,11 @@ impl Scope {
         Self { work: None, span: Span::none() }
     }
 
+    /// What the running code works for.
+    pub(crate) fn current() -> Self {
+        Self { work: CURRENT.get(), span: Span::current() }
+    }
+
     /// Runs `work` inside.
     pub fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
         let Some(own) = self.work else { return work() };

@@ -57,11 +57,12 @@ impl Sampler {
 
     fn honours_hint(&self) -> bool {
         let second = self.started_at.elapsed().as_secs();
-        let updated = self.hints.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |hints| match hints >> 32 == second {
-            true if hints & 0xffff_ffff >= MAX_HINTS => None,
-            true => Some(hints + 1),
-            false => Some(second << 32 | 1),
-        });
+        let updated =
+            self.hints.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |hints| match hints >> 32 == second {
+                true if hints & 0xffff_ffff >= MAX_HINTS => None,
+                true => Some(hints + 1),
+                false => Some(second << 32 | 1),
+            });
         updated.is_ok()
     }
 }
@@ -91,6 +92,19 @@ pub fn request_span(method: &http::Method, trace: &mut TraceContext) -> Span {
     );
     adopt(&span, trace);
     span
+}
+
+/// Notes on the span of a public request how it ended. The route is the matched pattern, never the path.
+pub fn end_request(span: &Span, method: &http::Method, route: &str, status: http::StatusCode) {
+    if span.is_disabled() {
+        return;
+    }
+    span.context().span().update_name(format!("{method} {route}"));
+    span.record("http.route", route);
+    span.record("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
 }
 
 /// The span of an rpc where it runs. `trace` becomes the span's own position.

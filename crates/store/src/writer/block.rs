@@ -41,28 +41,18 @@ impl Failure {
             Fault::Data => Fault::Away,
             fault => fault,
         };
-        Self::Fault {
-            fault,
-            error: Error::internal(message).because(source),
-        }
+        Self::Fault { fault, error: Error::internal(message).because(source) }
     }
 
     pub(super) fn of_statement(cut: Cut, message: &'static str, source: sqlx::Error) -> Self {
         let fault = Fault::of(&source);
         let error = Error::internal(message).because(source);
-        if fault == Fault::Data {
-            Self::Refused { cut, error }
-        } else {
-            Self::Fault { fault, error }
-        }
+        if fault == Fault::Data { Self::Refused { cut, error } } else { Self::Fault { fault, error } }
     }
 
     pub(super) fn of_command(index: usize, error: Error) -> Self {
         match Fault::within(&error) {
-            Fault::Data => Self::Refused {
-                cut: Cut::Command(index),
-                error,
-            },
+            Fault::Data => Self::Refused { cut: Cut::Command(index), error },
             fault => Self::Fault { fault, error },
         }
     }
@@ -84,7 +74,7 @@ impl Block {
         self.commands.len() + self.groups.len()
     }
 
-    /// Everything is durable: answers the callers. Says how many pieces are done, as the two below do.
+    /// Everything is durable: answers the callers. Says how many pieces are done.
     pub(super) fn succeed(self) -> usize {
         let n = self.len();
         for job in self.commands {
@@ -93,17 +83,12 @@ impl Block {
         n
     }
 
-    /// A block of one piece, which the database refuses for good.
+    /// A block of one piece, which the database refuses for good. Says how many pieces are done.
     pub(super) fn refuse(self, queue: &Queue, error: Error) -> usize {
         let n = self.len();
         for group in &self.groups {
             let tables: Vec<_> = group.tables().collect();
-            error!(
-                service = queue.service,
-                ?tables,
-                error = error.chain(),
-                "the database refuses rows, dropped"
-            );
+            error!(service = queue.service, ?tables, error = error.chain(), "the database refuses rows, dropped");
             queue.dropped(group, "refused");
         }
         if let Some(job) = self.commands.into_iter().next() {
@@ -113,12 +98,11 @@ impl Block {
     }
 
     /// The database is away: answers the callers and gives the rows back.
-    pub(super) fn keep(self, fault: Fault) -> (Vec<Group>, usize) {
-        let refused = self.commands.len();
+    pub(super) fn keep(self, fault: Fault) -> Vec<Group> {
         for job in self.commands {
             job.finish(Err(fault.error()));
         }
-        (self.groups, refused)
+        self.groups
     }
 
     /// Cuts in two, so that in the end the refused piece stands alone; gives a single piece back.
@@ -132,15 +116,8 @@ impl Block {
             Cut::Anywhere if self.groups.is_empty() => self.commands.len() / 2,
             Cut::Anywhere => self.commands.len(),
         };
-        let mut rest = Self {
-            commands: self.commands.split_off(n_commands),
-            groups: Vec::new(),
-        };
-        let n_groups = if self.commands.is_empty() {
-            self.groups.len() / 2
-        } else {
-            0
-        };
+        let mut rest = Self { commands: self.commands.split_off(n_commands), groups: Vec::new() };
+        let n_groups = if self.commands.is_empty() { self.groups.len() / 2 } else { 0 };
         rest.groups = self.groups.split_off(n_groups);
         Ok((self, rest))
     }
@@ -153,10 +130,7 @@ mod tests {
     fn block(n_commands: usize, n_groups: usize) -> Block {
         let job = || crate::command::job("test", |_| Box::pin(async { Ok(()) })).0 as Box<dyn Job>;
         let commands = (0..n_commands).map(|_| job()).collect();
-        Block {
-            commands,
-            groups: (0..n_groups).map(|_| Group::new()).collect(),
-        }
+        Block { commands, groups: (0..n_groups).map(|_| Group::new()).collect() }
     }
 
     fn shape(block: &Block) -> (usize, usize) {
@@ -174,9 +148,7 @@ mod tests {
             ((3, 0), Cut::Anywhere, (1, 0), (2, 0)),
         ];
         for ((n_commands, n_groups), cut, first, rest) in cases {
-            let Ok((left, right)) = block(n_commands, n_groups).cut(cut) else {
-                panic!("not cut")
-            };
+            let Ok((left, right)) = block(n_commands, n_groups).cut(cut) else { panic!("not cut") };
 
             assert_eq!((shape(&left), shape(&right)), (first, rest));
         }

@@ -27,16 +27,12 @@ pub(super) struct Statements {
 impl Statements {
     /// `numbered` placeholders ($1) for Postgres. SQLite gets `?`: it looks names up one by one, which is quadratic.
     pub(super) fn new(numbered: bool) -> Self {
-        Self {
-            numbered,
-            texts: HashMap::new(),
-        }
+        Self { numbered, texts: HashMap::new() }
     }
 
     fn text(&mut self, row: &dyn AnyRow, n_rows: usize) -> Arc<str> {
         let text = self.texts.entry((row.kind(), n_rows));
-        text.or_insert_with(|| write_text(row.table(), row.columns(), n_rows, self.numbered).into())
-            .clone()
+        text.or_insert_with(|| write_text(row.table(), row.columns(), n_rows, self.numbered).into()).clone()
     }
 }
 
@@ -142,18 +138,9 @@ mod tests {
 
     #[test]
     fn chunks_are_powers_of_two_within_the_limits() {
-        for (n_rows, n_columns, size) in [
-            (1, 28, 1),
-            (127, 28, 64),
-            (1_000, 28, 128),
-            (128, 1_000, 32),
-            (3, 40_000, 1),
-        ] {
-            assert_eq!(
-                chunk_size(n_rows, n_columns),
-                size,
-                "{n_rows} rows of {n_columns} columns"
-            );
+        for (n_rows, n_columns, size) in [(1, 28, 1), (127, 28, 64), (1_000, 28, 128), (128, 1_000, 32), (3, 40_000, 1)]
+        {
+            assert_eq!(chunk_size(n_rows, n_columns), size, "{n_rows} rows of {n_columns} columns");
         }
     }
 }

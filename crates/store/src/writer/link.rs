@@ -31,21 +31,14 @@ impl Link {
         connection: Option<Engine<SqliteConnection, PgConnection>>,
     ) -> Self {
         let statements = Statements::new(matches!(options, Engine::Postgres(_)));
-        Self {
-            options,
-            connection,
-            statements,
-        }
+        Self { options, connection, statements }
     }
 
     /// Writes the block in one transaction.
     pub(super) async fn attempt(&mut self, block: &mut Block) -> Result<(), Failure> {
         let outcome = timeout(STUCK, self.transaction(block)).await.unwrap_or_else(|_| {
             let error = Error::internal("the database did not finish a transaction in time");
-            Err(Failure::Fault {
-                fault: Fault::Away,
-                error,
-            })
+            Err(Failure::Fault { fault: Fault::Away, error })
         });
         if matches!(outcome, Err(Failure::Fault { .. })) {
             self.connection = None;
@@ -55,14 +48,8 @@ impl Link {
 
     async fn transaction(&mut self, block: &mut Block) -> Result<(), Failure> {
         let mut tx = connect(&self.options, &mut self.connection).await?;
-        let begin = if matches!(tx, Tx::Sqlite(_)) {
-            "BEGIN IMMEDIATE"
-        } else {
-            "BEGIN"
-        };
-        control(&mut tx, begin)
-            .await
-            .map_err(|source| Failure::fault("begin a transaction", source))?;
+        let begin = if matches!(tx, Tx::Sqlite(_)) { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        control(&mut tx, begin).await.map_err(|source| Failure::fault("begin a transaction", source))?;
         let outcome = body(&mut tx, &mut self.statements, block).await;
         if matches!(outcome, Err(Failure::Refused { .. })) {
             let undone = control(&mut tx, "ROLLBACK").await;
@@ -79,10 +66,7 @@ async fn body(tx: &mut Tx<'_>, statements: &mut Statements, block: &mut Block) -
         let outcome = job.run(tx).await;
         if begun.elapsed() > SLOW {
             let milliseconds = begun.elapsed().as_millis() as u64;
-            warn!(
-                command = job.name(),
-                milliseconds, "slow command keeps the writer from other work"
-            );
+            warn!(command = job.name(), milliseconds, "slow command keeps the writer from other work");
         }
         outcome.map_err(|error| Failure::of_command(index, error))?;
     }
@@ -93,10 +77,7 @@ async fn body(tx: &mut Tx<'_>, statements: &mut Statements, block: &mut Block) -
 }
 
 async fn control(tx: &mut Tx<'_>, statement: &'static str) -> Result<(), sqlx::Error> {
-    on!(tx, |executor| sqlx::query(statement)
-        .execute(executor)
-        .await
-        .map(|_| ()))
+    on!(tx, |executor| sqlx::query(statement).execute(executor).await.map(|_| ()))
 }
 
 async fn connect<'c>(

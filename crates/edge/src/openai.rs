@@ -1,0 +1,19 @@
+//! OpenAI's wire format. Nothing else on this side knows its JSON.
+
+mod answer;
+pub(crate) mod chat;
+mod chunk;
+mod convert;
+mod embed_input;
+pub(crate) mod embeddings;
+pub(crate) mod error;
+mod events;
+mod media;
+pub(crate) mod models;
+mod options;
+mod request;
+mod schema;
+mod served;
+mod stream;
+mod tools;
+mod turns;

@@ -1,0 +1,158 @@
+//! The body of a streamed answer: reads the rpc, writes events, keeps the connection alive in silence, and ends with an
+//! error event whatever goes wrong. Dropping it cancels the call.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::HttpBody;
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use http_body::Frame;
+use manifold_contract::ai::v1::ChatStreamResponse;
+use manifold_core::{Code, Error};
+use manifold_runtime::from_status;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tonic::{Status, Streaming};
+
+use super::stream::StreamEncoder;
+use crate::refusal::Refusal;
+
+const PING: &[u8] = b": ping\n\n";
+const PING_EVERY: Duration = Duration::from_secs(10);
+/// Ready messages are joined up to this size: one write for many tokens of a fast model.
+const JOIN: usize = 16 << 10;
+
+/// The call and its first message, while both are awaited.
+pub(crate) type Opening = BoxFuture<'static, Result<Opened, Status>>;
+
+/// A call that has said its first word.
+pub(crate) struct Opened {
+    pub(crate) first: ChatStreamResponse,
+    pub(crate) rest: Streaming<ChatStreamResponse>,
+}
+
+enum Source {
+    Opening(Opening),
+    Open(Box<Streaming<ChatStreamResponse>>),
+    Over,
+}
+
+/// The events of one answer.
+pub(crate) struct Events {
+    source: Source,
+    encoder: StreamEncoder,
+    deadline: Instant,
+    /// When something was last sent.
+    spoke: Instant,
+    out: Vec<u8>,
+    /// The next ping or the deadline, whichever comes first.
+    alarm: Pin<Box<Sleep>>,
+}
+
+impl Events {
+    /// Events of a call that has not answered yet.
+    pub(crate) fn opening(opening: Opening, encoder: StreamEncoder, deadline: Instant) -> Self {
+        let spoke = Instant::now();
+        let alarm = Box::pin(sleep_until(deadline.min(spoke + PING_EVERY)));
+        Self { source: Source::Opening(opening), encoder, deadline, spoke, out: Vec::new(), alarm }
+    }
+
+    /// Events of a call that has.
+    pub(crate) fn opened(opened: Opened, encoder: StreamEncoder, deadline: Instant) -> Self {
+        let mut events = Self::opening(Box::pin(std::future::pending()), encoder, deadline);
+        events.begin(opened);
+        events
+    }
+
+    fn begin(&mut self, opened: Opened) {
+        self.source = Source::Open(Box::new(opened.rest));
+        self.push(opened.first);
+    }
+
+    fn push(&mut self, message: ChatStreamResponse) {
+        if let Err(error) = self.encoder.push(message, &mut self.out) {
+            self.break_off(error);
+        }
+        if self.encoder.is_over() {
+            self.source = Source::Over;
+        }
+    }
+
+    fn break_off(&mut self, error: Error) {
+        if error.code() == Code::Internal {
+            tracing::error!(error = error.chain(), "stream broke off");
+        }
+        self.encoder.fail(&Refusal::from(error), &mut self.out);
+        self.source = Source::Over;
+    }
+
+    /// Takes what the rpc has ready.
+    fn take(&mut self, context: &mut Context<'_>) {
+        while self.out.len() < JOIN {
+            match &mut self.source {
+                Source::Over => return,
+                Source::Opening(opening) => match opening.as_mut().poll(context) {
+                    Poll::Ready(Ok(opened)) => self.begin(opened),
+                    Poll::Ready(Err(status)) => self.break_off(from_status(status)),
+                    Poll::Pending => return,
+                },
+                Source::Open(rest) => match rest.poll_next_unpin(context) {
+                    Poll::Ready(Some(Ok(message))) => self.push(message),
+                    Poll::Ready(Some(Err(status))) => self.break_off(from_status(status)),
+                    Poll::Ready(None) => self.break_off(interrupted()),
+                    Poll::Pending => return,
+                },
+            }
+        }
+    }
+
+    /// Silence: a ping when it has lasted long enough, an end when the deadline has come.
+    fn listen(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.alarm.as_mut().poll(context));
+            let now = Instant::now();
+            let ping_at = self.spoke + PING_EVERY;
+            if now >= self.deadline {
+                self.break_off(Error::new(Code::Timeout, "UPSTREAM_TIMEOUT", "the answer took too long"));
+                return Poll::Ready(());
+            }
+            if now >= ping_at {
+                self.out.extend_from_slice(PING);
+                self.alarm.as_mut().reset(self.deadline.min(now + PING_EVERY));
+                return Poll::Ready(());
+            }
+            self.alarm.as_mut().reset(self.deadline.min(ping_at));
+        }
+    }
+}
+
+fn interrupted() -> Error {
+    Error::new(Code::Unavailable, "STREAM_INTERRUPTED", "the answer broke off before its end")
+}
+
+impl HttpBody for Events {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        this.take(context);
+        if this.out.is_empty() {
+            if matches!(this.source, Source::Over) {
+                return Poll::Ready(None);
+            }
+            if this.listen(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        this.spoke = Instant::now();
+        let bytes = Bytes::from(std::mem::take(&mut this.out));
+        Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+}

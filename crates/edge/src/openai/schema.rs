@@ -1,0 +1,125 @@
+//! The bodies of requests as the documentation shows them. They are read by `request` and `embeddings`, which keep
+//! unknown fields; nothing here is ever filled.
+#![expect(dead_code, reason = "types for the documentation only")]
+
+use utoipa::ToSchema;
+
+/// A conversation to answer. Fields that are not listed go to providers that speak OpenAI's format.
+#[derive(ToSchema)]
+pub(crate) struct ChatCompletionRequest {
+    /// `provider/model`, an alias, a canonical name, or `auto`.
+    #[schema(example = "auto", min_length = 1, max_length = 256)]
+    model: String,
+    /// The conversation.
+    #[schema(min_items = 1)]
+    messages: Vec<ChatMessage>,
+    /// Models to try after `model`, in order.
+    #[schema(max_items = 16)]
+    models: Option<Vec<String>>,
+    /// Functions that the model may call.
+    #[schema(value_type = Option<Vec<Object>>)]
+    tools: Option<()>,
+    /// `none`, `auto`, `required`, or an object that names a function.
+    #[schema(value_type = Option<Value>)]
+    tool_choice: Option<()>,
+    /// False = at most one call in an answer.
+    parallel_tool_calls: Option<bool>,
+    /// Tokens of the answer at most.
+    #[schema(minimum = 1)]
+    max_completion_tokens: Option<u32>,
+    /// The older name of `max_completion_tokens`.
+    #[schema(minimum = 1)]
+    max_tokens: Option<u32>,
+    /// 0 to 2.
+    #[schema(minimum = 0, maximum = 2)]
+    temperature: Option<f64>,
+    /// 0 to 1.
+    #[schema(minimum = 0, maximum = 1)]
+    top_p: Option<f64>,
+    /// The same seed asks for the same answer.
+    seed: Option<i64>,
+    /// Up to four texts that end the answer.
+    #[schema(value_type = Option<Value>)]
+    stop: Option<()>,
+    /// -2 to 2.
+    #[schema(minimum = -2, maximum = 2)]
+    presence_penalty: Option<f64>,
+    /// -2 to 2.
+    #[schema(minimum = -2, maximum = 2)]
+    frequency_penalty: Option<f64>,
+    /// Number of answers.
+    #[schema(minimum = 1, maximum = 16)]
+    n: Option<u32>,
+    /// Whether to tell probabilities.
+    logprobs: Option<bool>,
+    /// Of how many alternatives.
+    #[schema(maximum = 20)]
+    top_logprobs: Option<u32>,
+    /// Token to bias.
+    #[schema(value_type = Option<Object>)]
+    logit_bias: Option<()>,
+    /// `{"type":"json_object"}`, or `{"type":"json_schema","json_schema":{…}}`.
+    #[schema(value_type = Option<Object>)]
+    response_format: Option<()>,
+    /// `none`, `minimal`, `low`, `medium`, `high` or `max`. Also shows the model's thinking.
+    #[schema(example = "low")]
+    reasoning_effort: Option<String>,
+    /// Answer as server-sent events.
+    stream: Option<bool>,
+    /// `{"include_usage":true}` adds an event with tokens and cost.
+    #[schema(value_type = Option<Object>)]
+    stream_options: Option<()>,
+    /// The end user, for providers.
+    user: Option<String>,
+    /// Our own wishes.
+    manifold: Option<ManifoldOptions>,
+}
+
+/// One message of a conversation.
+#[derive(ToSchema)]
+pub(crate) struct ChatMessage {
+    /// `system`, `developer`, `user`, `assistant` or `tool`.
+    #[schema(example = "user")]
+    role: String,
+    /// A text, or parts of type `text`, `image_url`, `input_audio` or `file`.
+    #[schema(value_type = Option<Value>, example = "Hello")]
+    content: Option<()>,
+    /// Name of the participant.
+    name: Option<String>,
+    /// Calls that the assistant made.
+    #[schema(value_type = Option<Vec<Object>>)]
+    tool_calls: Option<()>,
+    /// The call that a tool message answers.
+    tool_call_id: Option<String>,
+}
+
+/// Our own wishes; the headers `manifold-label`, `manifold-strict` and `manifold-thinking` mean the same.
+#[derive(ToSchema)]
+pub(crate) struct ManifoldOptions {
+    /// Labels such as `confidential`.
+    #[schema(max_items = 16)]
+    labels: Option<Vec<String>>,
+    /// Refuse instead of leaving out what a model cannot do.
+    strict: Option<bool>,
+    /// Show the model's thinking.
+    thinking: Option<bool>,
+}
+
+/// Texts to make vectors of.
+#[derive(ToSchema)]
+pub(crate) struct EmbeddingRequest {
+    /// `provider/model` or an alias.
+    #[schema(example = "mistral/mistral-embed", min_length = 1, max_length = 256)]
+    model: String,
+    /// A text, up to 2048 texts, or arrays of tokens.
+    #[schema(value_type = Value, example = "one")]
+    input: (),
+    /// `float` or `base64`, which is little-endian 32-bit floats.
+    #[schema(example = "float")]
+    encoding_format: Option<String>,
+    /// Length of the vectors.
+    #[schema(minimum = 1)]
+    dimensions: Option<u32>,
+    /// The end user, for providers.
+    user: Option<String>,
+}

@@ -1,0 +1,187 @@
+//! The contract of the public door: every handler with its documentation, and what the document says beside them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use utoipa::openapi::link::Link;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{
+    Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
+    ResponseBuilder, Server,
+};
+use utoipa::{PartialSchema, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::edge::House;
+use crate::openai::{chat, embeddings, models};
+use crate::problem::{Fault, Problem};
+use crate::rest::{document, keys, probes};
+
+/// Statuses that any native operation may answer.
+const PROBLEMS: [(&str, &str); 10] = [
+    ("400", "The request cannot be parsed"),
+    ("401", "No key, or one that does not hold"),
+    ("403", "The key may not do this"),
+    ("404", "There is no such thing"),
+    ("408", "The body came too slowly"),
+    ("413", "The body is too large"),
+    ("415", "The body is not JSON"),
+    ("422", "The request is not acceptable"),
+    ("429", "Too many requests; Retry-After says when to return"),
+    ("503", "Not possible now; Retry-After says when to return"),
+];
+
+/// What can be done next with the thing that an operation made: operation, name of the link, next operation.
+const LINKS: [(&str, &str, &str); 2] = [("createKey", "get", "getKey"), ("createKey", "revoke", "revokeKey")];
+
+const TAGS: [(&str, &str); 6] = [
+    ("Chat", "Conversations with models, in OpenAI's format"),
+    ("Embeddings", "Vectors of texts, in OpenAI's format"),
+    ("Models", "What can be called, in OpenAI's format"),
+    ("Keys", "API keys of a tenant"),
+    ("Probes", "Whether the process lives and serves"),
+    ("Documents", "Contracts"),
+];
+
+/// All handlers, and the document of all of them.
+pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
+    OpenApiRouter::with_openapi(base())
+        .routes(routes!(chat::create_chat_completion))
+        .routes(routes!(embeddings::create_embedding))
+        .routes(routes!(models::list_models))
+        .routes(routes!(models::get_model))
+        .routes(routes!(keys::create_key, keys::list_keys))
+        .routes(routes!(keys::get_key, keys::revoke_key))
+        .routes(routes!(probes::get_health))
+        .routes(routes!(probes::get_readiness))
+        .routes(routes!(document::get_openapi))
+        .split_for_parts()
+}
+
+/// The document as clients read it: with the problems of native operations and paths as templates.
+pub(crate) fn publish(mut document: OpenApi, public_url: Option<&str>) -> OpenApi {
+    document.servers = public_url.map(|url| vec![Server::new(url)]);
+    let paths = std::mem::take(&mut document.paths.paths);
+    for (path, mut item) in paths {
+        for operation in
+            [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
+        {
+            if !is_public(operation) && !speaks_openai(operation) {
+                add_problems(operation);
+            }
+            add_links(operation);
+        }
+        document.paths.paths.insert(path.replace("{*", "{"), item);
+    }
+    document
+}
+
+fn base() -> OpenApi {
+    let license = LicenseBuilder::new().name("Apache-2.0").identifier(Some("Apache-2.0")).build();
+    let info = InfoBuilder::new()
+        .title("Manifold")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("One address for every model and API of a team."))
+        .license(Some(license))
+        .build();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("An API key, `mfk_…`. `x-api-key` and `x-goog-api-key` carry it as well."))
+        .build();
+    let mut components = Components::new();
+    components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
+    components.schemas.insert(Problem::name().into_owned(), Problem::schema());
+    components.schemas.insert(Fault::name().into_owned(), Fault::schema());
+    let tags = TAGS.iter().map(|(name, text)| TagBuilder::new().name(*name).description(Some(*text)).build());
+    OpenApiBuilder::new().info(info).components(Some(components)).tags(Some(tags)).build()
+}
+
+fn is_public(operation: &Operation) -> bool {
+    operation.extensions.as_ref().is_some_and(|extensions| extensions.contains_key("x-public"))
+}
+
+fn speaks_openai(operation: &Operation) -> bool {
+    operation.responses.responses.contains_key("4XX")
+}
+
+fn add_problems(operation: &mut Operation) {
+    for (status, description) in PROBLEMS {
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(description)));
+    }
+}
+
+fn add_links(operation: &mut Operation) {
+    let id = operation.operation_id.clone().unwrap_or_default();
+    let Some(RefOr::T(created)) = operation.responses.responses.get_mut("201") else { return };
+    for (_, name, target) in LINKS.iter().filter(|(from, ..)| *from == id) {
+        let link = Link::builder().operation_id(*target).parameter("id", "$response.body#/id").build();
+        created.links.insert((*name).to_owned(), RefOr::T(link));
+    }
+}
+
+fn problem(description: &str) -> Response {
+    let schema = Ref::from_schema_name(Problem::name());
+    let content = ContentBuilder::new().schema(Some(schema)).build();
+    ResponseBuilder::new().description(description).content("application/problem+json", content).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::routes::documented;
+
+    fn operations() -> Vec<(String, Operation)> {
+        let document = publish(api().1, Some("https://api.example"));
+        let paths = document.paths.paths.into_iter();
+        paths
+            .flat_map(|(path, item)| {
+                let all: Vec<_> = documented(&item).into_iter().map(|(_, operation)| operation.clone()).collect();
+                all.into_iter().map(move |operation| (path.clone(), operation))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_operation_is_documented_for_a_stranger() {
+        let mut ids = BTreeSet::new();
+        for (path, operation) in operations() {
+            let extensions = operation.extensions.clone().unwrap_or_default();
+            let id = operation.operation_id.clone().unwrap();
+
+            assert!(ids.insert(id.clone()), "{id} twice");
+            assert!(operation.summary.is_some_and(|summary| !summary.is_empty()), "{path}");
+            assert!(operation.description.is_some_and(|description| description.len() >= 20), "{path}");
+            assert!(
+                operation.tags.is_some_and(|tags| tags.iter().all(|tag| TAGS.iter().any(|(name, _)| name == tag))),
+                "{path}"
+            );
+            assert!(extensions.contains_key("x-permission") != extensions.contains_key("x-public"), "{path}");
+            assert!(operation.security.is_some(), "{path}");
+        }
+        assert_eq!(ids.len(), 11);
+    }
+
+    #[test]
+    fn operations_that_need_a_key_tell_how_they_refuse() {
+        for (path, operation) in operations() {
+            let statuses: Vec<_> = operation.responses.responses.keys().cloned().collect();
+            let refuses = statuses.iter().any(|status| status == "401" || status == "4XX");
+
+            assert!(refuses || is_public(&operation), "{path} {statuses:?}");
+        }
+    }
+
+    #[test]
+    fn the_document_names_its_version_and_address() {
+        let document = serde_json::to_value(publish(api().1, Some("https://api.example"))).unwrap();
+
+        assert_eq!(document["openapi"], "3.1.0");
+        assert_eq!(document["servers"][0]["url"], "https://api.example");
+        assert!(document["paths"]["/v1/models/{id}"]["get"].is_object());
+    }
+}

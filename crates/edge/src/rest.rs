@@ -1,0 +1,5 @@
+//! Our own resources: strict JSON in, problems out. One resource per file.
+
+pub(crate) mod document;
+pub(crate) mod keys;
+pub(crate) mod probes;

@@ -1,0 +1,280 @@
+//! `/v1/keys`: API keys of the caller's tenant.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::header::{CONTENT_TYPE, LINK, LOCATION};
+use http::{HeaderValue, StatusCode};
+use manifold_core::{Error, KeyId, PageRequest, Timestamp};
+use manifold_identity::{Environment, KeyInfo, NewKey, parse_key_id};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::call::{Call, Id, Query};
+use crate::edge::House;
+use crate::headers::value;
+use crate::json;
+use crate::refusal::{Answer, Refusal};
+
+/// What a new key shall be.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateKeyRequest {
+    /// What a person calls it, 1 to 100 characters.
+    #[schema(example = "website", min_length = 1, max_length = 100)]
+    name: String,
+    /// `live` (default) or `test`.
+    #[schema(example = "live")]
+    environment: Option<String>,
+    /// Granted permissions, never more than the caller holds. Default: `ai.inference.run`.
+    #[schema(example = json!(["ai.inference.run"]))]
+    permissions: Option<Vec<String>>,
+    /// When it ends by itself (RFC 3339). Default: never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<String>,
+}
+
+/// An API key, without its secret.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Key {
+    #[schema(example = "key_01h455vb4pex5vsknk084sn02q")]
+    id: String,
+    #[schema(example = "website")]
+    name: String,
+    /// `live` or `test`.
+    #[schema(example = "live")]
+    environment: String,
+    permissions: Vec<String>,
+    /// `active`, `revoked` or `expired`.
+    #[schema(example = "active")]
+    state: &'static str,
+    /// Enough of the secret to recognise it.
+    #[schema(example = "mfk_live_0123456789")]
+    prefix: String,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: String,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<String>,
+    /// A few seconds late.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_used_at: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    revoked_at: Option<String>,
+}
+
+/// A new key with its secret, which is shown here and nowhere else.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CreatedKey {
+    #[serde(flatten)]
+    key: Key,
+    /// The whole key.
+    #[schema(example = "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy")]
+    secret: String,
+}
+
+/// A page of keys, newest first.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct KeyPage {
+    data: Vec<Key>,
+    /// Pass it as `cursor` for the next page; null = this is the last.
+    next_cursor: Option<String>,
+    has_more: bool,
+}
+
+impl From<KeyInfo> for Key {
+    fn from(info: KeyInfo) -> Self {
+        let time = |time: Timestamp| time.to_string();
+        Self {
+            id: info.id.to_string(),
+            name: info.name,
+            environment: info.environment,
+            permissions: info.permissions,
+            state: info.state.name(),
+            prefix: info.prefix,
+            created_at: time(info.created_at),
+            expires_at: info.expires_at.map(time),
+            last_used_at: info.last_used_at.map(time),
+            revoked_at: info.revoked_at.map(time),
+        }
+    }
+}
+
+fn new_key(body: CreateKeyRequest) -> Answer<NewKey> {
+    let environment = body.environment.as_deref().unwrap_or("live");
+    let environment = Environment::parse(environment)
+        .ok_or_else(|| Error::invalid("ENVIRONMENT_INVALID", "environment is live or test").at("environment"))?;
+    let expires_at = body.expires_at.map(|text| Timestamp::parse(&text).ok_or_else(no_time)).transpose()?;
+    Ok(NewKey { name: body.name, environment, permissions: body.permissions.unwrap_or_default(), expires_at })
+}
+
+fn no_time() -> Error {
+    Error::invalid("EXPIRY_INVALID", "expires_at is a time such as 2027-01-31T12:00:00Z").at("expires_at")
+}
+
+/// Reads `limit` and `cursor`; anything else, and anything twice, is refused.
+fn page(query: &str) -> Answer<PageRequest> {
+    let (mut limit, mut after) = (None, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
+        match name {
+            "limit" if limit.is_none() => {
+                limit = Some(text.parse().map_err(|_| Refusal::bad("LIMIT_INVALID", "limit is a number").at("limit"))?);
+            }
+            "cursor" if after.is_none() => {
+                let key = KeyId::parse(text)
+                    .ok_or_else(|| Refusal::bad("INVALID_CURSOR", "this cursor is not ours").at("cursor"))?;
+                after = Some(key.0);
+            }
+            "limit" | "cursor" => return Err(Refusal::bad("PARAMETER_REPEATED", "a parameter was given twice")),
+            _ => return Err(Refusal::bad("PARAMETER_UNKNOWN", "the parameters are limit and cursor")),
+        }
+    }
+    Ok(PageRequest::new(limit, after)?)
+}
+
+/// Create an API key
+///
+/// The answer holds the secret, which is shown here and nowhere else. A key never holds more than its maker.
+#[utoipa::path(
+    post,
+    path = "/v1/keys",
+    operation_id = "createKey",
+    tag = "Keys",
+    request_body(content = CreateKeyRequest, example = json!({"name": "website", "permissions": ["ai.inference.run"]})),
+    responses((status = 201, description = "The key and its secret", body = CreatedKey,
+        example = json!({
+            "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
+            "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
+            "last_used_at": null, "revoked_at": null, "secret": "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy"
+        })
+    )),
+    security(("api_key" = [])),
+    extensions(("x-permission" = json!("keys.key.write")))
+)]
+pub(crate) async fn create_key(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    let new = new_key(json::read_strictly(&call.body)?)?;
+    let created = house.identity.create_key(&call.context, new).await?;
+    let location = value(format!("/v1/keys/{}", created.key.id));
+    let body = CreatedKey { key: created.key.into(), secret: created.secret.expose().clone() };
+    let mut response = respond(StatusCode::CREATED, &body)?;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+/// List API keys
+///
+/// The keys of the caller's tenant, newest first, without their secrets.
+#[utoipa::path(
+    get,
+    path = "/v1/keys",
+    operation_id = "listKeys",
+    tag = "Keys",
+    params(
+        ("limit" = Option<u32>, Query, description = "Keys per page, 1 to 200; default 50", example = 50, minimum = 1, maximum = 200),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before")
+    ),
+    responses((status = 200, description = "A page of keys", body = KeyPage,
+        example = json!({"data": [], "next_cursor": null, "has_more": false}))),
+    security(("api_key" = [])),
+    extensions(("x-permission" = json!("keys.key.read")))
+)]
+pub(crate) async fn list_keys(State(house): State<Arc<House>>, Query(query): Query, call: Call) -> Answer<Response> {
+    let request = page(&query)?;
+    let page = house.identity.list_keys(&call.context, request).await?;
+    let next_cursor = page.next.map(|id| KeyId(id).to_string());
+    let data = page.data.into_iter().map(Key::from).collect();
+    let next = next_cursor
+        .as_deref()
+        .map(|cursor| format!("</v1/keys?limit={}&cursor={cursor}>; rel=\"next\"", request.limit));
+    let has_more = next_cursor.is_some();
+    let mut response = respond(StatusCode::OK, &KeyPage { data, next_cursor, has_more })?;
+    if let Some(next) = next {
+        response.headers_mut().insert(LINK, value(next));
+    }
+    Ok(response)
+}
+
+/// Show an API key
+///
+/// One key of the caller's tenant, without its secret. Unknown and foreign ids are the same 404.
+#[utoipa::path(
+    get,
+    path = "/v1/keys/{id}",
+    operation_id = "getKey",
+    tag = "Keys",
+    params(("id" = String, Path, description = "Id of the key", example = "key_01h455vb4pex5vsknk084sn02q")),
+    responses((status = 200, description = "The key", body = Key)),
+    security(("api_key" = [])),
+    extensions(("x-permission" = json!("keys.key.read")))
+)]
+pub(crate) async fn get_key(State(house): State<Arc<House>>, Id(id): Id, call: Call) -> Answer<Response> {
+    let key = house.identity.get_key(&call.context, parse_key_id(&id)?).await?;
+    Ok(respond(StatusCode::OK, &Key::from(key))?)
+}
+
+/// Revoke an API key
+///
+/// Ends a key for good, everywhere and within seconds. Repeating it changes nothing.
+#[utoipa::path(
+    delete,
+    path = "/v1/keys/{id}",
+    operation_id = "revokeKey",
+    tag = "Keys",
+    params(("id" = String, Path, description = "Id of the key", example = "key_01h455vb4pex5vsknk084sn02q")),
+    responses((status = 200, description = "The revoked key", body = Key)),
+    security(("api_key" = [])),
+    extensions(("x-permission" = json!("keys.key.write")))
+)]
+pub(crate) async fn revoke_key(State(house): State<Arc<House>>, Id(id): Id, call: Call) -> Answer<Response> {
+    let key = house.identity.revoke_key(&call.context, parse_key_id(&id)?).await?;
+    Ok(respond(StatusCode::OK, &Key::from(key))?)
+}
+
+fn respond(status: StatusCode, body: &impl Serialize) -> Result<Response, Error> {
+    let body = serde_json::to_vec(body).map_err(|error| Error::internal("print a key").because(error))?;
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_asked_for_by_limit_and_cursor_only() {
+        let cursor = "cursor=key_01h455vb4pex5vsknk084sn02q";
+        for (query, reason) in [
+            ("", None),
+            ("limit=200&cursor=key_01h455vb4pex5vsknk084sn02q", None),
+            (cursor, None),
+            ("limit=0", Some("LIMIT_INVALID")),
+            ("limit=x", Some("LIMIT_INVALID")),
+            ("cursor=abc", Some("INVALID_CURSOR")),
+            ("cursor=ten_01h455vb4pex5vsknk084sn02q", Some("INVALID_CURSOR")),
+            ("limit=1&limit=2", Some("PARAMETER_REPEATED")),
+            ("sort=name", Some("PARAMETER_UNKNOWN")),
+        ] {
+            let refused = page(query).err().map(|refusal| refusal.error.reason().to_owned());
+
+            assert_eq!(refused.as_deref(), reason, "{query}");
+        }
+    }
+
+    #[test]
+    fn times_and_environments_are_checked() {
+        let body = |environment: &str, expires_at: &str| CreateKeyRequest {
+            name: "a".to_owned(),
+            environment: Some(environment.to_owned()),
+            permissions: None,
+            expires_at: Some(expires_at.to_owned()),
+        };
+
+        assert_eq!(new_key(body("prod", "2027-01-31T12:00:00Z")).unwrap_err().error.reason(), "ENVIRONMENT_INVALID");
+        assert_eq!(new_key(body("test", "tomorrow")).unwrap_err().error.reason(), "EXPIRY_INVALID");
+        assert!(new_key(body("test", "2027-01-31T12:00:00Z")).is_ok());
+    }
+}

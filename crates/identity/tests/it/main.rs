@@ -1,0 +1,42 @@
+//! The service on real databases. Each story runs on SQLite and on Postgres.
+#![expect(clippy::unwrap_used, reason = "a story fails where it cannot go on")]
+
+/// Runs each story on both engines: a test per story and engine.
+macro_rules! on_both_engines {
+    ($($story:ident),* $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    let house = $crate::house::House::sqlite();
+                    super::$story(&house).await;
+                }
+            )*
+        }
+
+        on_postgres!($($story),*);
+    };
+}
+
+/// Runs each story on Postgres: what several processes do at once that never share a SQLite file.
+macro_rules! on_postgres {
+    ($($story:ident),* $(,)?) => {
+        mod postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    let house = $crate::house::House::postgres().await;
+                    super::$story(&house).await;
+                    house.tear_down().await;
+                }
+            )*
+        }
+    };
+}
+
+mod house;
+mod keys;
+mod race;
+mod rpc;
+mod start;
+mod verify;

@@ -1,0 +1,82 @@
+//! Several processes starting or revoking at once.
+
+use std::fs;
+
+use manifold_core::PageRequest;
+use manifold_identity::Config;
+
+use crate::house::{House, key};
+
+on_postgres!(
+    two_first_starts_on_one_data_folder_agree,
+    two_first_starts_on_two_data_folders_yield_one_key,
+    a_second_data_folder_without_the_master_key_is_told_so,
+    revocations_at_the_same_time_keep_their_order,
+);
+
+async fn two_first_starts_on_one_data_folder_agree(house: &House) {
+    let (left, right) = tokio::join!(house.start(), house.start());
+
+    let made = [&left, &right].iter().filter(|process| process.first_admin_key.is_some()).count();
+    assert_eq!(made, 1);
+    assert_eq!(left.count("SELECT COUNT(*) FROM tenant").await, 1);
+    assert_eq!(left.count("SELECT COUNT(*) FROM api_key").await, 1);
+    for process in [left, right] {
+        assert!(process.identity.authenticate(&house.admin_key()).await.is_ok());
+        process.stop().await;
+    }
+}
+
+async fn two_first_starts_on_two_data_folders_yield_one_key(house: &House) {
+    let other = tempfile::tempdir().unwrap();
+    for folder in [house.folder.path(), other.path()] {
+        fs::write(folder.join("master.key"), "07".repeat(32)).unwrap();
+    }
+
+    let elsewhere = Config { data_dir: other.path().to_owned(), ..house.config() };
+    let (left, right) = tokio::join!(house.start(), house.try_start(elsewhere));
+
+    let right = right.unwrap();
+    let keys: Vec<_> = [&left, &right].iter().filter_map(|process| process.first_admin_key.clone()).collect();
+    let folders = [house.folder.path(), other.path()];
+    let files: Vec<_> = folders.iter().filter(|folder| folder.join("admin.key").exists()).collect();
+    assert_eq!((keys.len(), files.len()), (1, 1));
+    assert_eq!(fs::read_to_string(files[0].join("admin.key")).unwrap().trim(), keys[0].expose());
+    for process in [left, right] {
+        assert!(process.identity.authenticate(keys[0].expose()).await.is_ok());
+        process.stop().await;
+    }
+}
+
+async fn a_second_data_folder_without_the_master_key_is_told_so(house: &House) {
+    house.start().await.stop().await;
+    let other = tempfile::tempdir().unwrap();
+
+    let error = house.try_start(Config { data_dir: other.path().to_owned(), ..house.config() }).await.err().unwrap();
+
+    assert_eq!(error.reason(), "MASTER_KEY_MISSING");
+    assert!(error.message().contains("another instance"), "{error}");
+    assert!(!other.path().join("master.key").exists());
+}
+
+async fn revocations_at_the_same_time_keep_their_order(house: &House) {
+    let (left, right) = (house.start().await, house.start().await);
+    let admin = left.admin(house).await;
+    for number in 0..20 {
+        left.identity.create_key(&admin, key(&format!("key {number}"), &[])).await.unwrap();
+    }
+    let keys = left.identity.list_keys(&admin, PageRequest::new(Some(20), None).unwrap()).await.unwrap().data;
+
+    let revoked = keys.iter().enumerate().map(|(index, key)| {
+        let process = if index % 2 == 0 { &left } else { &right };
+        process.identity.revoke_key(&admin, key.id)
+    });
+    let revoked = futures::future::join_all(revoked).await;
+
+    let numbers = left.count("SELECT COUNT(DISTINCT seq) FROM revocation WHERE seq BETWEEN 1 AND 20").await;
+    assert!(revoked.iter().all(Result::is_ok));
+    assert_eq!(numbers, 20);
+    assert_eq!(left.count("SELECT seq FROM revocation_head").await, 20);
+    left.stop().await;
+    right.stop().await;
+}

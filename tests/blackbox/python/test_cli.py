@@ -1,0 +1,82 @@
+"""The command line, against the running gateway or without any."""
+
+import json
+import os
+import subprocess
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+from conftest import client_of
+
+HELLO = [{"role": "user", "content": "say hello"}]
+
+
+def manifold(*arguments, **settings):
+    env = {"PATH": os.environ["PATH"], **settings}
+    command = [os.environ["BLACKBOX_BINARY"], *arguments]
+    return subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def running():
+    """Settings with which the command line finds the gateway that runs."""
+    listen = urlsplit(os.environ["BLACKBOX_AIMOCK_URL"]).netloc
+    return {"MANIFOLD_DATA_DIR": os.environ["BLACKBOX_AIMOCK_DATA"], "MANIFOLD_EDGE__LISTEN": listen}
+
+
+def test_a_key_works_until_it_is_revoked(running):
+    secret = manifold("keys", "create", "black-box", **running).stdout.strip()
+    client = client_of("AIMOCK", api_key=secret)
+
+    answer = client.chat.completions.create(model="manifold/echo", messages=HELLO)
+    listed = manifold("keys", "list", **running).stdout
+    key = next(line.split()[0] for line in listed.splitlines() if "black-box" in line)
+    revoked = manifold("keys", "revoke", key, **running)
+
+    assert answer.choices[0].message.content == "say hello"
+    assert secret not in listed
+    assert revoked.returncode == 0
+    with pytest.raises(openai.AuthenticationError):
+        client.chat.completions.create(model="manifold/echo", messages=HELLO)
+
+
+def test_a_key_for_inference_cannot_make_keys(running):
+    secret = manifold("keys", "create", "only-chats", **running).stdout.strip()
+    client = client_of("AIMOCK", api_key=secret)
+
+    with pytest.raises(openai.PermissionDeniedError):
+        client.post("/keys", body={"name": "more"}, cast_to=object)
+
+
+def test_a_running_server_is_ready(running):
+    assert manifold("status", "--quiet", **running).returncode == 0
+
+
+def test_a_misspelled_setting_stops_the_start(tmp_path):
+    done = manifold("serve", MANIFOLD_DATA_DIR=str(tmp_path), MANIFOLD_EDGE__LISTNE="127.0.0.1:1")
+
+    assert done.returncode == 2
+    assert "MANIFOLD_EDGE__LISTNE" in done.stderr
+    assert "edge.listen" in done.stderr
+
+
+def test_doctor_tells_what_is_wrong(tmp_path):
+    well = manifold("doctor", "--offline", MANIFOLD_DATA_DIR=str(tmp_path / "data"))
+    ill = manifold("doctor", "--offline", "--json", MANIFOLD_DATA_DIR=str(tmp_path), MANIFOLD_EDGE__LISTEN="nowhere")
+
+    assert well.returncode == 0, well.stdout
+    assert ill.returncode == 1
+    assert any(finding["state"] == "fail" and finding["remedy"] for finding in json.loads(ill.stdout))
+
+
+def test_the_contract_can_be_printed():
+    document = json.loads(manifold("openapi").stdout)
+
+    assert document["openapi"].startswith("3.1")
+    assert "post" in document["paths"]["/v1/chat/completions"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_get_completions(shell):
+    assert "manifold" in manifold("completions", shell).stdout

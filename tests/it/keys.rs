@@ -1,0 +1,77 @@
+//! API keys by REST: made, listed, used within their scope, revoked.
+
+use serde_json::json;
+
+use crate::story;
+
+story!(a_key_lives_from_its_making_to_its_revocation, |builder| {
+    let sandbox = builder.start().await?;
+
+    let made = sandbox.admin.post("/v1/keys", &json!({"name": "app"})).await?;
+    let (id, secret) = (made.json()["id"].as_str().unwrap_or_default().to_owned(), made.json()["secret"].as_str().unwrap_or_default().to_owned());
+    let app = sandbox.admin.with_key(Some(&secret));
+
+    assert_eq!((made.status, made.header("cache-control")), (201, "no-store"), "{}", made.text);
+    assert!(secret.starts_with("mfk_live_") && secret.len() == 69);
+    assert_eq!(app.chat("manifold/echo", "hi").await?.status, 200);
+    let shown = sandbox.admin.get(&format!("/v1/keys/{id}")).await?;
+    assert!(!shown.text.contains(&secret[20..]), "the secret is shown once");
+    assert_eq!(sandbox.admin.get("/v1/keys").await?.json()["data"].as_array().map(Vec::len), Some(2));
+
+    let revoked = sandbox.admin.delete(&format!("/v1/keys/{id}")).await?;
+    let after = app.chat("manifold/echo", "hi").await?;
+
+    assert!(revoked.status == 200 || revoked.status == 204, "{}", revoked.text);
+    assert_eq!((after.status, &after.json()["error"]["code"]), (401, &json!("invalid_api_key")));
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(a_key_may_do_only_what_it_was_made_for, |builder| {
+    let sandbox = builder.start().await?;
+    let made = sandbox.admin.post("/v1/keys", &json!({"name": "app"})).await?.json();
+    let app = sandbox.admin.with_key(made["secret"].as_str());
+
+    let list = app.get("/v1/keys").await?;
+    let reader = sandbox.admin.post("/v1/keys", &json!({"name": "reader", "permissions": ["keys.key.read", "keys.key.write"]})).await?.json();
+    let reader = sandbox.admin.with_key(reader["secret"].as_str());
+    let chat = reader.chat("manifold/echo", "hi").await?;
+    let escalation = reader.post("/v1/keys", &json!({"name": "more", "permissions": ["*"]})).await?;
+
+    assert_eq!((list.status, &list.json()["code"]), (403, &json!("insufficient_scope")));
+    assert_eq!((chat.status, &chat.json()["error"]["code"]), (403, &json!("permission_denied")));
+    assert_eq!((escalation.status, &escalation.json()["code"]), (403, &json!("escalation")), "{}", escalation.text);
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(without_a_good_key_nothing_is_answered, |builder| {
+    let sandbox = builder.start().await?;
+    let mut wrong = sandbox.admin_key.clone();
+    wrong.replace_range(30..31, if &wrong[30..31] == "A" { "B" } else { "A" });
+
+    for key in [None, Some("sk-nonsense"), Some(wrong.as_str())] {
+        let native = sandbox.admin.with_key(key).get("/v1/keys").await?;
+        let dialect = sandbox.admin.with_key(key).chat("manifold/echo", "hi").await?;
+        assert_eq!((native.status, dialect.status), (401, 401));
+        assert!(native.header("www-authenticate").starts_with("Bearer"));
+        assert_eq!(dialect.json()["error"]["code"], "invalid_api_key");
+    }
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(a_limit_per_key_is_told_and_kept, |builder| {
+    let builder = builder.set("edge.limits.per_key.quota", "2").set("edge.limits.per_key.window", "60s");
+    let sandbox = builder.start().await?;
+
+    let statuses = [sandbox.admin.get("/v1/keys").await?, sandbox.admin.get("/v1/keys").await?, sandbox.admin.get("/v1/keys").await?];
+
+    assert_eq!(statuses.each_ref().map(|reply| reply.status), [200, 200, 429]);
+    assert_eq!(statuses[0].header("ratelimit-policy"), "\"key\";q=2;w=60");
+    assert!(!statuses[2].header("retry-after").is_empty());
+    sandbox.clock.advance(std::time::Duration::from_secs(60));
+    assert_eq!(sandbox.admin.get("/v1/keys").await?.status, 200);
+    sandbox.stop().await?;
+    Ok(())
+});

@@ -1,0 +1,37 @@
+//! The promises of the product, told as stories: against real sockets, on SQLite in one process and on Postgres in two.
+
+mod architecture;
+mod chat;
+mod disconnect;
+mod embeddings;
+mod errors;
+mod events;
+mod fallback;
+mod hygiene;
+mod keys;
+mod operations;
+mod store_faults;
+mod streams;
+mod trace;
+
+/// Tells one story in both shapes.
+macro_rules! story {
+    ($name:ident, |$builder:ident| $body:block) => {
+        async fn $name($builder: manifold_testkit::Builder) -> anyhow::Result<()> $body
+
+        mod $name {
+            use manifold_testkit::{Sandbox, Shape};
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn in_one_process_on_sqlite() -> anyhow::Result<()> {
+                super::$name(Sandbox::builder(Shape::One)).await
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn in_two_processes_on_postgres() -> anyhow::Result<()> {
+                super::$name(Sandbox::builder(Shape::Two)).await
+            }
+        }
+    };
+}
+pub(crate) use story;
