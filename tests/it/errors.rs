@@ -41,7 +41,7 @@ fn rows() -> Vec<(&'static str, Answer, u16, &'static str, Value)> {
         ("empty 200", whole(200, "application/json", ""), 502, "server_error", json!("upstream_error")),
         ("no choices", whole(200, "application/json", r#"{"choices":[]}"#), 502, "server_error", json!("upstream_error")),
         ("error in 200", whole(200, "application/json", r#"{"error":{"message":"canary","code":502}}"#), 502, "server_error", json!("upstream_error")),
-        ("closed", Answer::Close, 503, "server_error", json!("no_provider_left")),
+        ("closed", Answer::Close, 502, "server_error", json!("upstream_error")),
         ("hanging", Answer::Hang, 504, "server_error", json!("upstream_timeout")),
         ("not http", Answer::Raw(b"220 canary ftp ready\r\n\r\n".to_vec()), 502, "server_error", json!("upstream_error")),
         ("stalled body", Answer::cut("application/json", b"{\"choices\"", 10, End::Hang), 504, "server_error", json!("upstream_timeout")),

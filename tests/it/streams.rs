@@ -80,13 +80,14 @@ story!(an_error_inside_a_stream_is_an_error_event, |builder| {
     let cut = body.windows(2).rposition(|window| window == b"\n\n").expect("an event") + 2;
     body.truncate(cut);
     body.extend_from_slice(b"event: error\ndata: {\"error\":{\"message\":\"secret sk-canary-groq at 10.0.0.1\",\"status_code\":500}}\n\n");
-    groq.next(Answer::cut("text/event-stream", &body, body.len(), End::Proper));
+    let pause = Duration::from_millis(50);
+    groq.next(Answer::Chunks { content_type: "text/event-stream".into(), body, size: cut, pause, end: End::Proper });
     let sandbox = builder.provider("groq", &groq).start().await?;
 
     let text = sandbox.admin.stream("groq/llama-3.1-8b-instant", "hi").await?.rest().await?;
 
     let (events, done) = events(&text);
-    assert!(!done);
+    assert!(!done, "{text}");
     assert_eq!(events.last().expect("an error")["error"]["code"], "stream_interrupted");
     assert!(!text.contains("canary") && !text.contains("10.0.0.1"), "{text}");
     sandbox.stop().await?;

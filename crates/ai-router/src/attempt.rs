@@ -10,6 +10,7 @@ use crate::Router;
 use crate::classify::{Class, Failure};
 use crate::ledger::Ledger;
 use crate::provider::Encoded;
+use crate::turns::WORTH_WAITING;
 use crate::view::Candidate;
 
 /// The largest answer of a provider.
@@ -73,12 +74,13 @@ pub fn succeeded(router: &Router, candidate: &Candidate) {
     candidate.model.breaker.success(router.clock.now());
 }
 
-/// Tells the breakers of a failure. A model that one provider does not offer is only left out where others can answer.
+/// Tells the breakers of a failure. A limit that is waited out is not remembered. A model that one provider does not offer is only left out where others can answer.
 pub fn failed(router: &Router, candidate: &Candidate, failure: &Failure, only_one: bool) {
     let (now, breaker) = (router.clock.now(), &candidate.model.breaker);
     warn!(provider = %candidate.endpoint.id, model = %candidate.model.name, class = failure.class.as_str(), status = failure.status, "attempt failed");
     match failure.class {
         class if class.counts_for_breaker() => breaker.failure(now),
+        Class::Rate if failure.retry_after.is_some_and(|delay| delay <= WORTH_WAITING) => {}
         Class::Rate | Class::Quota | Class::Concurrency => breaker.block(now.after(failure.retry_after.unwrap_or(UNTOLD_LIMIT))),
         Class::Auth | Class::Billing if !only_one => candidate.endpoint.breaker.block(now.after(REFUSED)),
         Class::Forbidden | Class::Gone if !only_one => breaker.block(now.after(NOT_OFFERED)),

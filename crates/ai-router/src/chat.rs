@@ -123,6 +123,7 @@ pub async fn recover(router: &Router, context: &CallContext, ledger: &mut Ledger
         Step::Next if Instant::now() < context.deadline => Ok(()),
         Step::Again(pause) if Instant::now() + pause < context.deadline => {
             tokio::time::sleep(pause).await;
+            ledger.paused(pause);
             Ok(())
         }
         _ => Err(Error::new(Code::Timeout, "UPSTREAM_TIMEOUT", "the deadline of the request passed before a provider answered")),

@@ -223,6 +223,14 @@ pub fn unreadable(bytes: &[u8]) -> Failure {
     Failure::new(Class::Malformed, message)
 }
 
+/// What a body means that was to be a stream and holds nothing of one.
+pub fn no_stream(bytes: &[u8]) -> Failure {
+    match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'<' | b'{' | b'[' | b'"') => unreadable(bytes),
+        _ => interrupted(),
+    }
+}
+
 /// What the end of a stream means whose end mark is missing.
 pub fn interrupted() -> Failure {
     Failure::new(

@@ -111,6 +111,11 @@ impl Ledger {
         });
     }
 
+    /// A pause before the next attempt, which is not our own time.
+    pub fn paused(&mut self, pause: Duration) {
+        self.upstream += pause;
+    }
+
     /// The provider answered with this status.
     pub fn status(&mut self, status: u16) {
         if let Some(current) = &mut self.current {

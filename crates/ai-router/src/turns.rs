@@ -8,7 +8,7 @@ use crate::classify::{Class, Failure};
 use crate::view::Candidate;
 
 /// The longest told delay that is waited out on the same candidate.
-const WORTH_WAITING: Duration = Duration::from_secs(2);
+pub const WORTH_WAITING: Duration = Duration::from_secs(2);
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(4);
 

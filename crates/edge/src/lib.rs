@@ -16,6 +16,7 @@ mod limit;
 mod listen;
 pub mod management;
 mod measure;
+pub mod measured;
 mod normalise;
 mod openai;
 mod openapi;

@@ -1,9 +1,9 @@
 //! OpenAI's wire format. Nothing else on this side knows its JSON.
 
-mod answer;
+pub(crate) mod answer;
 pub(crate) mod chat;
 mod chunk;
-mod convert;
+pub(crate) mod convert;
 mod embed_input;
 pub(crate) mod embeddings;
 pub(crate) mod error;
@@ -14,6 +14,6 @@ mod options;
 mod request;
 mod schema;
 mod served;
-mod stream;
+pub(crate) mod stream;
 mod tools;
 mod turns;

@@ -6,7 +6,9 @@ pub mod dialect;
 mod http1;
 mod sandbox;
 mod upstream;
+mod wire;
 
 pub use client::{Client, Reply, Stream};
 pub use sandbox::{Builder, Sandbox, Shape, postgres_url};
 pub use upstream::{Answer, End, Seen, Upstream};
+pub use wire::Wire;

@@ -1,6 +1,7 @@
 //! A whole Manifold in the test's own process: real sockets, real databases, a clock that the test moves.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -11,7 +12,7 @@ use sqlx::postgres::PgPool;
 use sqlx::{AssertSqlSafe, Executor};
 use tempfile::TempDir;
 
-use crate::{Client, Upstream};
+use crate::{Client, Upstream, Wire};
 
 const SECRET: &str = "sandbox-mesh-secret";
 
@@ -28,6 +29,7 @@ pub enum Shape {
 pub struct Builder {
     shape: Shape,
     settings: BTreeMap<String, String>,
+    cuttable: bool,
 }
 
 /// A running Manifold with one admin.
@@ -42,6 +44,8 @@ pub struct Sandbox {
     pub folder: Arc<TempDir>,
     /// The admin's key.
     pub admin_key: String,
+    /// The wire to the database, if it was asked for.
+    pub wire: Option<Wire>,
     shape: Shape,
     nodes: Vec<Node>,
     database: Option<String>,
@@ -56,7 +60,7 @@ pub fn postgres_url() -> Result<String> {
 impl Sandbox {
     /// A sandbox of this shape, to be refined.
     pub fn builder(shape: Shape) -> Builder {
-        Builder { shape, settings: BTreeMap::new() }
+        Builder { shape, settings: BTreeMap::new(), cuttable: false }
     }
 
     /// Where other processes call, if any process listens for them.
@@ -116,6 +120,13 @@ impl Builder {
         self
     }
 
+    /// Puts a wire between the processes and Postgres, to be cut.
+    #[must_use]
+    pub fn cuttable(mut self) -> Self {
+        self.cuttable = true;
+        self
+    }
+
     /// Lets `provider` be played by `upstream`.
     #[must_use]
     pub fn provider(self, provider: &str, upstream: &Upstream) -> Self {
@@ -134,11 +145,12 @@ impl Builder {
         let clock = Clock::manual(Timestamp::from_micros(Clock::system().now().micros()));
         self = self.set("data_dir", folder.path().display().to_string());
         self = self.set("edge.listen", "127.0.0.1:0").set("management.listen", "127.0.0.1:0").set("grpc.listen", "127.0.0.1:0");
-        let mut database = None;
+        let (mut database, mut wire) = (None, None);
         let mut nodes = Vec::new();
         if self.shape == Shape::Two {
             let url = create_database().await?;
-            self = self.set("store.url", url.clone()).set("mesh.secret", SECRET);
+            let through = if self.cuttable { wire.insert(Wire::to(&host(&url)?).await?).route(&url)? } else { url.clone() };
+            self = self.set("store.url", through).set("mesh.secret", SECRET);
             database = Some(url);
             let router = self.node(&[Service::AiRouter], &clock).await?;
             let grpc = router.grpc.context("the router listens for the door")?;
@@ -154,7 +166,7 @@ impl Builder {
         let admin_key = std::fs::read_to_string(folder.path().join("admin.key"))?.trim().to_owned();
         let admin = Client::new(public, Some(&admin_key));
         wait_ready(&admin).await?;
-        Ok(Sandbox { admin, management: Client::new(management, None), clock, folder, admin_key, shape: self.shape, nodes, database })
+        Ok(Sandbox { admin, management: Client::new(management, None), clock, folder, admin_key, wire, shape: self.shape, nodes, database })
     }
 
     async fn node(&self, services: &[Service], clock: &Clock) -> Result<Node> {
@@ -171,6 +183,12 @@ async fn wait_ready(client: &Client) -> Result<()> {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     anyhow::bail!("not ready: {}", client.get("/readyz").await?.text)
+}
+
+/// `host:port` of a Postgres URL.
+fn host(url: &str) -> Result<String> {
+    let parsed = sqlx::postgres::PgConnectOptions::from_str(url)?;
+    Ok(format!("{}:{}", parsed.get_host(), parsed.get_port()))
 }
 
 async fn create_database() -> Result<String> {

@@ -71,29 +71,32 @@ pub(super) fn forwarded<'a>(
     degraded: &mut Vec<&'static str>,
 ) -> Result<Vec<(&'a str, &'a RawValue)>, Failure> {
     let mut fields = Vec::new();
-    for (name, text) in &request.extras {
+    for (name, text) in uncovered(request) {
         let known = match extras {
             Extras::All => true,
-            Extras::Only(names) => names.contains(&name.as_str()),
+            Extras::Only(names) => names.contains(&name),
         };
-        if COVERED.contains(&name.as_str()) {
-            continue;
-        }
         if known && request.dialect == "openai" {
-            fields.push((name.as_str(), raw(text, "extras")?));
+            fields.push((name, raw(text, "extras")?));
         } else {
             degrade(degraded, word(name));
         }
     }
-    fields.sort_unstable_by_key(|(name, _)| *name);
     Ok(fields)
 }
 
 /// Names every extra field as left out.
 pub(super) fn declare(request: &ChatRequest, degraded: &mut Vec<&'static str>) {
-    for name in request.extras.keys().filter(|name| !COVERED.contains(&name.as_str())) {
+    for (name, _) in uncovered(request) {
         degrade(degraded, word(name));
     }
+}
+
+fn uncovered(request: &ChatRequest) -> Vec<(&str, &str)> {
+    let fields = request.extras.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+    let mut fields: Vec<_> = fields.filter(|(name, _)| !COVERED.contains(name)).collect();
+    fields.sort_unstable();
+    fields
 }
 
 fn word(name: &str) -> &'static str {

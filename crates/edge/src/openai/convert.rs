@@ -1,8 +1,8 @@
 //! OpenAI's chat request as a request of the contract. Pure: bytes and headers in, message or refusal out.
 
 use http::HeaderMap;
-use serde_json::value::RawValue;
 use manifold_contract::ai::v1::{ChatRequest, Message, Routing, Sampling};
+use serde_json::value::RawValue;
 
 use super::options::{self, Wishes};
 use super::request::{Body, OneOrMany};

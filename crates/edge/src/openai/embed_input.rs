@@ -167,7 +167,8 @@ mod tests {
 
     #[test]
     fn the_form_of_the_vectors_is_chosen() {
-        let (request, form) = read(&json!({"input": "a", "encoding_format": "base64", "dimensions": 256, "unknown": 1})).unwrap();
+        let (request, form) =
+            read(&json!({"input": "a", "encoding_format": "base64", "dimensions": 256, "unknown": 1})).unwrap();
 
         assert_eq!((request.dimensions, form), (Some(256), Form::Base64));
     }

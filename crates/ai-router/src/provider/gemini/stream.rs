@@ -45,7 +45,7 @@ impl Decoder for Stream {
             !self.state.candidates.is_empty() && self.state.candidates.iter().all(|candidate| candidate.is_finished);
         match self.events.stray() {
             _ if complete => Ok(()),
-            stray if self.state.id.is_none() && !stray.is_empty() => Err(classify::unreadable(stray)),
+            stray if self.state.id.is_none() && !stray.is_empty() => Err(classify::no_stream(stray)),
             _ => Err(classify::interrupted()),
         }
     }

@@ -166,7 +166,7 @@ fn one<'a>(compat: &Compat, model: &str, message: &'a ai::Message) -> Result<Mes
                 r#type: "function",
                 function: Function {
                     name: &call.name,
-                    arguments: &call.arguments_json,
+                    arguments: arguments_of(call),
                 },
             }),
             Some(kind) => parts.push(medium(compat.quirks.media, kind)?),
@@ -180,6 +180,15 @@ fn one<'a>(compat: &Compat, model: &str, message: &'a ai::Message) -> Result<Mes
         _ => Content::Parts(parts),
     };
     Ok(converted)
+}
+
+/// A call without arguments has an empty object of them.
+fn arguments_of(call: &ai::ToolCall) -> &str {
+    if call.arguments_json.is_empty() {
+        "{}"
+    } else {
+        &call.arguments_json
+    }
 }
 
 /// Thinking goes back only to the model that made it, and only where the vendor has a field for it.

@@ -68,7 +68,7 @@ impl Decoder for Stream {
         let complete = !self.state.choices.is_empty() && self.state.choices.iter().all(|choice| choice.is_finished);
         match self.events.stray() {
             _ if complete => Ok(()),
-            stray if self.state.choices.is_empty() && !stray.is_empty() => Err(classify::unreadable(stray)),
+            stray if self.state.choices.is_empty() && !stray.is_empty() => Err(classify::no_stream(stray)),
             _ => Err(classify::interrupted()),
         }
     }

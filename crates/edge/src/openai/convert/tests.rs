@@ -55,7 +55,10 @@ fn every_parameter_has_its_place() {
     assert_eq!((sampling.stop, sampling.n, sampling.top_logprobs), (vec!["END".to_owned()], Some(2), Some(5)));
     assert_eq!(sampling.logit_bias_json, r#"{"50256":-100}"#);
     assert_eq!((request.user.as_str(), request.reasoning_effort.as_str()), ("u", "max"));
-    assert_eq!((routing.fallback_models, routing.labels), (vec!["groq/a".to_owned()], vec!["a".to_owned(), "b".to_owned()]));
+    assert_eq!(
+        (routing.fallback_models, routing.labels),
+        (vec!["groq/a".to_owned()], vec!["a".to_owned(), "b".to_owned()])
+    );
 }
 
 #[test]
@@ -71,7 +74,8 @@ fn unknown_fields_are_kept_as_they_came() {
 
 #[test]
 fn null_means_absent() {
-    let nothing = json!({"temperature": null, "stop": null, "tools": null, "stream_options": null, "response_format": null});
+    let nothing =
+        json!({"temperature": null, "stop": null, "tools": null, "stream_options": null, "response_format": null});
 
     let request = converted(&nothing);
 
@@ -82,7 +86,8 @@ fn null_means_absent() {
 #[test]
 fn tools_and_their_choice_are_carried_raw() {
     let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}, "strict": true}});
-    let named = json!({"tools": [tool("a"), tool("b")], "tool_choice": {"type": "function", "function": {"name": "b"}}});
+    let named =
+        json!({"tools": [tool("a"), tool("b")], "tool_choice": {"type": "function", "function": {"name": "b"}}});
     let allowed = json!({
         "tools": [tool("a"), tool("b")], "parallel_tool_calls": false,
         "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "a"}}]}}
@@ -91,9 +96,15 @@ fn tools_and_their_choice_are_carried_raw() {
     let (named, allowed) = (converted(&named), converted(&allowed));
 
     assert_eq!(named.tools[0].parameters_json, r#"{"type":"object"}"#);
-    assert_eq!((named.tool_choice.clone().unwrap().mode(), named.tool_choice.unwrap().name), (Mode::Named, "b".to_owned()));
+    assert_eq!(
+        (named.tool_choice.clone().unwrap().mode(), named.tool_choice.unwrap().name),
+        (Mode::Named, "b".to_owned())
+    );
     assert_eq!(allowed.tools.len(), 1);
-    assert_eq!((allowed.tool_choice.clone().unwrap().mode(), allowed.tool_choice.unwrap().parallel), (Mode::Required, Some(false)));
+    assert_eq!(
+        (allowed.tool_choice.clone().unwrap().mode(), allowed.tool_choice.unwrap().parallel),
+        (Mode::Required, Some(false))
+    );
 }
 
 #[test]
@@ -102,12 +113,16 @@ fn the_form_of_the_answer_is_carried() {
 
     let format = converted(&schema).format.unwrap();
 
-    assert_eq!((format.kind(), format.strict, format.schema_json.as_str()), (FormatKind::JsonSchema, Some(true), r#"{"type":"object"}"#));
+    assert_eq!(
+        (format.kind(), format.strict, format.schema_json.as_str()),
+        (FormatKind::JsonSchema, Some(true), r#"{"type":"object"}"#)
+    );
 }
 
 #[test]
 fn calls_and_results_keep_their_ids_order_and_raw_arguments() {
-    let call = |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1e400}"}});
+    let call =
+        |id: &str| json!({"id": id, "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1e400}"}});
     let body = json!({"model": "auto", "messages": [
         {"role": "user", "content": "go"},
         {"role": "assistant", "content": null, "reasoning_content": "hm", "tool_calls": [call("c1"), call("c2")]},
@@ -164,13 +179,28 @@ fn every_fault_is_400_and_names_its_place() {
         (message(json!({"role": "user", "content": [{"type": "hologram"}]})), "messages[0].content[0].type"),
         (message(json!({"role": "user", "content": [{"type": 1}]})), "messages[0].content[0].type"),
         (message(json!({"role": "user", "content": [{"type": "text"}]})), "messages[0].content[0].text"),
-        (message(json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]})), "messages[0].content[0].image_url.url"),
-        (message(json!({"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]})), "messages[0].content[0].file.file_id"),
-        (message(json!({"role": "system", "content": [{"type": "image_url", "image_url": "https://a.b/c"}]})), "messages[0].content[0].type"),
+        (
+            message(json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]})),
+            "messages[0].content[0].image_url.url",
+        ),
+        (
+            message(json!({"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]})),
+            "messages[0].content[0].file.file_id",
+        ),
+        (
+            message(json!({"role": "system", "content": [{"type": "image_url", "image_url": "https://a.b/c"}]})),
+            "messages[0].content[0].type",
+        ),
         (message(json!({"role": "tool", "content": "x"})), "messages[0].tool_call_id"),
         (message(json!({"role": "user", "content": "x", "tool_calls": []})), "messages[0].tool_calls"),
-        (message(json!({"role": "assistant", "tool_calls": [{"id": "", "function": {"name": "f"}}]})), "messages[0].tool_calls[0].id"),
-        (message(json!({"role": "assistant", "tool_calls": [{"id": "a", "type": "custom"}]})), "messages[0].tool_calls[0].type"),
+        (
+            message(json!({"role": "assistant", "tool_calls": [{"id": "", "function": {"name": "f"}}]})),
+            "messages[0].tool_calls[0].id",
+        ),
+        (
+            message(json!({"role": "assistant", "tool_calls": [{"id": "a", "type": "custom"}]})),
+            "messages[0].tool_calls[0].type",
+        ),
         (json!({"max_tokens": -1}), "max_tokens"),
         (json!({"max_tokens": 0}), "max_tokens"),
         (json!({"n": 0}), "n"),
@@ -191,7 +221,10 @@ fn every_fault_is_400_and_names_its_place() {
         (json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}), "tool_choice.function.name"),
         (json!({"response_format": {"type": "xml"}}), "response_format.type"),
         (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema"),
-        (json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}}), "response_format.json_schema.schema"),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n"}}}),
+            "response_format.json_schema.schema",
+        ),
         (json!({"model": ""}), "model"),
         (json!({"model": 5}), "model"),
         (json!({"model": "m".repeat(257)}), "model"),
@@ -209,7 +242,8 @@ fn every_fault_is_400_and_names_its_place() {
 fn two_results_for_one_call_are_refused() {
     let result = json!({"role": "tool", "tool_call_id": "c1", "content": "x"});
     let call = json!({"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
-    let body = json!({"model": "auto", "messages": [{"role": "assistant", "tool_calls": [call]}, result.clone(), result]});
+    let body =
+        json!({"model": "auto", "messages": [{"role": "assistant", "tool_calls": [call]}, result.clone(), result]});
 
     let refusal = decode(body.to_string().as_bytes(), &HeaderMap::new()).unwrap_err();
 
@@ -218,7 +252,16 @@ fn two_results_for_one_call_are_refused() {
 
 #[test]
 fn what_is_not_json_is_refused_without_a_path() {
-    for body in ["", "{", "[]", "null", "{\"temperature\":NaN}", "{\"model\":\"a\"} x", "\u{feff}{}", "{\"model\":\"a\",\"model\":\"b\"}"] {
+    for body in [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{\"temperature\":NaN}",
+        "{\"model\":\"a\"} x",
+        "\u{feff}{}",
+        "{\"model\":\"a\",\"model\":\"b\"}",
+    ] {
         let refusal = decode(body.as_bytes(), &HeaderMap::new()).expect_err(body);
 
         assert_eq!((refusal.status.as_u16(), refusal.error.param()), (400, None), "{body}");

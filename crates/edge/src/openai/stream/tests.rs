@@ -12,8 +12,13 @@ use uuid::Uuid;
 
 use super::{Show, StreamEncoder};
 
-const SHOW: Show =
-    Show { usage: false, thinking: false, declared: Vec::new(), request: RequestId(Uuid::nil()), busy: Duration::from_micros(12) };
+const SHOW: Show = Show {
+    usage: false,
+    thinking: false,
+    declared: Vec::new(),
+    request: RequestId(Uuid::nil()),
+    busy: Duration::from_micros(12),
+};
 
 fn served() -> Served {
     Served {
@@ -68,7 +73,9 @@ fn events(stream: &str) -> Vec<String> {
 
 #[test]
 fn a_text_is_role_pieces_reason_and_end_mark() {
-    let stream = run(SHOW, vec![started(), text(0, "Hel"), text(0, "lo"), end(0, FinishReason::Stop), Kind::Finished(served())]).unwrap();
+    let stream =
+        run(SHOW, vec![started(), text(0, "Hel"), text(0, "lo"), end(0, FinishReason::Stop), Kind::Finished(served())])
+            .unwrap();
 
     assert!(stream.starts_with(
         "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":7,\"model\":\"groq/llama\",\"choices\":[{\"index\":0,"
@@ -87,7 +94,8 @@ fn usage_and_cost_come_last_if_asked_for() {
     let show = Show { usage: true, declared: vec!["schema"], ..SHOW };
     let usage = Usage { input_tokens: 9, cached_tokens: 0, output_tokens: 12, reasoning_tokens: 3 };
 
-    let stream = run(show, vec![started(), end(0, FinishReason::Length), Kind::Usage(usage), Kind::Finished(served())]).unwrap();
+    let stream =
+        run(show, vec![started(), end(0, FinishReason::Length), Kind::Usage(usage), Kind::Finished(served())]).unwrap();
 
     insta::assert_snapshot!(events(&stream).join("\n"), @r#"
     {"choices":[{"delta":{"content":"","role":"assistant"},"finish_reason":null,"index":0,"logprobs":null}],"usage":null}
@@ -103,9 +111,18 @@ fn parallel_calls_stream_their_arguments_raw() {
         let (id, name) = (format!("call_{index}"), "f".to_owned());
         Kind::ToolStart(ToolStart { choice: 0, index, id, name, ..ToolStart::default() })
     };
-    let delta = |index: u32, piece: &str| Kind::ToolDelta(ToolDelta { choice: 0, index, arguments_json: piece.to_owned() });
-    let kinds =
-        vec![started(), start(0), delta(0, "{\"a\":"), start(1), delta(1, "{}"), delta(0, "1}"), end(0, FinishReason::Stop), Kind::Finished(served())];
+    let delta =
+        |index: u32, piece: &str| Kind::ToolDelta(ToolDelta { choice: 0, index, arguments_json: piece.to_owned() });
+    let kinds = vec![
+        started(),
+        start(0),
+        delta(0, "{\"a\":"),
+        start(1),
+        delta(1, "{}"),
+        delta(0, "1}"),
+        end(0, FinishReason::Stop),
+        Kind::Finished(served()),
+    ];
 
     let stream = run(SHOW, kinds).unwrap();
 
@@ -168,7 +185,8 @@ fn text_cannot_break_the_framing() {
 
 #[test]
 fn a_broken_answer_ends_with_an_error_and_no_end_mark() {
-    let failed = Failed { code: 14, reason: "STREAM_INTERRUPTED".to_owned(), message: "the provider broke off".to_owned() };
+    let failed =
+        Failed { code: 14, reason: "STREAM_INTERRUPTED".to_owned(), message: "the provider broke off".to_owned() };
 
     let stream = run(SHOW, vec![started(), text(0, "Hel"), Kind::Failed(failed)]).unwrap();
 
@@ -193,7 +211,10 @@ fn an_impossible_order_is_our_fault_and_no_panic() {
         ("arguments before their call", vec![started(), delta()]),
         ("a choice out of bounds", vec![started(), text(4_000_000_000, "x")]),
         ("usage before the start", vec![Kind::Usage(Usage::default())]),
-        ("something behind the last", vec![started(), end(0, FinishReason::Stop), Kind::Finished(served()), text(0, "x")]),
+        (
+            "something behind the last",
+            vec![started(), end(0, FinishReason::Stop), Kind::Finished(served()), text(0, "x")],
+        ),
     ] {
         let error = run(SHOW, kinds).expect_err(name);
 

@@ -1,0 +1,63 @@
+//! `/v1/keys`: the life of an API key.
+
+use serde_json::json;
+
+use crate::house::House;
+
+#[tokio::test]
+async fn a_key_lives_from_creation_to_revocation() {
+    let house = House::open().await;
+
+    let made = house.call("POST", "/v1/keys", Some(&json!({"name": "site"}))).await;
+    let created = made.json();
+    let id = created["id"].as_str().unwrap();
+    let path = format!("/v1/keys/{id}");
+    let secret = format!("authorization: Bearer {}", created["secret"].as_str().unwrap());
+    let body = json!({"model": "echo", "messages": [{"role": "user", "content": "hi"}]});
+    let used = house.call_with("POST", "/v1/chat/completions", &[&secret], Some(&body)).await;
+    let shown = house.call("GET", &path, None).await;
+    let revoked = house.call("DELETE", &path, None).await;
+    let refused = house.call_with("POST", "/v1/chat/completions", &[&secret], Some(&body)).await;
+
+    assert_eq!((made.status, made.header("location"), made.header("cache-control")), (201, path.as_str(), "no-store"));
+    assert_eq!((used.status, shown.status), (200, 200));
+    assert_eq!((&shown.json()["name"], shown.json().get("secret")), (&json!("site"), None));
+    assert_eq!((revoked.status, &revoked.json()["state"]), (200, &json!("revoked")));
+    assert_eq!(refused.status, 401);
+}
+
+#[tokio::test]
+async fn lists_come_in_pages() {
+    let house = House::open().await;
+    for name in ["a", "b", "c"] {
+        house.call("POST", "/v1/keys", Some(&json!({"name": name}))).await;
+    }
+
+    let first = house.call("GET", "/v1/keys?limit=2", None).await;
+    let cursor = first.json()["next_cursor"].as_str().unwrap().to_owned();
+    let second = house.call("GET", &format!("/v1/keys?limit=2&cursor={cursor}"), None).await.json();
+
+    assert_eq!((first.json()["data"].as_array().unwrap().len(), &first.json()["has_more"]), (2, &json!(true)));
+    assert!(first.header("link").contains(&cursor));
+    // The admin key is the fourth.
+    assert_eq!(
+        (second["data"].as_array().unwrap().len(), &second["has_more"], &second["next_cursor"]),
+        (2, &json!(false), &json!(null))
+    );
+}
+
+#[tokio::test]
+async fn unknown_ids_and_false_cursors_are_refused() {
+    let house = House::open().await;
+
+    for (path, status, code) in [
+        ("/v1/keys/key_01h455vb4pex5vsknk084sn02q", 404, "key_not_found"),
+        ("/v1/keys/nonsense", 404, "key_not_found"),
+        ("/v1/keys?cursor=nonsense", 400, "invalid_cursor"),
+        ("/v1/keys?limit=0", 422, "limit_invalid"),
+    ] {
+        let reply = house.call("GET", path, None).await;
+
+        assert_eq!((reply.status, &reply.json()["code"]), (status, &json!(code)), "{path}");
+    }
+}

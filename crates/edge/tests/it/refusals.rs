@@ -1,0 +1,144 @@
+//! What is refused, and in which words.
+
+use manifold_edge::{Limits, Rate};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+use crate::house::House;
+
+fn question(model: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "hi"}]})
+}
+
+#[tokio::test]
+async fn failures_behind_the_door_have_their_row_of_the_dialect() {
+    let house = House::open().await;
+
+    for (model, status, kind, code) in [
+        ("fail/not_found/MODEL_NOT_FOUND", 404, "invalid_request_error", json!("model_not_found")),
+        ("fail/invalid/CONTEXT_LENGTH_EXCEEDED", 400, "invalid_request_error", json!("context_length_exceeded")),
+        ("fail/invalid/UPSTREAM_INVALID", 400, "invalid_request_error", Value::Null),
+        ("fail/invalid/REQUEST_TOO_LARGE", 413, "invalid_request_error", json!("request_too_large")),
+        ("fail/exhausted/RATE_LIMIT_EXCEEDED", 429, "requests", json!("rate_limit_exceeded")),
+        ("fail/unavailable/NO_PROVIDER_LEFT", 503, "server_error", json!("no_provider_left")),
+        ("fail/unavailable/NO_PROVIDER_CONFIGURED", 503, "server_error", json!("no_provider_configured")),
+        ("fail/unavailable/UPSTREAM_ERROR", 502, "server_error", json!("upstream_error")),
+        ("fail/timeout/UPSTREAM_TIMEOUT", 504, "server_error", json!("upstream_timeout")),
+        ("fail/internal/INTERNAL", 500, "server_error", json!("internal_error")),
+        ("panic", 500, "server_error", json!("internal_error")),
+    ] {
+        let reply = house.chat(&question(model)).await;
+
+        let error = &reply.json()["error"];
+        assert_eq!((reply.status, &error["type"], &error["code"]), (status, &json!(kind), &code), "{model}");
+        assert_eq!(reply.header("content-type"), "application/json", "{model}");
+        let internal = status == 500;
+        assert_eq!(error["message"].as_str().unwrap().contains("why it failed"), !internal, "{model}");
+    }
+}
+
+#[tokio::test]
+async fn keys_are_asked_for_in_the_words_of_the_route() {
+    let house = House::open().await;
+    let wrong = "authorization: Bearer mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy";
+    let ours = format!("x-api-key: {}", house.admin);
+
+    let missing = house.call_with("POST", "/v1/chat/completions", &[], Some(&question("echo"))).await;
+    let refused = house.call_with("GET", "/v1/keys", &[wrong], None).await;
+    let two = house.call_with("GET", "/v1/keys", &[wrong, &ours], None).await;
+    let in_url = house.call_with("GET", &format!("/v1/keys?key={}", house.admin), &[], None).await;
+
+    assert_eq!((missing.status, &missing.json()["error"]["code"]), (401, &json!("invalid_api_key")));
+    assert_eq!(missing.header("www-authenticate"), "Bearer realm=\"manifold\"");
+    assert_eq!((refused.status, &refused.json()["code"]), (401, &json!("invalid_key")));
+    assert!(refused.header("www-authenticate").contains("invalid_token"));
+    assert_eq!((two.status, &two.json()["code"]), (400, &json!("ambiguous_credentials")));
+    assert_eq!(in_url.status, 401);
+}
+
+#[tokio::test]
+async fn a_key_may_do_what_it_was_made_for() {
+    let house = House::open().await;
+    let made = house.call("POST", "/v1/keys", Some(&json!({"name": "reader", "permissions": ["keys.key.read"]}))).await;
+    let key = format!("x-goog-api-key: {}", made.json()["secret"].as_str().unwrap());
+
+    let list = house.call_with("GET", "/v1/keys", &[&key], None).await;
+    let chat = house.call_with("POST", "/v1/chat/completions", &[&key], Some(&question("echo"))).await;
+    let make = house.call_with("POST", "/v1/keys", &[&key], Some(&json!({"name": "x"}))).await;
+
+    assert_eq!(list.status, 200);
+    assert_eq!((chat.status, &chat.json()["error"]["code"]), (403, &json!("permission_denied")));
+    assert_eq!((make.status, &make.json()["code"]), (403, &json!("insufficient_scope")));
+}
+
+#[tokio::test]
+async fn a_key_that_calls_too_often_is_told_when_to_return() {
+    let rate = Rate { quota: 2, window: Duration::from_secs(60), burst: None };
+    let house = House::open_with(|config| config.limits = Limits { per_key: Some(rate) }).await;
+
+    let first = house.chat(&question("echo")).await;
+    house.chat(&question("echo")).await;
+    let third = house.chat(&question("echo")).await;
+    let native = house.call("GET", "/v1/keys", None).await;
+
+    assert_eq!((first.status, first.header("ratelimit")), (200, "\"key\";r=1;t=30"));
+    assert_eq!(first.header("ratelimit-policy"), "\"key\";q=2;w=60");
+    assert_eq!((third.status, &third.json()["error"]["code"]), (429, &json!("rate_limit_exceeded")));
+    assert_eq!(third.header("retry-after"), "30");
+    assert_eq!((native.status, &native.json()["violated-policies"]), (429, &json!(["key"])));
+}
+
+#[tokio::test]
+async fn routes_that_do_not_fit_are_refused_in_the_right_shape() {
+    let house = House::open().await;
+
+    let nowhere = house.call("GET", "/v1/nowhere", None).await;
+    let dialect = house.call("GET", "/v1/audio/speech", None).await;
+    let method = house.call("DELETE", "/v1/models", None).await;
+    let native = house.call("PUT", "/v1/keys", Some(&json!({}))).await;
+
+    assert_eq!((nowhere.status, nowhere.header("content-type")), (404, "application/problem+json"));
+    assert_eq!((dialect.status, &dialect.json()["error"]["type"]), (404, &json!("invalid_request_error")));
+    assert_eq!((method.status, method.header("allow")), (405, "GET, HEAD"));
+    assert!(method.json()["error"].is_object());
+    assert_eq!((native.status, native.header("allow")), (405, "GET, POST, HEAD"));
+}
+
+#[tokio::test]
+async fn native_bodies_are_read_strictly() {
+    let house = House::open().await;
+
+    for (body, status, code) in [
+        (json!({"name": "a", "nam": 1}), 422, "body_invalid"),
+        (json!({"name": 1}), 422, "body_invalid"),
+        (json!({"name": ""}), 422, "name_invalid"),
+        (json!({"name": "a", "environment": "prod"}), 422, "environment_invalid"),
+        (json!([]), 422, "body_invalid"),
+    ] {
+        let reply = house.call("POST", "/v1/keys", Some(&body)).await;
+
+        assert_eq!((reply.status, &reply.json()["code"]), (status, &json!(code)), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_house_refuses_work_and_still_answers_probes() {
+    let house = House::open_with(|config| config.max_in_flight = 0).await;
+
+    let chat = house.chat(&question("echo")).await;
+    let probe = house.call_with("GET", "/healthz", &[], None).await;
+
+    assert_eq!((chat.status, &chat.json()["error"]["code"]), (503, &json!("temporary_reduced_capacity")));
+    assert_eq!((chat.header("retry-after"), probe.status), ("1", 200));
+}
+
+#[tokio::test]
+async fn who_cannot_wait_gets_a_504_in_time() {
+    let house = House::open().await;
+    let key = format!("x-api-key: {}", house.admin);
+
+    let reply =
+        house.call_with("POST", "/v1/chat/completions", &[&key, "prefer: wait=1"], Some(&question("hang"))).await;
+
+    assert_eq!((reply.status, &reply.json()["error"]["code"]), (504, &json!("upstream_timeout")));
+}
