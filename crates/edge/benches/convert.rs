@@ -1,6 +1,5 @@
 //! What it costs to turn OpenAI's JSON into the contract and back.
 #![expect(clippy::unwrap_used, reason = "a benchmark fails where it cannot go on")]
-#![expect(missing_docs, reason = "criterion makes the public function")]
 
 use std::hint::black_box;
 

@@ -132,7 +132,7 @@ impl Config {
     /// Checks what types cannot.
     pub(crate) fn check(&self) -> Result<Checked> {
         let per_key = match &self.limits.per_key {
-            Some(rate) => Some(Policy::new("key", rate.quota, rate.window, rate.burst)?),
+            Some(rate) => Some(Policy::new("key", rate.quota, rate.window, rate.burst).map_err(limit_at)?),
             None => None,
         };
         if self.max_head.0 < 8_192 {
@@ -155,6 +155,10 @@ impl Config {
 
 fn wrong(key: &'static str, message: impl std::fmt::Display) -> Error {
     Error::invalid("CONFIG_INVALID", format!("{key}: {message}")).at(key)
+}
+
+fn limit_at(error: Error) -> Error {
+    error.at("edge.limits.per_key")
 }
 
 fn public_url(text: &str) -> Result<Option<String>> {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,19 +28,40 @@ pub(crate) struct Timers {
 /// What the pipeline tells the guard of its connection.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
-    busy: AtomicBool,
+    stage: AtomicU8,
     unread: AtomicBool,
 }
 
+/// The client is to speak.
+const LISTENING: u8 = 0;
+/// We are to answer.
+const BUSY: u8 = 1;
+/// We have answered, and the guard does not know it yet.
+const ANSWERED: u8 = 2;
+
 impl Line {
-    /// A request has arrived (true) or its answer is finished (false).
-    pub(crate) fn set_busy(&self, busy: bool) {
-        self.busy.store(busy, Ordering::Relaxed);
+    /// A request has arrived.
+    pub(crate) fn begin(&self) {
+        self.stage.store(BUSY, Ordering::Relaxed);
+    }
+
+    /// Its answer is finished.
+    pub(crate) fn end(&self) {
+        self.stage.store(ANSWERED, Ordering::Relaxed);
     }
 
     /// An answer goes out although the client may still be sending its request.
     pub(crate) fn leave_unread(&self) {
         self.unread.store(true, Ordering::Relaxed);
+    }
+
+    /// The stage; an answer is reported once.
+    fn stage(&self) -> u8 {
+        let stage = self.stage.load(Ordering::Relaxed);
+        if stage == ANSWERED {
+            self.stage.store(LISTENING, Ordering::Relaxed);
+        }
+        stage
     }
 }
 
@@ -48,7 +69,6 @@ impl Line {
 enum Phase {
     Opened,
     Head,
-    Answering,
     Idle,
 }
 
@@ -91,17 +111,15 @@ impl Guarded {
 
     /// Nothing to read: whether the wait has been too long.
     fn wait(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        if self.line.busy.load(Ordering::Relaxed) {
-            self.phase = Phase::Answering;
-            return Poll::Pending;
-        }
-        if self.phase == Phase::Answering {
-            self.enter(Phase::Idle);
+        match self.line.stage() {
+            BUSY => return Poll::Pending,
+            ANSWERED => self.enter(Phase::Idle),
+            _ => {}
         }
         let limit = match self.phase {
             Phase::Opened => self.timers.first_byte,
             Phase::Head => self.timers.head,
-            Phase::Answering | Phase::Idle => self.timers.idle,
+            Phase::Idle => self.timers.idle,
         };
         let end = self.since + limit;
         loop {
@@ -129,7 +147,8 @@ impl AsyncRead for Guarded {
             Poll::Pending => this.wait(context).map(Err),
             ready @ Poll::Ready(_) => {
                 let more = buffer.filled().len() > before;
-                if more && this.phase != Phase::Head && !this.line.busy.load(Ordering::Relaxed) {
+                let stage = this.line.stage();
+                if more && (stage == ANSWERED || (stage == LISTENING && this.phase != Phase::Head)) {
                     this.enter(Phase::Head);
                 }
                 ready
@@ -182,5 +201,64 @@ impl AsyncWrite for Guarded {
                 _ => return Poll::Ready(Ok(())),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    const TIMERS: Timers = Timers {
+        first_byte: Duration::from_secs(1),
+        head: Duration::from_secs(2),
+        idle: Duration::from_secs(4),
+        write_stall: Duration::from_secs(8),
+    };
+
+    /// A client and the guard of its connection.
+    async fn pair() -> (TcpStream, Guarded, Arc<Line>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let line = Arc::new(Line::default());
+        tokio::time::pause();
+        let guarded = Guarded::new(stream, Arc::clone(&line), TIMERS);
+        (client, guarded, line)
+    }
+
+    /// How long the guard waits for a byte that does not come.
+    async fn patience(guarded: &mut Guarded) -> Duration {
+        let before = Instant::now();
+        let error = guarded.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        before.elapsed()
+    }
+
+    /// Takes a byte out of what the client has sent, in real time.
+    async fn read_one(guarded: &mut Guarded, client: &TcpStream) {
+        client.try_write(b"G").unwrap();
+        guarded.stream.readable().await.unwrap();
+        assert_eq!(guarded.read(&mut [0; 1]).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_first_byte_the_head_and_the_next_request_have_their_own_time() {
+        let (_client, mut silent, _line) = pair().await;
+        assert_eq!(patience(&mut silent).await.as_secs(), 1);
+
+        tokio::time::resume();
+        let (client, mut slow, _line) = pair().await;
+        read_one(&mut slow, &client).await;
+        assert_eq!(patience(&mut slow).await.as_secs(), 2);
+
+        tokio::time::resume();
+        let (client, mut idle, line) = pair().await;
+        read_one(&mut idle, &client).await;
+        line.begin();
+        line.end();
+        assert_eq!(patience(&mut idle).await.as_secs(), 4);
     }
 }

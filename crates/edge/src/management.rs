@@ -32,9 +32,9 @@ pub async fn start(listen: SocketAddr, health: Health, tasks: &Tasks) -> Result<
         drain: Duration::from_secs(1),
     };
     let handler = move |peer: Arc<Peer>, request: Request<Incoming>| {
-        peer.line.set_busy(true);
+        peer.line.begin();
         let response = answer(&request, &health);
-        peer.line.set_busy(false);
+        peer.line.end();
         ready(response)
     };
     tasks.spawn("management listener", listen::accept(listener, manners, handler, tasks.clone()));

@@ -14,6 +14,15 @@ const STATUSES: [u16; 28] = [
     ABANDONED, 500, 501, 502, 503, 504,
 ];
 
+/// How an answer goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// At once.
+    Whole,
+    /// As it is made.
+    Streamed,
+}
+
 /// Requests being answered now.
 pub(crate) fn in_flight() -> Gauge {
     metrics::gauge!("manifold_http_in_flight")
@@ -34,26 +43,26 @@ impl Durations {
     }
 
     /// Counts one answer.
-    pub(crate) fn record(&self, status: u16, streamed: bool, took: Duration) {
+    pub(crate) fn record(&self, status: u16, delivery: Delivery, took: Duration) {
         let Some(position) = STATUSES.iter().position(|known| *known == status) else {
-            return histogram(&self.method, &self.route, status, streamed).record(took);
+            return histogram(&self.method, &self.route, status, delivery).record(took);
         };
-        let cell = &self.cells[position * 2 + usize::from(streamed)];
-        cell.get_or_init(|| histogram(&self.method, &self.route, status, streamed)).record(took);
+        let cell = &self.cells[position * 2 + delivery as usize];
+        cell.get_or_init(|| histogram(&self.method, &self.route, status, delivery)).record(took);
     }
 }
 
 /// Counts an answer of no operation, such as a 404.
 pub(crate) fn record_unmatched(status: u16, took: Duration) {
-    histogram(&Method::GET, "unmatched", status, false).record(took);
+    histogram(&Method::GET, "unmatched", status, Delivery::Whole).record(took);
 }
 
-fn histogram(method: &Method, route: &str, status: u16, streamed: bool) -> Histogram {
+fn histogram(method: &Method, route: &str, status: u16, delivery: Delivery) -> Histogram {
     metrics::histogram!(
         DURATION,
         "http_request_method" => method.to_string(),
         "http_route" => route.to_owned(),
         "http_response_status_code" => status.to_string(),
-        "stream" => if streamed { "true" } else { "false" },
+        "stream" => if delivery == Delivery::Streamed { "true" } else { "false" },
     )
 }

@@ -13,13 +13,18 @@ pub fn decode_chat(body: &[u8]) -> Result<ChatRequest> {
 
 /// An answer of the contract as OpenAI's.
 pub fn encode_chat(response: &ChatResponse) -> Result<Vec<u8>> {
-    answer::encode(response, false)
+    answer::encode(response, answer::Thinking::Hidden)
 }
 
 /// A streamed answer of the contract as OpenAI's events.
 pub fn encode_stream(request: RequestId, messages: impl IntoIterator<Item = ChatStreamResponse>) -> Result<Vec<u8>> {
-    let show =
-        stream::Show { usage: true, thinking: false, declared: Vec::new(), request, busy: std::time::Duration::ZERO };
+    let show = stream::Show {
+        usage: true,
+        thinking: answer::Thinking::Hidden,
+        declared: Vec::new(),
+        request,
+        busy: std::time::Duration::ZERO,
+    };
     let mut encoder = stream::StreamEncoder::new(show);
     let mut out = Vec::new();
     for message in messages {

@@ -77,16 +77,24 @@ fn is_host(text: &str) -> bool {
 }
 
 fn path(path: &str) -> Answer<()> {
-    let slash_is_data = path.strip_prefix(ALIAS).unwrap_or(path).starts_with(MODELS);
-    let fine = path.starts_with('/') && !path.contains("//") && escapes(path.as_bytes(), slash_is_data);
+    let names_model = path.strip_prefix(ALIAS).unwrap_or(path).starts_with(MODELS);
+    let slash = if names_model { Slash::IsData } else { Slash::Separates };
+    let fine = path.starts_with('/') && !path.contains("//") && escapes(path.as_bytes(), slash);
     if fine && path.split('/').all(|segment| !is_dots(segment) && !segment.contains(';')) {
         return Ok(());
     }
     Err(Refusal::bad("BAD_TARGET", "the path of the request is ambiguous or malformed"))
 }
 
+/// What an escaped slash is.
+#[derive(Clone, Copy, PartialEq)]
+enum Slash {
+    Separates,
+    IsData,
+}
+
 /// Every escape is complete, decodes to UTF-8 and hides neither a separator, a NUL nor another escape.
-fn escapes(path: &[u8], slash_is_data: bool) -> bool {
+fn escapes(path: &[u8], slash: Slash) -> bool {
     if !path.iter().any(|byte| matches!(byte, b'%' | b'\\') || !byte.is_ascii()) {
         return true;
     }
@@ -100,14 +108,15 @@ fn escapes(path: &[u8], slash_is_data: bool) -> bool {
         }
         let Some((digits, after)) = rest.split_at_checked(2) else { return false };
         let Some(value) = hex(digits) else { return false };
-        if matches!(value, b'\\' | 0 | b'%') || (value == b'/' && !slash_is_data) {
+        if matches!(value, b'\\' | 0 | b'%') || (value == b'/' && slash == Slash::Separates) {
             return false;
         }
         decoded.push(value);
         rest = after;
     }
     // With slashes as data, dot segments could hide behind them.
-    let dots = slash_is_data && decoded.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."));
+    let dots =
+        slash == Slash::IsData && decoded.split(|byte| *byte == b'/').any(|segment| matches!(segment, b"." | b".."));
     !decoded.contains(&b'\\') && !dots && std::str::from_utf8(&decoded).is_ok()
 }
 

@@ -177,6 +177,18 @@ mod tests {
     }
 
     #[test]
+    fn every_success_shows_an_example() {
+        for (path, operation) in operations() {
+            let successes = operation.responses.responses.iter().filter(|(status, _)| status.starts_with('2'));
+            for (status, response) in successes {
+                let printed = serde_json::to_string(response).unwrap();
+
+                assert!(printed.contains("\"example"), "{path} {status} {printed}");
+            }
+        }
+    }
+
+    #[test]
     fn the_document_names_its_version_and_address() {
         let document = serde_json::to_value(publish(api().1, Some("https://api.example"))).unwrap();
 

@@ -23,6 +23,7 @@ use crate::dialect::Dialect;
 use crate::edge::Edge;
 use crate::limit::Left;
 use crate::listen::Peer;
+use crate::measure::Delivery;
 use crate::problem::{self, About};
 use crate::record::{Record, Tracked};
 use crate::refusal::{Answer, Refusal};
@@ -122,7 +123,7 @@ async fn gate(
     // 17 The handler.
     let response = edge.router.clone().call(Request::from_parts(parts, Body::empty())).await;
     let mut response = response.unwrap_or_else(|never| match never {});
-    scene.record.streamed = is_stream(response.headers());
+    scene.record.delivery = delivery(response.headers());
     match response.extensions_mut().remove::<Arc<Refusal>>().and_then(Arc::into_inner) {
         Some(refusal) => Err(refusal),
         None => Ok(response),
@@ -183,8 +184,11 @@ fn shed() -> Refusal {
         .retry_after(Duration::from_secs(1))
 }
 
-fn is_stream(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).is_some_and(|content_type| content_type.as_bytes().starts_with(b"text/event-stream"))
+fn delivery(headers: &HeaderMap) -> Delivery {
+    match headers.get(CONTENT_TYPE) {
+        Some(content_type) if content_type.as_bytes().starts_with(b"text/event-stream") => Delivery::Streamed,
+        _ => Delivery::Whole,
+    }
 }
 
 /// What the client still sends is read if it is little; otherwise the connection ends with this answer.

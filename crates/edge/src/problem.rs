@@ -118,7 +118,7 @@ pub(crate) fn seconds_up(delay: Duration) -> u64 {
 /// The boundary logs the whole chain once.
 fn log(refusal: &Refusal, request: RequestId) {
     let (status, error) = (refusal.status.as_u16(), &refusal.error);
-    if error.code() == Code::Internal {
+    if error.code() == Code::Internal && !refusal.logged {
         tracing::error!(%request, status, error = error.chain(), "request failed");
     } else {
         tracing::debug!(%request, status, error = error.chain(), "request refused");

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use crate::guard::Line;
-use crate::measure;
+use crate::measure::{self, Delivery};
 use crate::routes::Operation;
 
 /// Requests being answered: the number behind the cap, and the gauge that shows it.
@@ -45,7 +45,7 @@ pub(crate) struct Record {
     pub(crate) client: IpAddr,
     pub(crate) started: Instant,
     pub(crate) operation: Option<Arc<Operation>>,
-    pub(crate) streamed: bool,
+    pub(crate) delivery: Delivery,
     pub(crate) span: Span,
     status: Option<StatusCode>,
     in_flight: Arc<InFlight>,
@@ -55,7 +55,7 @@ pub(crate) struct Record {
 impl Record {
     /// A request has come.
     pub(crate) fn open(request: RequestId, client: IpAddr, in_flight: &Arc<InFlight>, line: &Arc<Line>) -> Self {
-        line.set_busy(true);
+        line.begin();
         in_flight.count.fetch_add(1, Ordering::Relaxed);
         in_flight.gauge.increment(1.0);
         let started = Instant::now();
@@ -65,7 +65,7 @@ impl Record {
             client,
             started,
             operation: None,
-            streamed: false,
+            delivery: Delivery::Whole,
             span: Span::none(),
             status: None,
             in_flight,
@@ -82,13 +82,13 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        self.line.set_busy(false);
+        self.line.end();
         self.in_flight.count.fetch_sub(1, Ordering::Relaxed);
         self.in_flight.gauge.decrement(1.0);
         let took = self.started.elapsed();
         let status = self.status.map_or(measure::ABANDONED, |status| status.as_u16());
         match &self.operation {
-            Some(operation) => operation.durations.record(status, self.streamed, took),
+            Some(operation) => operation.durations.record(status, self.delivery, took),
             None => measure::record_unmatched(status, took),
         }
         let route = self.operation.as_ref().map(|operation| operation.route.as_str());

@@ -19,6 +19,8 @@ pub(crate) struct Refusal {
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
     /// Names of the rate limits that were exceeded.
     pub(crate) violated: Option<&'static str>,
+    /// The service that failed has logged why.
+    pub(crate) logged: bool,
 }
 
 impl Refusal {
@@ -38,7 +40,7 @@ impl Refusal {
             500 => Code::Internal,
             _ => Code::Invalid,
         };
-        Self { error: Error::new(code, reason, message), status, headers: Vec::new(), violated: None }
+        Self { error: Error::new(code, reason, message), status, headers: Vec::new(), violated: None, logged: false }
     }
 
     /// The request cannot be parsed.
@@ -68,7 +70,14 @@ impl Refusal {
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         let status = status(&error);
-        Self { error, status, headers: Vec::new(), violated: None }
+        Self { error, status, headers: Vec::new(), violated: None, logged: false }
+    }
+}
+
+/// A failed call of a service.
+impl From<tonic::Status> for Refusal {
+    fn from(status: tonic::Status) -> Self {
+        Self { logged: true, ..Self::from(manifold_runtime::from_status(status)) }
     }
 }
 

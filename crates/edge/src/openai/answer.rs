@@ -111,15 +111,24 @@ impl From<&Usage> for TokenUsage {
     }
 }
 
+/// Whether the client sees how the model came to its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Thinking {
+    /// Only the answer.
+    Hidden,
+    /// Both.
+    Shown,
+}
+
 /// Prints an answer.
-pub(crate) fn encode(response: &ChatResponse, show_thinking: bool) -> Result<Vec<u8>, Error> {
+pub(crate) fn encode(response: &ChatResponse, thinking: Thinking) -> Result<Vec<u8>, Error> {
     let served = response.served.as_ref().ok_or_else(|| Error::internal("an answer does not say who gave it"))?;
     let completion = ChatCompletion {
         id: &response.id,
         object: "chat.completion",
         created: response.created,
         model: served::model(served),
-        choices: response.choices.iter().map(|choice| self::choice(choice, show_thinking)).collect(),
+        choices: response.choices.iter().map(|choice| self::choice(choice, thinking)).collect(),
         usage: response.usage.as_ref().map(TokenUsage::from),
     };
     let mut body = Vec::with_capacity(1_024);
@@ -127,14 +136,14 @@ pub(crate) fn encode(response: &ChatResponse, show_thinking: bool) -> Result<Vec
     Ok(body)
 }
 
-fn choice(choice: &Choice, show_thinking: bool) -> AnswerChoice<'_> {
-    let message = message(choice, show_thinking);
-    let finish_reason = finish_reason(choice.finish_reason(), !message.tool_calls.is_empty());
+fn choice(choice: &Choice, thinking: Thinking) -> AnswerChoice<'_> {
+    let message = message(choice, thinking);
+    let finish_reason = finish_reason(choice.finish_reason(), message.tool_calls.len());
     let logprobs = raw(&choice.logprobs_json);
     AnswerChoice { index: choice.index, message, logprobs, finish_reason }
 }
 
-fn message(choice: &Choice, show_thinking: bool) -> AnswerMessage<'_> {
+fn message(choice: &Choice, thinking: Thinking) -> AnswerMessage<'_> {
     let mut message = AnswerMessage {
         role: "assistant",
         content: None,
@@ -146,7 +155,7 @@ fn message(choice: &Choice, show_thinking: bool) -> AnswerMessage<'_> {
         match &part.kind {
             Some(Kind::Text(text)) => message.content.get_or_insert_default().push_str(text),
             Some(Kind::Refusal(text)) => message.refusal.get_or_insert_default().push_str(text),
-            Some(Kind::Thinking(text)) if show_thinking => {
+            Some(Kind::Thinking(text)) if thinking == Thinking::Shown => {
                 message.reasoning_content.get_or_insert_default().push_str(text);
             }
             Some(Kind::ToolCall(call)) => message.tool_calls.push(AnswerCall {
@@ -165,9 +174,9 @@ fn message(choice: &Choice, show_thinking: bool) -> AnswerMessage<'_> {
 }
 
 /// An answer with tool calls ends with them, whatever the provider called it.
-pub(crate) fn finish_reason(reason: FinishReason, has_calls: bool) -> &'static str {
+pub(crate) fn finish_reason(reason: FinishReason, n_calls: usize) -> &'static str {
     match reason {
-        FinishReason::Stop | FinishReason::Unspecified if has_calls => "tool_calls",
+        FinishReason::Stop | FinishReason::Unspecified if n_calls > 0 => "tool_calls",
         FinishReason::Stop | FinishReason::Unspecified => "stop",
         FinishReason::Length => "length",
         FinishReason::ToolCalls => "tool_calls",
@@ -198,15 +207,15 @@ mod tests {
         }
     }
 
-    fn printed(response: &ChatResponse, show_thinking: bool) -> serde_json::Value {
-        serde_json::from_slice(&encode(response, show_thinking).unwrap()).unwrap()
+    fn printed(response: &ChatResponse, thinking: Thinking) -> serde_json::Value {
+        serde_json::from_slice(&encode(response, thinking).unwrap()).unwrap()
     }
 
     #[test]
     fn an_answer_has_openais_shape() {
         let response = answer(vec![Kind::Text("Hel".to_owned()), Kind::Text("lo".to_owned())], FinishReason::Stop);
 
-        insta::assert_json_snapshot!(printed(&response, false), @r#"
+        insta::assert_json_snapshot!(printed(&response, Thinking::Hidden), @r#"
         {
           "choices": [
             {
@@ -244,7 +253,7 @@ mod tests {
         let arguments_json = "{\"b\":1, \"a\":12345678901234567890}".to_owned();
         let call = ToolCall { id: "call_1".to_owned(), name: "f".to_owned(), arguments_json: arguments_json.clone() };
 
-        let printed = printed(&answer(vec![Kind::ToolCall(call)], FinishReason::Stop), false);
+        let printed = printed(&answer(vec![Kind::ToolCall(call)], FinishReason::Stop), Thinking::Hidden);
 
         let choice = &printed["choices"][0];
         assert_eq!(choice["message"]["content"], serde_json::Value::Null);
@@ -256,7 +265,7 @@ mod tests {
     fn thinking_is_shown_only_to_those_who_ask() {
         let response = answer(vec![Kind::Thinking("hm".to_owned()), Kind::Text("yes".to_owned())], FinishReason::Stop);
 
-        assert_eq!(printed(&response, true)["choices"][0]["message"]["reasoning_content"], "hm");
-        assert_eq!(printed(&response, false)["choices"][0]["message"].get("reasoning_content"), None);
+        assert_eq!(printed(&response, Thinking::Shown)["choices"][0]["message"]["reasoning_content"], "hm");
+        assert_eq!(printed(&response, Thinking::Hidden)["choices"][0]["message"].get("reasoning_content"), None);
     }
 }

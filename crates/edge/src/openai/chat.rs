@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use manifold_contract::ai::v1::ChatStreamResponse;
 use manifold_contract::ai::v1::chat_stream_response::Kind;
 use manifold_core::Error;
-use manifold_runtime::{from_status, request, to_status};
+use manifold_runtime::{request, to_status};
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, ChatCompletion};
@@ -80,8 +80,8 @@ async fn whole(house: &House, call: Call, decoded: Decoded) -> Answer<Response> 
     let before = call.stopwatch.busy();
     let outcome = house.inference.clone().chat(request(decoded.request, call.context)).await;
     let answered = Instant::now();
-    let response = outcome.map_err(from_status)?.into_inner();
-    let body = answer::encode(&response, decoded.show_thinking)?;
+    let response = outcome?.into_inner();
+    let body = answer::encode(&response, decoded.thinking)?;
     let mut headers = HeaderMap::with_capacity(N_HEADERS);
     headers.insert(CONTENT_TYPE, JSON);
     if let Some(served) = &response.served {
@@ -96,7 +96,7 @@ async fn streamed(house: &House, call: Call, decoded: Decoded) -> Answer<Respons
     let deadline = call.context.deadline;
     let show = Show {
         usage: decoded.include_usage,
-        thinking: decoded.show_thinking,
+        thinking: decoded.thinking,
         declared: decoded.declared.clone(),
         request: call.context.request,
         busy: call.stopwatch.busy(),
@@ -115,7 +115,7 @@ async fn streamed(house: &House, call: Call, decoded: Decoded) -> Answer<Respons
             }
             Events::opened(opened, encoder, deadline)
         }
-        Ok(Err(status)) => return Err(from_status(status).into()),
+        Ok(Err(status)) => return Err(status.into()),
         Err(_slow) => Events::opening(opening, encoder, deadline),
     };
     Ok(respond(headers, Body::new(events)))

@@ -7,6 +7,7 @@ use manifold_contract::ai::v1::{Served, Started, TextDelta, ToolDelta, ToolStart
 
 use super::answer::{self, TokenUsage};
 use super::served;
+use super::stream::Show;
 
 /// What all events of one stream have in common.
 pub(crate) struct Chunks {
@@ -18,7 +19,7 @@ pub(crate) struct Chunks {
 
 impl Chunks {
     /// Events of the answer that `started` opens. With usage wanted, every event but the last says `null`.
-    pub(crate) fn new(started: &Started, served: &Served, with_usage: bool) -> Self {
+    pub(crate) fn new(started: &Started, served: &Served, show: &Show) -> Self {
         let mut prefix = Vec::with_capacity(128);
         prefix.extend_from_slice(b"data: {\"id\":");
         json(&mut prefix, &started.id);
@@ -27,7 +28,7 @@ impl Chunks {
         prefix.extend_from_slice(b",\"model\":");
         json(&mut prefix, &served::model(served));
         prefix.push(b',');
-        let suffix: &[u8] = if with_usage { b"],\"usage\":null}\n\n" } else { b"]}\n\n" };
+        let suffix: &[u8] = if show.usage { b"],\"usage\":null}\n\n" } else { b"]}\n\n" };
         Self { prefix, suffix }
     }
 

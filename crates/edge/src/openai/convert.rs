@@ -4,6 +4,7 @@ use http::HeaderMap;
 use manifold_contract::ai::v1::{ChatRequest, Message, Routing, Sampling};
 use serde_json::value::RawValue;
 
+use super::answer::Thinking;
 use super::options::{self, Wishes};
 use super::request::{Body, OneOrMany};
 use super::{tools, turns};
@@ -20,7 +21,7 @@ pub(crate) struct Decoded {
     pub(crate) request: ChatRequest,
     pub(crate) stream: bool,
     pub(crate) include_usage: bool,
-    pub(crate) show_thinking: bool,
+    pub(crate) thinking: Thinking,
     /// Feature words of what had to be mended.
     pub(crate) declared: Vec<&'static str>,
 }
@@ -40,9 +41,10 @@ pub(crate) fn decode(body: &[u8], headers: &HeaderMap) -> Answer<Decoded> {
     }
     let stream = body.stream.unwrap_or(false);
     let include_usage = body.stream_options.take().and_then(|options| options.include_usage).unwrap_or(false);
-    let show_thinking = wishes.thinking || body.reasoning_effort.is_some();
+    let asks = wishes.thinking || body.reasoning_effort.is_some();
+    let thinking = if asks { Thinking::Shown } else { Thinking::Hidden };
     let request = request(body, model, messages, wishes)?;
-    Ok(Decoded { request, stream, include_usage, show_thinking, declared })
+    Ok(Decoded { request, stream, include_usage, thinking, declared })
 }
 
 fn request(mut body: Body<'_>, model: String, messages: Vec<Message>, wishes: Wishes) -> Answer<ChatRequest> {

@@ -12,7 +12,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use manifold_contract::ai::v1::{EmbedResponse, Vector};
 use manifold_core::Error;
-use manifold_runtime::{from_status, request};
+use manifold_runtime::request;
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -109,7 +109,7 @@ pub(crate) async fn create_embedding(State(house): State<Arc<House>>, call: Call
     let before = call.stopwatch.busy();
     let outcome = house.inference.clone().embed(request(message, call.context)).await;
     let answered = Instant::now();
-    let response = outcome.map_err(from_status)?.into_inner();
+    let response = outcome?.into_inner();
     let body = encode(&response, form)?;
     let mut headers = HeaderMap::with_capacity(24);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

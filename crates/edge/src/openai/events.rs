@@ -13,7 +13,6 @@ use futures::future::BoxFuture;
 use http_body::Frame;
 use manifold_contract::ai::v1::ChatStreamResponse;
 use manifold_core::{Code, Error};
-use manifold_runtime::from_status;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::{Status, Streaming};
 
@@ -74,18 +73,18 @@ impl Events {
 
     fn push(&mut self, message: ChatStreamResponse) {
         if let Err(error) = self.encoder.push(message, &mut self.out) {
-            self.break_off(error);
+            self.break_off(&error.into());
         }
         if self.encoder.is_over() {
             self.source = Source::Over;
         }
     }
 
-    fn break_off(&mut self, error: Error) {
-        if error.code() == Code::Internal {
-            tracing::error!(error = error.chain(), "stream broke off");
+    fn break_off(&mut self, refusal: &Refusal) {
+        if refusal.error.code() == Code::Internal && !refusal.logged {
+            tracing::error!(error = refusal.error.chain(), "stream broke off");
         }
-        self.encoder.fail(&Refusal::from(error), &mut self.out);
+        self.encoder.fail(refusal, &mut self.out);
         self.source = Source::Over;
     }
 
@@ -96,13 +95,13 @@ impl Events {
                 Source::Over => return,
                 Source::Opening(opening) => match opening.as_mut().poll(context) {
                     Poll::Ready(Ok(opened)) => self.begin(opened),
-                    Poll::Ready(Err(status)) => self.break_off(from_status(status)),
+                    Poll::Ready(Err(status)) => self.break_off(&status.into()),
                     Poll::Pending => return,
                 },
                 Source::Open(rest) => match rest.poll_next_unpin(context) {
                     Poll::Ready(Some(Ok(message))) => self.push(message),
-                    Poll::Ready(Some(Err(status))) => self.break_off(from_status(status)),
-                    Poll::Ready(None) => self.break_off(interrupted()),
+                    Poll::Ready(Some(Err(status))) => self.break_off(&status.into()),
+                    Poll::Ready(None) => self.break_off(&interrupted().into()),
                     Poll::Pending => return,
                 },
             }
@@ -116,7 +115,7 @@ impl Events {
             let now = Instant::now();
             let ping_at = self.spoke + PING_EVERY;
             if now >= self.deadline {
-                self.break_off(Error::new(Code::Timeout, "UPSTREAM_TIMEOUT", "the answer took too long"));
+                self.break_off(&late().into());
                 return Poll::Ready(());
             }
             if now >= ping_at {
@@ -127,6 +126,10 @@ impl Events {
             self.alarm.as_mut().reset(self.deadline.min(ping_at));
         }
     }
+}
+
+fn late() -> Error {
+    Error::new(Code::Timeout, "UPSTREAM_TIMEOUT", "the answer took too long")
 }
 
 fn interrupted() -> Error {
@@ -154,5 +157,54 @@ impl HttpBody for Events {
         this.spoke = Instant::now();
         let bytes = Bytes::from(std::mem::take(&mut this.out));
         Poll::Ready(Some(Ok(Frame::data(bytes))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use manifold_core::RequestId;
+    use uuid::Uuid;
+
+    use super::super::answer::Thinking;
+    use super::super::stream::Show;
+    use super::*;
+
+    fn events(opening: Opening, deadline: Duration) -> Events {
+        let request = RequestId(Uuid::nil());
+        let show =
+            Show { usage: false, thinking: Thinking::Hidden, declared: Vec::new(), request, busy: Duration::ZERO };
+        Events::opening(opening, StreamEncoder::new(show), Instant::now() + deadline)
+    }
+
+    async fn next(events: &mut Events) -> Option<String> {
+        let frame = events.frame().await?.unwrap();
+        Some(String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_is_filled_with_pings_until_the_deadline() {
+        let before = Instant::now();
+        let mut events = events(Box::pin(std::future::pending()), Duration::from_secs(25));
+
+        let said = [next(&mut events).await, next(&mut events).await, next(&mut events).await, next(&mut events).await];
+
+        assert_eq!(said[..2], [Some(": ping\n\n".to_owned()), Some(": ping\n\n".to_owned())]);
+        assert!(said[2].as_ref().is_some_and(|event| event.contains("\"code\":\"upstream_timeout\"")), "{said:?}");
+        assert_eq!((said[3].as_ref(), before.elapsed().as_secs()), (None, 25));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_after_the_status_is_an_event_that_shows_nothing_of_ours() {
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(12)).await;
+            Err(Status::internal("canary"))
+        };
+        let mut events = events(Box::pin(late), Duration::from_secs(60));
+
+        let (ping, error, end) = (next(&mut events).await, next(&mut events).await.unwrap(), next(&mut events).await);
+
+        assert_eq!((ping.as_deref(), end), (Some(": ping\n\n"), None));
+        assert!(error.contains("internal_error") && !error.contains("canary"), "{error}");
     }
 }

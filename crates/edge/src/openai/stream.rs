@@ -6,6 +6,7 @@ use manifold_contract::ai::v1::chat_stream_response::Kind;
 use manifold_contract::ai::v1::{ChatStreamResponse, ChoiceEnd, Failed, Served, Started, Usage};
 use manifold_core::{Code, Error, RequestId};
 
+use super::answer::Thinking;
 use super::chunk::Chunks;
 use super::{answer, error, served};
 use crate::refusal::Refusal;
@@ -17,7 +18,7 @@ const MAX_CHOICES: usize = 128;
 #[derive(Clone, Debug)]
 pub(crate) struct Show {
     pub(crate) usage: bool,
-    pub(crate) thinking: bool,
+    pub(crate) thinking: Thinking,
     pub(crate) declared: Vec<&'static str>,
     pub(crate) request: RequestId,
     /// Our own time before the call.
@@ -42,7 +43,7 @@ enum State {
 #[derive(Clone, Copy, Debug, Default)]
 struct Choice {
     begun: bool,
-    calls: bool,
+    n_calls: usize,
     ended: bool,
 }
 
@@ -86,7 +87,7 @@ impl StreamEncoder {
             return Err(disorder("a second start"));
         }
         let served = started.served.as_ref().ok_or_else(|| disorder("a start that does not say who answers"))?;
-        self.state = State::Open(Chunks::new(started, served, self.show.usage));
+        self.state = State::Open(Chunks::new(started, served, &self.show));
         self.choice(0, out).map(|_| ())
     }
 
@@ -96,7 +97,7 @@ impl StreamEncoder {
                 self.choice(delta.choice, out)?;
                 self.chunks()?.text("content", delta, out);
             }
-            Kind::ThinkingDelta(delta) if self.show.thinking => {
+            Kind::ThinkingDelta(delta) if self.show.thinking == Thinking::Shown => {
                 self.choice(delta.choice, out)?;
                 self.chunks()?.text("reasoning_content", delta, out);
             }
@@ -105,11 +106,11 @@ impl StreamEncoder {
                 self.chunks()?.text("refusal", delta, out);
             }
             Kind::ToolStart(start) => {
-                self.choice(start.choice, out)?.calls = true;
+                self.choice(start.choice, out)?.n_calls += 1;
                 self.chunks()?.tool_start(start, out);
             }
             Kind::ToolDelta(delta) => {
-                if !self.choice(delta.choice, out)?.calls {
+                if self.choice(delta.choice, out)?.n_calls == 0 {
                     return Err(disorder("arguments before their call"));
                 }
                 self.chunks()?.tool_delta(delta, out);
@@ -146,7 +147,7 @@ impl StreamEncoder {
     fn end(&mut self, end: ChoiceEnd, out: &mut Vec<u8>) -> Result<(), Error> {
         let choice = self.choice(end.choice, out)?;
         choice.ended = true;
-        let reason = answer::finish_reason(end.finish_reason(), choice.calls);
+        let reason = answer::finish_reason(end.finish_reason(), choice.n_calls);
         self.chunks()?.end(end.choice, reason, out);
         Ok(())
     }

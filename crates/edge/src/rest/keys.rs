@@ -205,7 +205,11 @@ pub(crate) async fn list_keys(State(house): State<Arc<House>>, Query(query): Que
     operation_id = "getKey",
     tag = "Keys",
     params(("id" = String, Path, description = "Id of the key", example = "key_01h455vb4pex5vsknk084sn02q")),
-    responses((status = 200, description = "The key", body = Key)),
+    responses((status = 200, description = "The key", body = Key, example = json!({
+        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
+        "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
+        "last_used_at": null, "revoked_at": null
+    }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.read")))
 )]
@@ -223,7 +227,11 @@ pub(crate) async fn get_key(State(house): State<Arc<House>>, Id(id): Id, call: C
     operation_id = "revokeKey",
     tag = "Keys",
     params(("id" = String, Path, description = "Id of the key", example = "key_01h455vb4pex5vsknk084sn02q")),
-    responses((status = 200, description = "The revoked key", body = Key)),
+    responses((status = 200, description = "The revoked key", body = Key, example = json!({
+        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
+        "state": "revoked", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
+        "last_used_at": null, "revoked_at": "2026-11-20T09:00:11Z"
+    }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.write")))
 )]

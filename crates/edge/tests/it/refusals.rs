@@ -32,6 +32,7 @@ async fn failures_behind_the_door_have_their_row_of_the_dialect() {
         let error = &reply.json()["error"];
         assert_eq!((reply.status, &error["type"], &error["code"]), (status, &json!(kind), &code), "{model}");
         assert_eq!(reply.header("content-type"), "application/json", "{model}");
+        assert_eq!(reply.header("x-manifold-attempts"), if model == "panic" { "" } else { "2" }, "{model}");
         let internal = status == 500;
         assert_eq!(error["message"].as_str().unwrap().contains("why it failed"), !internal, "{model}");
     }

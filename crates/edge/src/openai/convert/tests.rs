@@ -7,7 +7,7 @@ use manifold_contract::ai::v1::tool_choice::Mode;
 use manifold_contract::ai::v1::{ChatRequest, Message, Role};
 use serde_json::{Value, json};
 
-use super::{Decoded, decode};
+use super::{Decoded, Thinking, decode};
 
 fn decoded(body: &Value) -> Decoded {
     decode(body.to_string().as_bytes(), &HeaderMap::new()).unwrap()
@@ -38,7 +38,8 @@ fn a_question_becomes_one_user_turn() {
 
     assert_eq!((decoded.request.model.as_str(), decoded.request.dialect.as_str()), ("auto", "openai"));
     assert_eq!((decoded.request.messages[0].role(), text(&decoded.request.messages[0])), (Role::User, "hi"));
-    assert!(!decoded.stream && !decoded.include_usage && !decoded.show_thinking);
+    assert!(!decoded.stream && !decoded.include_usage);
+    assert_eq!(decoded.thinking, Thinking::Hidden);
 }
 
 #[test]
@@ -207,6 +208,7 @@ fn every_fault_is_400_and_names_its_place() {
         (json!({"n": 17}), "n"),
         (json!({"temperature": "hot"}), "temperature"),
         (json!({"temperature": 2.1}), "temperature"),
+        (json!({"metadata": {"a": [1]}, "temperature": "hot"}), "temperature"),
         (json!({"top_p": -0.1}), "top_p"),
         (json!({"top_logprobs": 21}), "top_logprobs"),
         (json!({"stop": ["a", "b", "c", "d", "e"]}), "stop"),

@@ -10,11 +10,11 @@ use manifold_core::{Error, RequestId};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Show, StreamEncoder};
+use super::{Show, StreamEncoder, Thinking};
 
 const SHOW: Show = Show {
     usage: false,
-    thinking: false,
+    thinking: Thinking::Hidden,
     declared: Vec::new(),
     request: RequestId(Uuid::nil()),
     busy: Duration::from_micros(12),
@@ -166,7 +166,8 @@ fn thinking_is_shown_only_to_those_who_ask() {
         vec![started(), Kind::ThinkingDelta(delta), end(0, FinishReason::Stop), Kind::Finished(served())]
     };
 
-    let (shown, hidden) = (run(Show { thinking: true, ..SHOW }, thinking()).unwrap(), run(SHOW, thinking()).unwrap());
+    let (shown, hidden) =
+        (run(Show { thinking: Thinking::Shown, ..SHOW }, thinking()).unwrap(), run(SHOW, thinking()).unwrap());
 
     assert!(shown.contains("\"reasoning_content\":\"hm\""));
     assert!(!hidden.contains("hm"));

@@ -1,0 +1,161 @@
+//! kill -9 under load: of the usage at most the last batch is missing, nothing is doubled, and no key is lost.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use futures::future::join_all;
+use manifold_testkit::{Client, Upstream};
+use serde_json::json;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::database::{Account, Database, postgres_account, sqlite_account};
+use crate::program::{MODEL, Program, SECRET, Server, fixed_port, until};
+
+/// Callers at once.
+const CONNECTIONS: usize = 32;
+/// Rows of one batch: what a kill may cost.
+const BATCH: usize = 128;
+/// How long the load lasts before each kill.
+const ROUNDS: [Duration; 4] =
+    [Duration::from_millis(700), Duration::from_millis(1_313), Duration::from_millis(937), Duration::from_millis(1_171)];
+
+/// Chats as fast as it goes, until told to stop; how many were answered.
+async fn load(door: &Client, stop: &CancellationToken) -> usize {
+    let caller = async || {
+        let mut answered = 0;
+        while !stop.is_cancelled() {
+            match door.chat(MODEL, "hi").await {
+                Ok(reply) if reply.status == 200 => answered += 1,
+                _ => sleep(Duration::from_millis(5)).await,
+            }
+        }
+        answered
+    };
+    join_all((0..CONNECTIONS).map(|_| caller())).await.into_iter().sum()
+}
+
+/// Lets the load run, makes a key in the middle of it, and kills `victim` without warning. Returns the key.
+async fn kill_under_load(door: &Client, victim: &mut Server, after: Duration) -> Result<String> {
+    let stop = CancellationToken::new();
+    let fate = async {
+        sleep(after).await;
+        let made = door.post("/v1/keys", &json!({"name": "made before the kill"})).await;
+        victim.kill().await?;
+        stop.cancel();
+        made.map(|reply| reply.json()["secret"].as_str().unwrap_or_default().to_owned())
+    };
+    let (answered, key) = tokio::join!(load(door, &stop), fate);
+    assert!(answered > CONNECTIONS, "a load worth the name, not {answered} answers");
+    key
+}
+
+/// What is missing of `upstream`'s own count.
+fn missing(upstream: &Upstream, account: &Account) -> usize {
+    let hits = upstream.hits();
+    hits.checked_sub(account.attempts).unwrap_or_else(|| panic!("{} rows for {hits} requests", account.attempts))
+}
+
+async fn works(door: &Client, keys: &[String]) -> Result<()> {
+    for key in keys {
+        let reply = door.with_key(Some(key)).chat("manifold/echo", "still there").await?;
+        assert_eq!((reply.status, reply.said().as_str()), (200, "still there"), "{}", reply.text);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_process_on_sqlite_loses_at_most_the_last_batch() -> Result<()> {
+    let groq = Upstream::start().await?;
+    let program = Program::new()?.groq(&groq);
+    let mut server = program.serve().await?;
+    let admin_key = crate::program::admin_key(&program.data())?;
+    let (mut keys, mut lost) = (vec![admin_key], 0);
+
+    for after in ROUNDS {
+        keys.push(kill_under_load(&server.admin()?, &mut server, after).await?);
+        server = program.serve().await?;
+
+        let now = missing(&groq, &sqlite_account(&program.data()).await?);
+        assert!((lost..=lost + BATCH).contains(&now), "{lost} rows were missing, now {now}");
+        works(&server.admin()?, &keys).await?;
+        lost = now;
+    }
+
+    server.stop().await?;
+    assert_eq!(missing(&groq, &sqlite_account(&program.data()).await?), lost);
+    Ok(())
+}
+
+/// The door and the router as two processes on one Postgres; the router always comes back at the same address.
+struct Pair {
+    database: Database,
+    router_program: Program,
+    door_program: Program,
+    router: Server,
+    door: Server,
+}
+
+impl Pair {
+    async fn start(groq: &Upstream) -> Result<Self> {
+        let database = Database::create().await?;
+        let address = format!("127.0.0.1:{}", fixed_port()?);
+        let both = Program::new()?.groq(groq).set("store.url", database.url.clone()).set("mesh.secret", SECRET);
+        let router_program = both.clone().set("grpc.listen", address.clone());
+        let door_program = both.set("mesh.ai_router", format!("http://{address}"));
+        let router = router_program.start("ai-router").await?;
+        let mut door = door_program.start("edge").await?;
+        door.ready().await?;
+        Ok(Self { database, router_program, door_program, router, door })
+    }
+
+    async fn answers(&self) -> Result<()> {
+        let admin = self.door.admin()?;
+        until("both answer", async || Ok(admin.chat("manifold/echo", "hi").await?.status == 200)).await
+    }
+
+    async fn end(mut self) -> Result<()> {
+        self.door.stop().await?;
+        self.router.stop().await?;
+        self.database.drop().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_router_on_postgres_loses_at_most_the_last_batch() -> Result<()> {
+    let groq = Upstream::start().await?;
+    let mut pair = Pair::start(&groq).await?;
+    let (mut keys, mut lost) = (Vec::new(), 0);
+
+    for after in ROUNDS {
+        keys.push(kill_under_load(&pair.door.admin()?, &mut pair.router, after).await?);
+        pair.router = pair.router_program.start("ai-router").await?;
+        pair.answers().await?;
+
+        let now = missing(&groq, &postgres_account(&pair.database.url).await?);
+        assert!((lost..=lost + BATCH).contains(&now), "{lost} rows were missing, now {now}");
+        works(&pair.door.admin()?, &keys).await?;
+        lost = now;
+    }
+
+    pair.end().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_door_loses_no_key_and_no_row_of_the_router() -> Result<()> {
+    let groq = Upstream::start().await?;
+    let mut pair = Pair::start(&groq).await?;
+    let mut keys = Vec::new();
+
+    for after in &ROUNDS[..2] {
+        keys.push(kill_under_load(&pair.door.admin()?, &mut pair.door, *after).await?);
+        pair.door = pair.door_program.start("edge").await?;
+        pair.answers().await?;
+        works(&pair.door.admin()?, &keys).await?;
+    }
+
+    pair.door.stop().await.context("the door")?;
+    pair.router.stop().await.context("the router")?;
+    assert_eq!(missing(&groq, &postgres_account(&pair.database.url).await?), 0);
+    pair.database.drop().await
+}

@@ -1,0 +1,14 @@
+//! What operators and scripts rely on, tried on the real program: its processes, its signals, its files, its words.
+
+mod command_line;
+mod database;
+mod disk_full;
+mod doctor;
+mod first_start;
+mod kill;
+mod logs;
+mod mesh;
+mod program;
+mod slow_clients;
+mod stop;
+mod trace;
