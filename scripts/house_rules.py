@@ -9,7 +9,7 @@ from pathlib import Path
 # Somebody's own folders; where packages come from is the business of each machine. Cargo.lock is as cargo writes it.
 PRIVATE = [
     (r"/(root|work|Users/\w+|home/\w+)/", "path of somebody's machine"),
-    (r"\b(registry|index|static|mirrors?|deb|files|packages)[.][a-z0-9-]+[.](org|io|com|net|dev)\b|\bpypi[.]|crates[.]io", "host of a package registry"),
+    (r"\b(registry|index|static|mirrors?|deb|files|packages)[.][a-z0-9-]+[.](org|io|com|net|dev)\b|\bpypi[.]|crates[.]io|npmjs[.]", "host of a package registry"),
 ]
 NOT_TEXT = {".png", ".ico", ".woff2", ".pb"}
 

@@ -19,7 +19,7 @@ from pathlib import Path
 CLONE = Path(__file__).resolve().parent.parent
 HOME = Path(os.environ["HOME"])
 READY = "http://127.0.0.1:8080/readyz"
-BUILD_SECONDS = 1200
+BUILD_SECONDS = 1500
 ANSWER_SECONDS = 20
 FENCE = re.compile(r"^```(sh quickstart|json quickstart-expect)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

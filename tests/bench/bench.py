@@ -173,12 +173,13 @@ class Bench:
             raise SystemExit(f"{name}: {result['failures']} requests failed under load")
         return result
 
-    def fixed_rates(self, peak):
-        """Latency from the intended send time, at shares of the gateway's own peak."""
+    def fixed_rates(self, closed_loop):
+        """Latency from the intended send time, at shares of the gateway's peak; streams at shares of their own."""
         table = {}
         for share in (0.25, 0.5, 0.8):
-            rate = int(peak * share)
-            for name in ("direct", "nginx", "manifold", "manifold_stream"):
+            for name in self.candidates():
+                peak = closed_loop["manifold_stream_c16" if name == "manifold_stream" else "manifold_c16"]["rate"]
+                rate = int(peak * share)
                 runs = [self.load(name, rate * SECONDS, rate) for _ in range(1 if QUICK else 3)]
                 self.drain()
                 table.setdefault(name, {})[str(int(share * 100))] = {
@@ -226,7 +227,7 @@ def table(results):
     show("")
     for name, shares in results["fixed_rate"].items():
         line = "   ".join(f"{share} %: {at['p50']:.0f} / {at['p99']:.0f}" for share, at in shares.items())
-        show(f"{name:<16} p50 / p99 µs at a share of manifold's peak:   {line}")
+        show(f"{name:<16} p50 / p99 µs at a share of the peak:   {line}")
     memory, start = results["memory"], results["start_ms"]
     show(f"\nmemory {results['idle_kib'] / 1024:.1f} MiB idle, {memory['before_kib'] / 1024:.1f} before and "
          f"{memory['after_kib'] / 1024:.1f} after {memory['requests']:,} requests "
@@ -244,7 +245,7 @@ def main():
         results = {"machine": machine(), "quick": QUICK, "rounds": ROUNDS, "seconds": SECONDS,
                    "start_ms": bench.starts, "idle_kib": bench.gateway.rss_kib()}
         results["closed_loop"] = bench.rounds()
-        results["fixed_rate"] = bench.fixed_rates(results["closed_loop"]["manifold_c16"]["rate"])
+        results["fixed_rate"] = bench.fixed_rates(results["closed_loop"])
         results["memory"] = bench.memory()
     finally:
         bench.stop()

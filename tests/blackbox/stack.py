@@ -10,7 +10,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path.append(str(HERE.parent))
-from harness.process import Process, free_port  # noqa: E402
+from harness.process import Process, free_port
 
 BINARY = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "manifold"
 PROVIDERS = ("groq", "mistral", "gemini", "openrouter", "ollama")

@@ -1,4 +1,5 @@
 //! Which crate may use which: the table of docs/ARCHITECTURE.md, and the home of each fixed library.
+#![expect(clippy::unwrap_used, reason = "the tree of the project is there")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

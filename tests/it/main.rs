@@ -10,6 +10,7 @@ mod fallback;
 mod hygiene;
 mod keys;
 mod operations;
+mod reasons;
 mod store_faults;
 mod streams;
 mod trace;

@@ -59,13 +59,13 @@ async fn read_failure(router: &Router, candidate: &Candidate, mut inbound: Inbou
 
 /// What a failure on the way means.
 pub fn from_send_error(error: SendError) -> Failure {
-    let class = match &error {
+    debug!(%error, "request to provider failed");
+    let class = match error {
         SendError::Connect(_) | SendError::Denied(_) => Class::Connect,
         SendError::Timeout(_) => Class::Timeout,
         SendError::Broken(_) => Class::Interrupted,
         SendError::TooLarge(_) => Class::Malformed,
     };
-    debug!(%error, "request to provider failed");
     Failure::new(class, "the connection to the provider failed")
 }
 

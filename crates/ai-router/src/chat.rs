@@ -107,16 +107,19 @@ pub fn check_degraded(request: &ai::ChatRequest, degraded: &[&'static str]) -> R
 
 /// Books a failure and prepares the next attempt: drops a refused wish, waits, or gives up.
 pub async fn recover(router: &Router, context: &CallContext, ledger: &mut Ledger, turns: &mut Turns, request: &mut ai::ChatRequest, failure: Failure) -> Result<()> {
+    let Some(candidate) = turns.current() else {
+        return Err(give_up(turns));
+    };
+    let failure = failure.redacted(&target(&candidate));
     ledger.fail(&failure);
-    if let Some(candidate) = turns.current() {
-        attempt::failed(router, &candidate, &failure, turns.only_one());
-    }
+    attempt::failed(router, &candidate, &failure, turns.only_one());
     let quirk = failure.quirk.clone();
-    let step = turns.failed(failure, router.chance());
+    let mut step = turns.failed(failure, router.chance());
     if let (Step::Again(_), Some(field)) = (step, quirk)
         && !quirk::drop_wish(request, &field)
     {
-        return Err(give_up(turns));
+        turns.skip();
+        step = Step::Next;
     }
     match step {
         Step::GiveUp => Err(give_up(turns)),

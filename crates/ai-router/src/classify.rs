@@ -95,10 +95,7 @@ impl Class {
     /// Whether the same candidate may be asked once more. `Quirk` only without the named field; `Rate` only if the told
     /// delay is short.
     pub const fn repeats_same(self) -> bool {
-        matches!(
-            self,
-            Self::Quirk | Self::ToolFormat | Self::Rate | Self::Server | Self::Connect
-        )
+        matches!(self, Self::Quirk | Self::ToolFormat | Self::Rate | Self::Server | Self::Connect)
     }
 
     /// Whether another candidate may answer. For `Context` it should have a larger window.
@@ -137,15 +134,7 @@ pub struct Failure {
 impl Failure {
     /// A failure found by ourselves.
     pub fn new(class: Class, message: impl Into<String>) -> Self {
-        Self {
-            class,
-            status: None,
-            message: message.into(),
-            param: None,
-            code: None,
-            retry_after: None,
-            quirk: None,
-        }
+        Self { class, status: None, message: message.into(), param: None, code: None, retry_after: None, quirk: None }
     }
 
     /// With the field of the request that it is about.
@@ -159,10 +148,7 @@ impl Failure {
     #[must_use]
     pub fn redacted(mut self, target: &Target<'_>) -> Self {
         let secret = target.credential.map(|credential| credential.expose().as_str());
-        for text in [Some(&mut self.message), self.param.as_mut(), self.code.as_mut()]
-            .into_iter()
-            .flatten()
-        {
+        for text in [Some(&mut self.message), self.param.as_mut(), self.code.as_mut()].into_iter().flatten() {
             *text = redact::exact(text, secret, target.base_url);
         }
         self
@@ -233,10 +219,7 @@ pub fn no_stream(bytes: &[u8]) -> Failure {
 
 /// What the end of a stream means whose end mark is missing.
 pub fn interrupted() -> Failure {
-    Failure::new(
-        Class::Interrupted,
-        "the provider's stream ended before the answer was complete",
-    )
+    Failure::new(Class::Interrupted, "the provider's stream ended before the answer was complete")
 }
 
 fn finish(mut class: Class, body: &body::Body, retry_after: Option<Duration>) -> Failure {
@@ -244,16 +227,8 @@ fn finish(mut class: Class, body: &body::Body, retry_after: Option<Duration>) ->
     if class == Class::Rate && retry_after.is_some_and(|wait| wait >= Duration::from_secs(3600)) {
         class = Class::Quota;
     }
-    let quirk = if class == Class::Quirk {
-        quirk::field(body)
-    } else {
-        None
-    };
-    let message = if body.message.is_empty() {
-        default_message(body)
-    } else {
-        redact::text(&body.message)
-    };
+    let quirk = if class == Class::Quirk { quirk::field(body) } else { None };
+    let message = if body.message.is_empty() { default_message(body) } else { redact::text(&body.message) };
     Failure {
         class,
         status: body.status,

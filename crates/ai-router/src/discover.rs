@@ -75,7 +75,7 @@ pub async fn models(http: &Client, endpoint: &Endpoint, now: Timestamp) -> Resul
     let head = inbound.head.clone();
     let body = inbound.bytes().await.map_err(from_send_error)?;
     if !head.status.is_success() {
-        return Err(endpoint.codec.classify(&head, &body, now.seconds()));
+        return Err(endpoint.codec.classify(&head, &body, now.seconds()).redacted(&target));
     }
     endpoint.codec.decode_models(&body)
 }

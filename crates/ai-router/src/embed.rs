@@ -28,6 +28,7 @@ pub async fn embed(router: &Router, context: &CallContext, request: ai::EmbedReq
                 return Ok(ai::EmbedResponse { vectors: vectors.vectors, usage: Some(ledger.settled_usage()), served: Some(ledger.served(&degraded)) });
             }
             Err(failure) => {
+                let failure = failure.redacted(&target(&candidate));
                 ledger.fail(&failure);
                 attempt::failed(router, &candidate, &failure, true);
                 match turns.failed(failure, router.chance()) {

@@ -283,8 +283,11 @@ impl Drop for Ledger {
 /// The usage to settle and where it comes from. What broke off after it was sent is settled by our own count; what the
 /// provider refused costs nothing.
 fn settle(current: &Current, failed: Option<Class>, input_estimate: u64) -> (ai::Usage, &'static str) {
-    if let Some(usage) = current.usage {
-        return (usage, "provider");
+    match current.usage {
+        // Ollama leaves out the prompt when it had it in its cache.
+        Some(usage) if usage.input_tokens == 0 => return (ai::Usage { input_tokens: input_estimate, ..usage }, "counted"),
+        Some(usage) => return (usage, "provider"),
+        None => {}
     }
     let counted = match failed {
         None => true,

@@ -65,8 +65,6 @@ pub struct Deps {
     pub tasks: Tasks,
     /// Where it reports its state.
     pub health: Health,
-    /// How long events stay in the outbox.
-    pub retain: Duration,
 }
 
 /// A running service.

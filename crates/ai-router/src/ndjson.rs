@@ -43,19 +43,12 @@ impl Parser {
 }
 
 fn take(line: &[u8], handle: &mut impl FnMut(&[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-    if line.trim_ascii().is_empty() {
-        Ok(())
-    } else {
-        handle(line)
-    }
+    if line.trim_ascii().is_empty() { Ok(()) } else { handle(line) }
 }
 
 fn check_size(length: usize) -> Result<(), Failure> {
     if length > MAX_LINE {
-        return Err(Failure::new(
-            Class::Malformed,
-            "the provider sent a line larger than 1 MiB",
-        ));
+        return Err(Failure::new(Class::Malformed, "the provider sent a line larger than 1 MiB"));
     }
     Ok(())
 }

@@ -25,20 +25,12 @@ pub(crate) enum Exhausted {
 /// The wait that an answer asks for. `now_s` = seconds since 1970; without it absolute times are not understood.
 pub(crate) fn told(headers: &HeaderMap, body: &Body, now_s: Option<i64>, class: Class) -> Option<Duration> {
     let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let inner = |name: &str| {
-        body.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
-    };
+    let inner = |name: &str| body.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
     let explicit = milliseconds(header("retry-after-ms"))
         .or_else(|| header("retry-after").and_then(|text| delay(text, now_s)))
         .or_else(|| inner("retry-after").and_then(|text| delay(text, now_s)));
     if explicit.is_some()
-        || !matches!(
-            class,
-            Class::Rate | Class::Quota | Class::Concurrency | Class::Overloaded | Class::Server
-        )
+        || !matches!(class, Class::Rate | Class::Quota | Class::Concurrency | Class::Overloaded | Class::Server)
     {
         return explicit;
     }
@@ -46,13 +38,7 @@ pub(crate) fn told(headers: &HeaderMap, body: &Body, now_s: Option<i64>, class: 
         .or_else(|| delay(&body.retry_delay, now_s))
         .or_else(|| delay_in_text(&body.message))
         .or_else(|| inner("x-ratelimit-reset").and_then(|text| delay(text, now_s)))
-        .or_else(|| {
-            if class == Class::Server {
-                None
-            } else {
-                from_resets(headers, now_s)
-            }
-        })
+        .or_else(|| if class == Class::Server { None } else { from_resets(headers, now_s) })
 }
 
 /// Whether the headers report a limit at zero, and of which length.
@@ -60,9 +46,7 @@ pub(crate) fn exhausted(headers: &HeaderMap, limits: Limits) -> Exhausted {
     let mut found = Exhausted::Unknown;
     for (dimension, remaining) in remaining(headers) {
         if remaining.parse::<f64>().is_ok_and(|left| left <= 0.0) {
-            let long = ["day", "month", "hour", "week"]
-                .iter()
-                .any(|window| dimension.contains(window))
+            let long = ["day", "month", "hour", "week"].iter().any(|window| dimension.contains(window))
                 || limits == Limits::DailyRequests && dimension == "requests";
             if long {
                 return Exhausted::Long;
@@ -112,11 +96,7 @@ fn day_of(body: &Body, now_s: Option<i64>, class: Class) -> Option<Duration> {
         || body.mentions("openrouter_free_tier_daily")
         || body.message.contains("free-models-per-day");
     let told_exactly = body.headers.iter().any(|(name, _)| name == "x-ratelimit-reset");
-    if utc && !told_exactly {
-        reset::until_utc_midnight(now_s?)
-    } else {
-        None
-    }
+    if utc && !told_exactly { reset::until_utc_midnight(now_s?) } else { None }
 }
 
 fn milliseconds(text: Option<&str>) -> Option<Duration> {

@@ -84,11 +84,7 @@ impl Parser {
         line: &[u8],
         handle: &mut impl FnMut(Event<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let line = if std::mem::replace(&mut self.begun, true) {
-            line
-        } else {
-            line.strip_prefix(BOM).unwrap_or(line)
-        };
+        let line = if std::mem::replace(&mut self.begun, true) { line } else { line.strip_prefix(BOM).unwrap_or(line) };
         if line.is_empty() {
             return self.dispatch(handle);
         }
@@ -111,14 +107,7 @@ impl Parser {
     }
 
     fn dispatch(&mut self, handle: &mut impl FnMut(Event<'_>) -> Result<(), Failure>) -> Result<(), Failure> {
-        let outcome = if self.has_data {
-            handle(Event {
-                name: &self.name,
-                data: &self.data,
-            })
-        } else {
-            Ok(())
-        };
+        let outcome = if self.has_data { handle(Event { name: &self.name, data: &self.data }) } else { Ok(()) };
         self.has_data = false;
         self.name.clear();
         self.data.clear();
@@ -134,10 +123,7 @@ impl Parser {
 
     fn check_size(&self) -> Result<(), Failure> {
         if self.line.len() + self.data.len() + self.name.len() > MAX_EVENT {
-            return Err(Failure::new(
-                Class::Malformed,
-                "the provider sent an event larger than 1 MiB",
-            ));
+            return Err(Failure::new(Class::Malformed, "the provider sent an event larger than 1 MiB"));
         }
         Ok(())
     }
@@ -146,10 +132,7 @@ impl Parser {
 /// Name and value; one space after the colon belongs to neither.
 fn field(line: &[u8]) -> (&[u8], &[u8]) {
     match memchr::memchr(b':', line) {
-        Some(colon) => (
-            &line[..colon],
-            line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..]),
-        ),
+        Some(colon) => (&line[..colon], line[colon + 1..].strip_prefix(b" ").unwrap_or(&line[colon + 1..])),
         None => (line, b""),
     }
 }
@@ -182,10 +165,7 @@ mod tests {
         for end in ["\n", "\r", "\r\n"] {
             let text = ["data: a", "", "event: error", "data:b", "data:  c", "", ""].join(end);
 
-            assert_eq!(
-                events(&[text.as_bytes()]),
-                [(String::new(), "a".into()), ("error".into(), "b\n c".into())]
-            );
+            assert_eq!(events(&[text.as_bytes()]), [(String::new(), "a".into()), ("error".into(), "b\n c".into())]);
         }
     }
 
@@ -242,9 +222,7 @@ mod tests {
     fn keeps_what_is_no_event() {
         let mut parser = Parser::default();
 
-        parser
-            .feed(b"<html>\n<body>gateway</body>\n", |_| panic!("no event"))
-            .unwrap();
+        parser.feed(b"<html>\n<body>gateway</body>\n", |_| panic!("no event")).unwrap();
 
         assert_eq!(parser.stray(), b"<html>\n<body>gateway</body>\n");
     }

@@ -152,6 +152,7 @@ impl Streaming {
     }
 
     fn fail(&mut self, flow: &mut Flow, failure: Failure) {
+        let failure = failure.redacted(&target(&flow.candidate));
         flow.ledger.fail(&failure);
         attempt::failed(&self.router, &flow.candidate, &failure, true);
         self.queue.push_back(Kind::Failed(failed(failure)));

@@ -2,6 +2,7 @@
 //! No IO, no async runtime, no public JSON.
 
 mod error;
+mod error_pages;
 mod id;
 mod money;
 mod page;
@@ -11,6 +12,7 @@ mod time;
 mod trace;
 
 pub use error::{Code, Error, Result, ResultExt};
+pub use error_pages::error_page;
 pub use id::{EventId, Ids, KeyId, RequestId, TenantId, decode_id, encode_id};
 pub use money::Nanos;
 pub use page::{Page, PageRequest};

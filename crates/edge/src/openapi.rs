@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use crate::edge::House;
 use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
-use crate::rest::{document, keys, probes};
+use crate::rest::{document, errors, keys, probes};
 
 /// Statuses that any native operation may answer.
 const PROBLEMS: [(&str, &str); 10] = [
@@ -58,6 +58,7 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(probes::get_health))
         .routes(routes!(probes::get_readiness))
         .routes(routes!(document::get_openapi))
+        .routes(routes!(errors::get_error_page))
         .split_for_parts()
 }
 
@@ -163,7 +164,7 @@ mod tests {
             assert!(extensions.contains_key("x-permission") != extensions.contains_key("x-public"), "{path}");
             assert!(operation.security.is_some(), "{path}");
         }
-        assert_eq!(ids.len(), 11);
+        assert_eq!(ids.len(), 12);
     }
 
     #[test]

@@ -38,6 +38,9 @@ pub(crate) struct Problem {
     /// `urn:manifold:request:<request_id>`.
     #[schema(example = "urn:manifold:request:req_01h455vb4pex5vsknk084sn02q")]
     instance: String,
+    /// Page that explains the code.
+    #[schema(example = "/docs/errors/key_not_found")]
+    help: String,
     /// Stable name of what went wrong.
     #[schema(example = "key_not_found")]
     code: String,
@@ -142,6 +145,7 @@ fn native(refusal: &Refusal, about: About) -> Vec<u8> {
         status: refusal.status.as_u16(),
         detail: shown.then(|| error.message().to_owned()),
         instance: format!("urn:manifold:request:{request_id}"),
+        help: format!("/docs/errors/{code}"),
         code,
         request_id,
         trace_id: format!("{:032x}", about.trace_id),
@@ -204,6 +208,7 @@ mod tests {
               "pointer": "/keys/0/nam"
             }
           ],
+          "help": "/docs/errors/unknown_field",
           "instance": "urn:manifold:request:req_00000000000000000000000000",
           "request_id": "req_00000000000000000000000000",
           "status": 422,

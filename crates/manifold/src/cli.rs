@@ -11,6 +11,7 @@ use manifold_runtime::config::Loaded;
 
 use crate::command::{config as config_command, db, doctor, keys, serve, status};
 use crate::config::{self, Config};
+use crate::explain::{explain, located};
 use crate::output;
 
 /// One address for every AI provider, with one key.
@@ -109,14 +110,14 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             let flags = [("edge.listen", listen), ("management.listen", management)];
             let flags = flags.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?.to_string())));
             let loaded = read(settings, flags.collect())?;
-            return serve::run(loaded.value, services.as_deref());
+            return serve::run(loaded.value, services.as_deref()).map_err(|error| located(error, &loaded.settings));
         }
         Command::Keys { command } => return block_on(keys::run(read(settings, Vec::new())?.value, command)),
         Command::Doctor { offline, json } => {
             let environment = environment();
             return block_on(doctor::run(read(settings, Vec::new()), environment, offline, json));
         }
-        Command::Config { command } => config_command::run(&read(settings, Vec::new())?, &command),
+        Command::Config { command } => config_command::run(&read(settings, Vec::new())?, &command)?,
         Command::Db { command } => return block_on(db::run(read(settings, Vec::new())?.value, command)),
         Command::Status { quiet } => return block_on(status::run(read(settings, Vec::new())?.value, quiet)),
     }
@@ -140,16 +141,9 @@ fn block_on(future: impl Future<Output = Result<ExitCode>>) -> Result<ExitCode> 
     runtime.map_err(|error| Error::internal("start the runtime").because(error))?.block_on(future)
 }
 
-/// What happened, with its cause where the cause tells the operator something.
-fn explain(error: &Error) -> String {
-    let chain = error.chain();
-    chain.strip_prefix(error.reason()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&chain).to_owned()
-}
-
-/// 2 bad configuration, 3 a database newer than this program, 4 address in use, 70 anything else.
+/// 2 bad configuration, 4 address in use, 70 anything else.
 fn exit_code(error: &Error) -> u8 {
     match error.reason() {
-        "SCHEMA_TOO_NEW" => 3,
         "ADDRESS_IN_USE" => 4,
         _ if error.code() == manifold_core::Code::Invalid => 2,
         _ => 70,

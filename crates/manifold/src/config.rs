@@ -10,6 +10,8 @@ use manifold_runtime::config::{Loaded, Sources, load};
 use manifold_runtime::telemetry::TelemetryConfig;
 use serde::Deserialize;
 
+use crate::explain::located;
+
 /// The commented defaults, which are also the documentation of every setting.
 pub const DEFAULTS: &str = include_str!("../config.default.toml");
 
@@ -32,9 +34,10 @@ pub struct Config {
     pub mesh: MeshSection,
     /// The database.
     pub store: StoreSection,
-    /// Events.
+    /// Present, like the next, only to refuse what this version cannot do.
+    #[serde(default)]
     pub bus: BusSection,
-    /// Present only to refuse what this version cannot do.
+    #[expect(missing_docs, reason = "told above")]
     #[serde(default)]
     pub cache: CacheSection,
     /// What every process runs on.
@@ -95,12 +98,9 @@ pub enum DurabilityName {
 }
 
 /// `[bus]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BusSection {
-    /// How long events stay in the outbox.
-    #[serde(with = "humantime_serde")]
-    pub retain: Duration,
     /// Refused: this version carries events in process.
     #[serde(default)]
     pub nats_url: String,
@@ -180,8 +180,8 @@ pub fn read(file: Option<PathBuf>, environment: BTreeMap<String, String>, flags:
     let aliases = manifold_ai_router::key_variables()?;
     let loaded: Loaded<Config> = load(&Sources { defaults: DEFAULTS, file, env: environment, aliases, overrides: flags })
         .map_err(|error| Error::invalid("CONFIG_INVALID", error.to_string()))?;
-    check(&loaded.value)?;
-    manifold_ai_router::check(&loaded.value.ai)?;
+    let checked = check(&loaded.value).and_then(|()| manifold_ai_router::check(&loaded.value.ai));
+    checked.map_err(|error| located(error, &loaded.settings))?;
     Ok(loaded)
 }
 

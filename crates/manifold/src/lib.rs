@@ -4,6 +4,7 @@
 pub mod cli;
 mod command;
 pub mod config;
+mod explain;
 mod lock;
 pub mod node;
 mod output;

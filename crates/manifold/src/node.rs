@@ -1,5 +1,6 @@
 //! Starts the services of one process in the right order, and stops them in the reverse.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -73,6 +74,13 @@ struct Floor<'a> {
     writers: Tasks,
 }
 
+/// Looks for what [`start`] would refuse before it has done anything.
+pub fn check(config: &Config) -> Result<()> {
+    Location::parse(&config.store.url, &config.data_dir)?;
+    mesh(config)?;
+    http_client(config).map(|_| ())
+}
+
 /// Starts `services`. When some run elsewhere, the gRPC listener opens too.
 pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Result<Node> {
     let floor = Floor {
@@ -91,7 +99,8 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
         Location::Postgres { .. } => None,
     };
     let serving = Tasks::new();
-    let management = manifold_edge::management::start(config.management.listen, floor.health.clone(), &floor.background).await?;
+    let management = manifold_edge::management::start(config.management.listen, floor.health.clone(), &floor.background).await;
+    let management = management.map_err(|error| not_listening(error, "management.listen"))?;
     let mesh = mesh(config)?;
     if services.contains(&Service::AiRouter) {
         mesh.provide("ai-router", ai_router(&floor).await?);
@@ -109,7 +118,8 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
             tasks: serving.clone(),
             health: floor.health.clone(),
         };
-        public = Some(manifold_edge::start(config.edge.clone(), deps).await?.address);
+        let door = manifold_edge::start(config.edge.clone(), deps).await;
+        public = Some(door.map_err(|error| not_listening(error, "edge.listen"))?.address);
     }
     let alone = services.len() == Service::ALL.len();
     let grpc = if alone { None } else { Some(listen_grpc(config, &mesh, &serving).await?) };
@@ -150,7 +160,6 @@ async fn ai_router(floor: &Floor<'_>) -> Result<tonic::service::Routes> {
         ids: floor.ids.clone(),
         tasks: floor.background.clone(),
         health: floor.health.clone(),
-        retain: floor.config.bus.retain,
     };
     Ok(manifold_ai_router::start(floor.config.ai.clone(), deps).await?.routes)
 }
@@ -228,8 +237,7 @@ async fn listen_grpc(config: &Config, mesh: &Mesh, serving: &Tasks) -> Result<So
     if config.mesh.secret.is_none() {
         return Err(Error::invalid("CONFIG_INVALID", "mesh.secret must be set when services run in several processes").at("mesh.secret"));
     }
-    let listener = TcpListener::bind(config.grpc.listen).await;
-    let listener = listener.map_err(|source| in_use(config.grpc.listen, "grpc.listen", source))?;
+    let listener = TcpListener::bind(config.grpc.listen).await.map_err(|source| refused(config.grpc.listen, &source))?;
     let address = listener.local_addr().or_err(Code::Internal, "read the address of the gRPC listener")?;
     let (mesh, token): (_, CancellationToken) = (mesh.clone(), serving.token());
     serving.spawn("grpc", async move {
@@ -240,7 +248,16 @@ async fn listen_grpc(config: &Config, mesh: &Mesh, serving: &Tasks) -> Result<So
     Ok(address)
 }
 
-/// An address that cannot be listened on.
-pub fn in_use(address: SocketAddr, key: &'static str, source: std::io::Error) -> Error {
-    Error::new(Code::Unavailable, "ADDRESS_IN_USE", format!("cannot listen on {address} ({source}); set {key} to another address")).because(source)
+/// The gRPC address cannot be listened on.
+fn refused(address: SocketAddr, source: &io::Error) -> Error {
+    let reason = if source.kind() == io::ErrorKind::AddrInUse { "ADDRESS_IN_USE" } else { "LISTEN_FAILED" };
+    not_listening(Error::new(Code::Unavailable, reason, format!("cannot listen on {address}: {source}")), "grpc.listen")
+}
+
+/// Names the setting that mends it.
+fn not_listening(error: Error, key: &'static str) -> Error {
+    if !matches!(error.reason(), "ADDRESS_IN_USE" | "LISTEN_FAILED") {
+        return error;
+    }
+    Error::new(error.code(), error.reason().to_owned(), format!("{}; set {key} to another address", error.message()))
 }

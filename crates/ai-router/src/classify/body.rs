@@ -112,9 +112,7 @@ impl Body {
         if let Some(Value::Array(details)) = map.get("details") {
             details.iter().for_each(|detail| self.read_google(detail));
         }
-        map.get("message")
-            .into_iter()
-            .for_each(|message| self.read(message, depth));
+        map.get("message").into_iter().for_each(|message| self.read(message, depth));
         self.read_words(map);
     }
 
@@ -123,9 +121,7 @@ impl Body {
             match map.get(key) {
                 Some(Value::Number(number)) => self.read_number(key, number.as_u64()),
                 Some(Value::String(text)) if key == "code" => {
-                    self.status = self
-                        .status
-                        .or_else(|| text.parse().ok().filter(|code| is_failure(*code)));
+                    self.status = self.status.or_else(|| text.parse().ok().filter(|code| is_failure(*code)));
                     fill(&mut self.code, text);
                 }
                 Some(Value::String(text)) => self.words.push(text.clone()),
@@ -137,10 +133,7 @@ impl Body {
     }
 
     fn read_number(&mut self, key: &str, number: Option<u64>) {
-        match number
-            .and_then(|number| u16::try_from(number).ok())
-            .filter(|status| is_failure(*status))
-        {
+        match number.and_then(|number| u16::try_from(number).ok()).filter(|status| is_failure(*status)) {
             Some(status) => self.status = self.status.or(Some(status)),
             None if key == "code" => fill(&mut self.code, &number.map(|code| code.to_string()).unwrap_or_default()),
             None => {}
@@ -151,22 +144,11 @@ impl Body {
     fn read_rows(&mut self, rows: &[Value]) {
         let mut messages = Vec::new();
         for row in rows.iter().take(8) {
-            let place = row
-                .get("loc")
-                .and_then(Value::as_array)
-                .map(|path| join(path))
-                .unwrap_or_default();
+            let place = row.get("loc").and_then(Value::as_array).map(|path| join(path)).unwrap_or_default();
             let text = row.get("msg").and_then(Value::as_str).unwrap_or_default();
-            messages.push(if place.is_empty() {
-                text.to_owned()
-            } else {
-                format!("{place}: {text}")
-            });
+            messages.push(if place.is_empty() { text.to_owned() } else { format!("{place}: {text}") });
             fill(&mut self.param, &place);
-            fill(
-                &mut self.kind,
-                row.get("type").and_then(Value::as_str).unwrap_or_default(),
-            );
+            fill(&mut self.kind, row.get("type").and_then(Value::as_str).unwrap_or_default());
         }
         fill(&mut self.message, &messages.join("; "));
     }
@@ -198,11 +180,7 @@ impl Body {
         }
         if let Some(Value::Object(headers)) = metadata.get("headers") {
             let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            self.headers.extend(
-                headers
-                    .iter()
-                    .map(|(name, text)| (name.to_ascii_lowercase(), value(text))),
-            );
+            self.headers.extend(headers.iter().map(|(name, text)| (name.to_ascii_lowercase(), value(text))));
         }
     }
 }
@@ -222,8 +200,6 @@ fn fill(slot: &mut String, text: &str) {
 }
 
 fn join(path: &[Value]) -> String {
-    let names = path
-        .iter()
-        .map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned));
+    let names = path.iter().map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned));
     names.filter(|name| name != "body").collect::<Vec<_>>().join(".")
 }

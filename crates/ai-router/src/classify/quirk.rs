@@ -84,14 +84,13 @@ const CORE: &[&str] = &[
 /// The class of a refused request: a field to leave out, something only this provider cannot do, or the caller's fault.
 pub(super) fn class(body: &Body, text: &str) -> Class {
     let told = |phrases: &[&str]| {
-        phrases
-            .iter()
-            .any(|phrase| text.contains(phrase) || body.kind == *phrase || body.code == *phrase)
+        phrases.iter().any(|phrase| text.contains(phrase) || body.kind == *phrase || body.code == *phrase)
     };
     let (unknown, refused) = (told(UNKNOWN), told(REFUSED));
     match field(body) {
         Some(_) if unknown || refused => Class::Quirk,
-        _ if refused => Class::Unsupported,
+        // It is about something that cannot be left out: another provider may take it.
+        _ if unknown || refused => Class::Unsupported,
         _ => Class::Invalid,
     }
 }
@@ -100,26 +99,17 @@ pub(super) fn class(body: &Body, text: &str) -> Class {
 pub(super) fn field(body: &Body) -> Option<String> {
     let named = candidates(body);
     let wish = named.iter().find_map(|name| wish(name)).or_else(|| {
-        let words = body
-            .message
-            .split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
-        words
-            .filter(|word| !AMBIGUOUS.contains(&word.to_ascii_lowercase().as_str()))
-            .find_map(wish)
+        let words = body.message.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        words.filter(|word| !AMBIGUOUS.contains(&word.to_ascii_lowercase().as_str())).find_map(wish)
     });
     wish.map(str::to_owned).or_else(|| {
-        let unknown = UNKNOWN
-            .iter()
-            .any(|phrase| body.message.to_lowercase().contains(phrase) || body.kind == *phrase);
+        let unknown = UNKNOWN.iter().any(|phrase| body.message.to_lowercase().contains(phrase) || body.kind == *phrase);
         named.into_iter().find(|name| unknown && is_extra(name))
     })
 }
 
 fn wish(name: &str) -> Option<&'static str> {
-    WISHES
-        .iter()
-        .find(|(vendor, _)| vendor.eq_ignore_ascii_case(name))
-        .map(|(_, field)| *field)
+    WISHES.iter().find(|(vendor, _)| vendor.eq_ignore_ascii_case(name)).map(|(_, field)| *field)
 }
 
 /// A name that can only have come from fields we pass on without knowing them.
@@ -132,10 +122,7 @@ fn is_extra(name: &str) -> bool {
 /// Names told as fields: the parts of `param`, what stands in quotes, and what follows `supplied:`.
 fn candidates(body: &Body) -> Vec<String> {
     let parts = |path: &str| {
-        path.split(['.', '[', ']', ' ', ','])
-            .filter(|part| !part.is_empty())
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+        path.split(['.', '[', ']', ' ', ',']).filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
     };
     let mut names = parts(&body.param);
     for quote in ['\'', '"', '`'] {

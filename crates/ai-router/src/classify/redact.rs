@@ -7,9 +7,8 @@ const MAX_CHARS: usize = 600;
 /// A run of letters and digits this long that holds both is taken for a credential or an account.
 const KEY_LENGTH: usize = 24;
 /// How credentials begin.
-const KEY_PREFIXES: &[&str] = &[
-    "sk-", "sk_", "gsk_", "AIza", "AQ.", "hf_", "xai-", "nvapi-", "key-", "pk-", "csk-", "r8_", "ya29.", "eyJ",
-];
+const KEY_PREFIXES: &[&str] =
+    &["sk-", "sk_", "gsk_", "AIza", "AQ.", "hf_", "xai-", "nvapi-", "key-", "pk-", "csk-", "r8_", "ya29.", "eyJ"];
 /// Last labels of host names.
 const HOST_ENDINGS: &[&str] = &[
     "com",
@@ -52,13 +51,7 @@ pub(super) fn text(original: &str) -> String {
 
 /// Also without this credential and the host of this address.
 pub(super) fn exact(original: &str, secret: Option<&str>, base_url: &str) -> String {
-    let host = base_url
-        .split("://")
-        .nth(1)
-        .unwrap_or_default()
-        .split('/')
-        .next()
-        .unwrap_or_default();
+    let host = base_url.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
     let mut clean = original.to_owned();
     for hidden in [secret.unwrap_or_default(), base_url, host] {
         // What is shorter says nothing, and would tear words apart.
@@ -82,10 +75,7 @@ fn push_word(clean: &mut String, word: &str) {
 
 fn is_key(word: &str) -> bool {
     let is_keyish = |part: &str| {
-        KEY_PREFIXES
-            .iter()
-            .any(|prefix| part.len() >= prefix.len() + 4 && part.starts_with(prefix))
-            || is_random(part)
+        KEY_PREFIXES.iter().any(|prefix| part.len() >= prefix.len() + 4 && part.starts_with(prefix)) || is_random(part)
     };
     word.split(['=', ':', '/']).any(is_keyish)
 }
@@ -109,9 +99,7 @@ fn is_address(word: &str) -> bool {
         return true;
     }
     let authority = place.split(['/', '?']).next().unwrap_or(place);
-    let (host, port) = authority
-        .rsplit_once(':')
-        .map_or((authority, None), |(host, port)| (host, Some(port)));
+    let (host, port) = authority.rsplit_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
     let has_port =
         port.is_some_and(|port| (2..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit()));
     let is_ip = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok() || host.parse::<Ipv4Addr>().is_ok();
@@ -126,9 +114,7 @@ fn is_host_name(host: &str) -> bool {
 
 fn is_label(label: &str) -> bool {
     label.bytes().any(|byte| byte.is_ascii_alphabetic())
-        && label
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 fn shorten(text: &str) -> String {
@@ -149,20 +135,11 @@ mod tests {
                 "Incorrect API key provided: sk-abc***xyz. Find yours at https://platform.openai.com/account.",
                 "Incorrect API key provided: ***. Find yours at ***.",
             ),
-            (
-                "dial tcp 10.1.2.3:11434: connect: connection refused",
-                "dial tcp ***: connect: connection refused",
-            ),
+            ("dial tcp 10.1.2.3:11434: connect: connection refused", "dial tcp ***: connect: connection refused"),
             ("lookup api.groq.com on [::1]:53 failed", "lookup *** on *** failed"),
-            (
-                "upstream ollama:11434 and localhost are down",
-                "upstream *** and *** are down",
-            ),
+            ("upstream ollama:11434 and localhost are down", "upstream *** and *** are down"),
             ("see console.groq.com/settings/billing", "see ***"),
-            (
-                "organization `org_01hqk3vfa2k5c8d9e0f1g2h3j4` on tokens",
-                "organization `***` on tokens",
-            ),
+            ("organization `org_01hqk3vfa2k5c8d9e0f1g2h3j4` on tokens", "organization `***` on tokens"),
             ("Bearer gsk_0123456789abcdef", "Bearer ***"),
             ("key=AIzaSyA-canary_0123456789 refused", "*** refused"),
         ];
@@ -189,11 +166,7 @@ mod tests {
 
     #[test]
     fn hides_exactly_what_was_used() {
-        let clean = exact(
-            "token swordfish at http://inner/v1, host inner",
-            Some("swordfish"),
-            "http://inner/v1",
-        );
+        let clean = exact("token swordfish at http://inner/v1, host inner", Some("swordfish"), "http://inner/v1");
 
         assert_eq!(clean, "token *** at ***, host ***");
     }

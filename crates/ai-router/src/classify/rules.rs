@@ -142,9 +142,7 @@ const LONG_WINDOWS: &[&str] = &[
 pub(super) fn class(body: &Body, exhausted: Exhausted, limits: Limits) -> Class {
     let text = body.message.to_lowercase();
     let strong = by_word(body, WORDS).or_else(|| by_text(&text, body.status));
-    let found = strong
-        .or_else(|| body.status.map(by_status))
-        .or_else(|| by_word(body, WEAK_WORDS));
+    let found = strong.or_else(|| body.status.map(by_status)).or_else(|| by_word(body, WEAK_WORDS));
     match found.unwrap_or(Class::Invalid) {
         Class::Rate => limit(body, &text, exhausted, limits),
         // Some vendors report a used-up limit as 400 or 403, and name it only in a word.
@@ -168,10 +166,7 @@ fn by_text(text: &str, status: Option<u16>) -> Option<Class> {
     if !matches!(status, Some(429 | 402)) && CONTEXT.iter().any(|phrase| text.contains(phrase)) {
         return Some(Class::Context);
     }
-    TEXTS
-        .iter()
-        .find(|(phrase, _)| text.contains(phrase))
-        .map(|(_, class)| *class)
+    TEXTS.iter().find(|(phrase, _)| text.contains(phrase)).map(|(_, class)| *class)
 }
 
 fn by_status(status: u16) -> Class {

@@ -100,8 +100,5 @@ fn uncovered(request: &ChatRequest) -> Vec<(&str, &str)> {
 }
 
 fn word(name: &str) -> &'static str {
-    WORDS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map_or("extra", |(_, word)| *word)
+    WORDS.iter().find(|(known, _)| *known == name).map_or("extra", |(_, word)| *word)
 }

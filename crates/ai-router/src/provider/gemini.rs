@@ -49,11 +49,7 @@ impl Provider for Gemini {
     }
 
     fn encode_embed(&self, target: &Target<'_>, request: &ai::EmbedRequest) -> Result<Encoded, Failure> {
-        let method = if request.inputs.len() == 1 {
-            ":embedContent"
-        } else {
-            ":batchEmbedContents"
-        };
+        let method = if request.inputs.len() == 1 { ":embedContent" } else { ":batchEmbedContents" };
         let (body, degraded) = embed::encode(target.model, request)?;
         let encoded = outgoing::post(target, &path(target.model, method)?, AUTH, &[], body)?;
         Ok(Encoded { degraded, ..encoded })

@@ -26,33 +26,22 @@ impl fmt::Display for Address<'_> {
         if self.0.data.is_empty() {
             return formatter.write_str(&self.0.url);
         }
-        write!(
-            formatter,
-            "data:{};base64,{}",
-            self.0.mime,
-            Base64Display::new(&self.0.data, &STANDARD)
-        )
+        write!(formatter, "data:{};base64,{}", self.0.mime, Base64Display::new(&self.0.data, &STANDARD))
     }
 }
 
 impl Serialize for Address<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0.data.is_empty() {
-            serializer.serialize_str(&self.0.url)
-        } else {
-            serializer.collect_str(self)
-        }
+        if self.0.data.is_empty() { serializer.serialize_str(&self.0.url) } else { serializer.collect_str(self) }
     }
 }
 
 /// The bytes, for providers that fetch nothing.
 pub(super) fn bytes(media: &Media) -> Result<&[u8], Failure> {
     if media.data.is_empty() {
-        return Err(Failure::new(
-            Class::Invalid,
-            "this provider takes media only as bytes, not by address",
-        )
-        .at("messages"));
+        return Err(
+            Failure::new(Class::Invalid, "this provider takes media only as bytes, not by address").at("messages")
+        );
     }
     Ok(&media.data)
 }

@@ -18,12 +18,7 @@ use super::{Answer, Decoder, Encoded, Mode, Provider, Target, Vectors};
 use crate::classify::{self, Failure, Limits};
 
 /// OpenAI.
-pub(super) const OPENAI: Compat = Compat {
-    id: "openai",
-    headers: &[],
-    limits: Limits::Minute,
-    quirks: Quirks::NONE,
-};
+pub(super) const OPENAI: Compat = Compat { id: "openai", headers: &[], limits: Limits::Minute, quirks: Quirks::NONE };
 
 /// A vendor that speaks OpenAI's dialect.
 #[derive(Debug)]

@@ -44,10 +44,7 @@ pub(super) fn preferences(request: &ChatRequest) -> Option<Box<RawValue>> {
     if !routing.labels.iter().any(|label| PRIVATE.contains(&label.as_str())) {
         return None;
     }
-    let told = request
-        .extras
-        .get("provider")
-        .and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
+    let told = request.extras.get("provider").and_then(|text| serde_json::from_str::<Map<String, Value>>(text).ok());
     let mut preferences = told.unwrap_or_default();
     preferences.insert("data_collection".to_owned(), "deny".into());
     to_raw_value(&preferences).ok()

@@ -28,13 +28,8 @@ pub(super) fn post(
 ) -> Result<Encoded, Failure> {
     let mut request = build(target, path, auth, headers, Bytes::from(body))?;
     *request.method_mut() = http::Method::POST;
-    request
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(Encoded {
-        request,
-        degraded: Vec::new(),
-    })
+    request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(Encoded { request, degraded: Vec::new() })
 }
 
 /// A GET.
@@ -44,10 +39,7 @@ pub(super) fn get(
     auth: Auth,
     headers: &[(&'static str, &'static str)],
 ) -> Result<Encoded, Failure> {
-    Ok(Encoded {
-        request: build(target, path, auth, headers, Bytes::new())?,
-        degraded: Vec::new(),
-    })
+    Ok(Encoded { request: build(target, path, auth, headers, Bytes::new())?, degraded: Vec::new() })
 }
 
 fn build(
@@ -64,9 +56,7 @@ fn build(
     let mut request = http::Request::new(body);
     *request.uri_mut() = uri;
     for (name, value) in headers {
-        request
-            .headers_mut()
-            .insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        request.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if let Some(credential) = target.credential {
         let (name, text) = match auth {

@@ -113,11 +113,7 @@ impl<'de> Visitor<'de> for CountVisitor {
     fn visit_i64<E: Error>(self, number: i64) -> Result<Self::Value, E> {
         Ok(u64::try_from(number).ok())
     }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the range is checked before"
-    )]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the range is checked before")]
     fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
         Ok((0.0..1e15).contains(&number).then_some(number as u64))
     }
@@ -220,10 +216,7 @@ impl<'de> Deserialize<'de> for Values {
                 if bytes.len() % 4 != 0 {
                     return Err(E::custom("a float is cut"));
                 }
-                Ok(bytes
-                    .chunks_exact(4)
-                    .map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]]))
-                    .collect())
+                Ok(bytes.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect())
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
                 let mut values = Vec::with_capacity(sequence.size_hint().unwrap_or(1_024));
@@ -241,9 +234,9 @@ impl<'de> Deserialize<'de> for Values {
 pub(super) fn arguments(raw: Option<&RawValue>) -> Cow<'_, str> {
     match raw.map(RawValue::get) {
         None | Some("null") => Cow::Borrowed(""),
-        Some(text) if text.starts_with('"') => serde_json::from_str::<Text<'_>>(text)
-            .map(|text| text.0)
-            .unwrap_or_default(),
+        Some(text) if text.starts_with('"') => {
+            serde_json::from_str::<Text<'_>>(text).map(|text| text.0).unwrap_or_default()
+        }
         Some(text) => Cow::Borrowed(text),
     }
 }
@@ -331,9 +324,6 @@ mod tests {
         let none = Count(None);
 
         assert_eq!(usage(Count(Some(0)), none, Count(Some(0)), none), None);
-        assert_eq!(
-            usage(Count(Some(3)), Count(Some(9)), none, none).unwrap().cached_tokens,
-            3
-        );
+        assert_eq!(usage(Count(Some(3)), Count(Some(9)), none, none).unwrap().cached_tokens, 3);
     }
 }

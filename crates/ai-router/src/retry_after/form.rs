@@ -37,28 +37,19 @@ pub(super) fn delay(text: &str, now_s: Option<i64>) -> Option<Duration> {
 /// A delay inside a sentence.
 pub(super) fn delay_in_text(text: &str) -> Option<Duration> {
     let lower = text.to_lowercase();
-    let after = LEADS
-        .iter()
-        .find_map(|lead| lower.split_once(lead).map(|(_, rest)| rest))?;
+    let after = LEADS.iter().find_map(|lead| lower.split_once(lead).map(|(_, rest)| rest))?;
     let mut words = after.split_whitespace();
     let first = words.next()?.trim_end_matches(['.', ',', ';', ')', '!']);
     let Ok(number) = first.parse::<f64>() else {
         return units(first);
     };
-    let unit = words
-        .next()
-        .unwrap_or("seconds")
-        .trim_end_matches(['.', ',', ';', ')', '!']);
+    let unit = words.next().unwrap_or("seconds").trim_end_matches(['.', ',', ';', ')', '!']);
     checked(number * scale_of_word(unit)?)
 }
 
 /// Seconds as a duration, if they make sense.
 pub(super) fn checked(seconds: f64) -> Option<Duration> {
-    if (0.0..=LONGEST).contains(&seconds) {
-        Duration::try_from_secs_f64(seconds).ok()
-    } else {
-        None
-    }
+    if (0.0..=LONGEST).contains(&seconds) { Duration::try_from_secs_f64(seconds).ok() } else { None }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 stay far below 2^53")]

@@ -31,11 +31,7 @@ fn reads_every_form_of_a_delay() {
     ];
 
     for (text, expected) in rows {
-        assert!(
-            (seconds(text).unwrap() - expected).abs() < 1e-3,
-            "{text}: {:?}",
-            seconds(text)
-        );
+        assert!((seconds(text).unwrap() - expected).abs() < 1e-3, "{text}: {:?}", seconds(text));
     }
 }
 
@@ -71,10 +67,7 @@ fn ignores_what_makes_no_sense() {
 #[test]
 fn finds_delays_in_sentences() {
     let rows = [
-        (
-            "Limit 100000, Used 97050, Requested 3619. Please try again in 9m38.016s. Need more tokens?",
-            578.016,
-        ),
+        ("Limit 100000, Used 97050, Requested 3619. Please try again in 9m38.016s. Need more tokens?", 578.016),
         ("limit: 5\nPlease retry in 25.465784708s.", 25.465_784_708),
         ("Please try again in 20s. Visit us", 20.0),
         ("Please try again in 120ms.", 0.12),
@@ -85,30 +78,16 @@ fn finds_delays_in_sentences() {
     ];
 
     for (text, expected) in rows {
-        assert!(
-            (delay_in_text(text).unwrap().as_secs_f64() - expected).abs() < 1e-6,
-            "{text}"
-        );
+        assert!((delay_in_text(text).unwrap().as_secs_f64() - expected).abs() < 1e-6, "{text}");
     }
-    for text in [
-        "",
-        "Please try again",
-        "try again in a moment",
-        "retry in -5s",
-        "try again in 99 days",
-    ] {
+    for text in ["", "Please try again", "try again in a moment", "retry in -5s", "try again in 99 days"] {
         assert_eq!(delay_in_text(text), None, "{text}");
     }
 }
 
 fn headers(rows: &[(&'static str, &'static str)]) -> HeaderMap {
     rows.iter()
-        .map(|(name, value)| {
-            (
-                http::HeaderName::from_static(name),
-                http::HeaderValue::from_static(value),
-            )
-        })
+        .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
         .collect()
 }
 
@@ -118,18 +97,9 @@ fn told_by(rows: &[(&'static str, &'static str)]) -> Option<Duration> {
 
 #[test]
 fn the_plainest_word_wins() {
-    assert_eq!(
-        told_by(&[("retry-after-ms", "250"), ("retry-after", "9")]),
-        Some(Duration::from_millis(250))
-    );
-    assert_eq!(
-        told_by(&[("retry-after", "-1"), ("x-ratelimit-reset-tokens", "3s")]),
-        Some(Duration::from_secs(3))
-    );
-    assert_eq!(
-        told_by(&[("retry-after-ms", "NaN"), ("retry-after", "9")]),
-        Some(Duration::from_secs(9))
-    );
+    assert_eq!(told_by(&[("retry-after-ms", "250"), ("retry-after", "9")]), Some(Duration::from_millis(250)));
+    assert_eq!(told_by(&[("retry-after", "-1"), ("x-ratelimit-reset-tokens", "3s")]), Some(Duration::from_secs(3)));
+    assert_eq!(told_by(&[("retry-after-ms", "NaN"), ("retry-after", "9")]), Some(Duration::from_secs(9)));
 }
 
 #[test]
@@ -137,14 +107,8 @@ fn of_several_resets_that_of_the_spent_limit_counts() {
     let both = [("x-ratelimit-reset-requests", "2m"), ("x-ratelimit-reset-tokens", "3s")];
 
     assert_eq!(told_by(&both), Some(Duration::from_secs(3)));
-    assert_eq!(
-        told_by(&[both[0], both[1], ("x-ratelimit-remaining-requests", "0")]),
-        Some(Duration::from_secs(120))
-    );
-    assert_eq!(
-        told_by(&[("x-ratelimit-reset", "1795174831000")]),
-        Some(Duration::from_secs(10))
-    );
+    assert_eq!(told_by(&[both[0], both[1], ("x-ratelimit-remaining-requests", "0")]), Some(Duration::from_secs(120)));
+    assert_eq!(told_by(&[("x-ratelimit-reset", "1795174831000")]), Some(Duration::from_secs(10)));
 }
 
 #[test]
@@ -153,14 +117,8 @@ fn knows_which_limit_is_spent() {
 
     assert_eq!(exhausted(&headers(&rows), Limits::Minute), Exhausted::Short);
     assert_eq!(exhausted(&headers(&rows), Limits::DailyRequests), Exhausted::Long);
-    assert_eq!(
-        exhausted(&headers(&[("x-ratelimit-remaining-tokens-month", "0")]), Limits::Minute),
-        Exhausted::Long
-    );
-    assert_eq!(
-        exhausted(&headers(&[("x-ratelimit-remaining-tokens", "7")]), Limits::Minute),
-        Exhausted::Unknown
-    );
+    assert_eq!(exhausted(&headers(&[("x-ratelimit-remaining-tokens-month", "0")]), Limits::Minute), Exhausted::Long);
+    assert_eq!(exhausted(&headers(&[("x-ratelimit-remaining-tokens", "7")]), Limits::Minute), Exhausted::Unknown);
 }
 
 #[test]
@@ -176,10 +134,7 @@ fn days_end_with_the_clocks_of_california() {
     for (now, midnight) in rows {
         let [now, midnight] = [now, midnight].map(|text| text.parse::<jiff::Timestamp>().unwrap().as_second());
 
-        assert_eq!(
-            reset::until_pacific_midnight(now).map(|wait| wait.as_secs()),
-            u64::try_from(midnight - now).ok()
-        );
+        assert_eq!(reset::until_pacific_midnight(now).map(|wait| wait.as_secs()), u64::try_from(midnight - now).ok());
     }
     assert_eq!(reset::until_utc_midnight(NOW), Some(Duration::from_secs(44_379)));
 }

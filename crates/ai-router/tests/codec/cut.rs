@@ -14,7 +14,12 @@ fn a_cut_at_any_byte_is_a_failure_or_the_whole_answer() {
         for end in 0..fixture.body.len() {
             match pieces(fixture.codec(), [&fixture.body[..end]]) {
                 Ok(pieces) => {
-                    assert_eq!(answer(&pieces).choices, whole.choices, "{} cut at {end} lost something", fixture.path())
+                    assert_eq!(
+                        answer(&pieces).choices,
+                        whole.choices,
+                        "{} cut at {end} lost something",
+                        fixture.path()
+                    );
                 }
                 Err(failure) => assert_eq!(failure.class, Class::Interrupted, "{} cut at {end}", fixture.path()),
             }

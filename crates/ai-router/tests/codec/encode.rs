@@ -178,7 +178,7 @@ fn the_smallest_request_is_small() {
     assert_eq!(
         sent("ollama", &request),
         format!(
-            r#"{{"model":"a-model","messages":[{{"role":"user","content":"{content}"}}],"stream":false,"options":{{"num_ctx":4096}}}}"#
+            r#"{{"model":"a-model","messages":[{{"role":"user","content":"{content}"}}],"stream":false,"truncate":false,"options":{{"num_ctx":4096}}}}"#
         )
     );
 }

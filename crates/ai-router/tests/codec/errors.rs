@@ -97,6 +97,7 @@ const ROWS: &[Row] = &[
     ("ollama/500", &[], Class::Server, None, None),
     ("ollama/503_busy", &[], Class::Overloaded, None, None),
     ("ollama/400_context", &[], Class::Context, None, None),
+    ("ollama/400_context_inside", &[], Class::Context, None, None),
     ("ollama/401", &[], Class::Auth, None, None),
     ("ollama/429_concurrent", &[], Class::Concurrency, None, None),
     ("ollama/429_hourly", &[], Class::Quota, None, None),

@@ -59,7 +59,7 @@ pub(crate) fn headers(refusal: &Refusal, headers: &mut HeaderMap) {
             headers.insert(name, headers::value(value));
         }
     }
-    if matches!(refusal.error.reason(), "INSUFFICIENT_QUOTA" | "NO_PROVIDER_CONFIGURED") {
+    if refusal.error.reason() == "NO_PROVIDER_CONFIGURED" {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
 }
@@ -74,7 +74,6 @@ fn message(refusal: &Refusal, request: RequestId) -> String {
 
 fn type_(refusal: &Refusal) -> &'static str {
     match (refusal.status.as_u16(), refusal.error.reason()) {
-        (_, "INSUFFICIENT_QUOTA") => "insufficient_quota",
         (429, _) if refusal.error.facts().get("limit").is_some_and(|limit| limit == "tokens") => "tokens",
         (429, _) => "requests",
         (500.., _) => "server_error",
@@ -124,7 +123,6 @@ mod tests {
             row(Code::Invalid, "CONTEXT_LENGTH_EXCEEDED"),
             row(Code::Invalid, "UPSTREAM_INVALID"),
             row(Code::Exhausted, "RATE_LIMIT_EXCEEDED"),
-            row(Code::Exhausted, "INSUFFICIENT_QUOTA"),
             row(Code::Unavailable, "NO_PROVIDER_LEFT"),
             row(Code::Unavailable, "NO_PROVIDER_CONFIGURED"),
             row(Code::Unavailable, "UPSTREAM_ERROR"),

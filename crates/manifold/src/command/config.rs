@@ -1,10 +1,12 @@
 //! `manifold config`: what is set, where it comes from, and whether it holds.
 
 use clap::Subcommand;
+use manifold_core::Result;
 use manifold_runtime::config::Loaded;
 
 use crate::config::Config;
-use crate::output;
+use crate::explain::located;
+use crate::{node, output};
 
 /// `manifold config …`
 #[derive(Clone, Copy, Debug, Subcommand)]
@@ -15,12 +17,16 @@ pub enum Command {
     Check,
 }
 
-/// Reading the configuration has already checked it.
-pub fn run(loaded: &Loaded<Config>, command: &Command) {
+/// Reading the configuration has already checked each setting.
+pub fn run(loaded: &Loaded<Config>, command: &Command) -> Result<()> {
     match command {
         Command::Show => show(loaded),
-        Command::Check => output::line("the configuration is valid"),
+        Command::Check => {
+            node::check(&loaded.value).map_err(|error| located(error, &loaded.settings))?;
+            output::line("the configuration is valid");
+        }
     }
+    Ok(())
 }
 
 /// Only what somebody set: the defaults are in the manual.

@@ -40,18 +40,21 @@ async fn execute(url: &str, sql: String) -> Result<()> {
     Ok(connection.close().await?)
 }
 
-/// What the ai-router wrote down.
+/// What the ai-router wrote down; attempts at its own echo are left out.
 #[derive(Debug)]
 pub struct Account {
     pub attempts: usize,
     pub requests: usize,
 }
 
-/// Reads the rows and checks that no request is without its event, and no event without its request.
+/// Reads the rows of one instant and checks that no request is without its event, and no event without its request.
 macro_rules! read_account {
-    ($connection:expr) => {{
+    ($connection:expr, $begin:literal) => {{
+        $connection.execute($begin).await?;
         let requests: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM ai_request").fetch_all(&mut $connection).await?;
-        let attempts: Vec<Uuid> = sqlx::query_scalar("SELECT request_id FROM ai_attempt").fetch_all(&mut $connection).await?;
+        let attempts: Vec<Uuid> = sqlx::query_scalar("SELECT request_id FROM ai_attempt WHERE provider <> 'manifold'")
+            .fetch_all(&mut $connection)
+            .await?;
         let events: Vec<Vec<u8>> = sqlx::query_scalar("SELECT payload FROM outbox").fetch_all(&mut $connection).await?;
         $connection.close().await?;
         account(&requests, &attempts, &events)
@@ -61,14 +64,14 @@ macro_rules! read_account {
 /// The account in the SQLite files of a data folder.
 pub async fn sqlite_account(data: &Path) -> Result<Account> {
     let mut connection = sqlite(data, "ai-router").await?;
-    read_account!(connection)
+    read_account!(connection, "BEGIN")
 }
 
 /// The account in a Postgres database.
 pub async fn postgres_account(url: &str) -> Result<Account> {
     let mut connection = PgConnection::connect(url).await?;
     connection.execute("SET search_path = ai_router").await?;
-    read_account!(connection)
+    read_account!(connection, "BEGIN ISOLATION LEVEL REPEATABLE READ")
 }
 
 fn account(requests: &[Uuid], attempts: &[Uuid], events: &[Vec<u8>]) -> Result<Account> {
@@ -80,7 +83,12 @@ fn account(requests: &[Uuid], attempts: &[Uuid], events: &[Vec<u8>]) -> Result<A
         let request = RequestId::parse(&event.subject).with_context(|| event.subject.clone())?;
         ensure!(told.insert(request.0), "two events of one request");
     }
-    ensure!(known == told, "{} requests without event, {} events without request", known.difference(&told).count(), told.difference(&known).count());
+    ensure!(
+        known == told,
+        "{} requests without event, {} events without request",
+        known.difference(&told).count(),
+        told.difference(&known).count()
+    );
     ensure!(attempts.iter().all(|request| known.contains(request)), "an attempt without its request");
     Ok(Account { attempts: attempts.len(), requests: requests.len() })
 }

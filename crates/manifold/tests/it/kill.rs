@@ -9,16 +9,20 @@ use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Account, Database, postgres_account, sqlite_account};
-use crate::program::{MODEL, Program, SECRET, Server, fixed_port, until};
+use crate::database::{Account, Database, integrity, postgres_account, sqlite_account};
+use crate::program::{MODEL, Program, SECRET, Server, admin_key, fixed_port, until};
 
 /// Callers at once.
 const CONNECTIONS: usize = 32;
 /// Rows of one batch: what a kill may cost.
 const BATCH: usize = 128;
 /// How long the load lasts before each kill.
-const ROUNDS: [Duration; 4] =
-    [Duration::from_millis(700), Duration::from_millis(1_313), Duration::from_millis(937), Duration::from_millis(1_171)];
+const ROUNDS: [Duration; 4] = [
+    Duration::from_millis(700),
+    Duration::from_millis(1_313),
+    Duration::from_millis(937),
+    Duration::from_millis(1_171),
+];
 
 /// Chats as fast as it goes, until told to stop; how many were answered.
 async fn load(door: &Client, stop: &CancellationToken) -> usize {
@@ -69,8 +73,7 @@ async fn a_killed_process_on_sqlite_loses_at_most_the_last_batch() -> Result<()>
     let groq = Upstream::start().await?;
     let program = Program::new()?.groq(&groq);
     let mut server = program.serve().await?;
-    let admin_key = crate::program::admin_key(&program.data())?;
-    let (mut keys, mut lost) = (vec![admin_key], 0);
+    let (mut keys, mut lost) = (vec![admin_key(&program.data())?], 0);
 
     for after in ROUNDS {
         keys.push(kill_under_load(&server.admin()?, &mut server, after).await?);
@@ -83,6 +86,7 @@ async fn a_killed_process_on_sqlite_loses_at_most_the_last_batch() -> Result<()>
     }
 
     server.stop().await?;
+    assert_eq!(integrity(&program.data()).await?, ["ok", "ok"]);
     assert_eq!(missing(&groq, &sqlite_account(&program.data()).await?), lost);
     Ok(())
 }

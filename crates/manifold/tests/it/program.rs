@@ -40,12 +40,13 @@ pub struct Done {
     pub err: String,
 }
 
-/// A server that runs. Dropping it kills it.
+/// A server that runs. It keeps the folder; dropping it kills it.
 pub struct Server {
     child: Child,
     out: PathBuf,
     err: PathBuf,
     data: PathBuf,
+    _folder: Arc<TempDir>,
 }
 
 impl Program {
@@ -105,7 +106,7 @@ impl Program {
                 shell
             }
         };
-        command.args(arguments).env_clear().env("PATH", env!("PATH")).envs(&self.variables);
+        command.args(arguments).env_clear().env("PATH", path()).envs(&self.variables);
         command.current_dir(self.folder()).stdin(Stdio::null()).kill_on_drop(true);
         command
     }
@@ -126,7 +127,7 @@ impl Program {
         let (out, err) = (file("out"), file("err"));
         let mut command = self.command(&[&["serve"], arguments].concat());
         let child = command.stdout(File::create(&out)?).stderr(File::create(&err)?).spawn()?;
-        Ok(Server { child, out, err, data: self.data() })
+        Ok(Server { child, out, err, data: self.data(), _folder: self.folder.clone() })
     }
 
     /// Starts some services and returns when they have greeted.
@@ -249,6 +250,12 @@ impl Server {
         anyhow::ensure!(code == 0, "ended with {code}:\n{}", self.log());
         Ok(())
     }
+}
+
+/// Where shells and tools are.
+#[expect(clippy::disallowed_methods, reason = "the processes of a story get nothing else from the test's environment")]
+fn path() -> String {
+    std::env::var("PATH").unwrap_or_default()
 }
 
 /// The admin key of a data folder.

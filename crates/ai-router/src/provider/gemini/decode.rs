@@ -19,10 +19,7 @@ pub(super) fn chat(bytes: &[u8]) -> Result<Answer, Failure> {
     let id = or_empty(body.response_id.as_ref());
     let candidates = body.candidates.as_deref().unwrap_or_default();
     if candidates.is_empty() {
-        return Err(Failure::new(
-            Class::Malformed,
-            "the provider answered without a candidate",
-        ));
+        return Err(Failure::new(Class::Malformed, "the provider answered without a candidate"));
     }
     let choices = candidates
         .iter()
@@ -40,29 +37,13 @@ pub(super) fn chat(bytes: &[u8]) -> Result<Answer, Failure> {
 }
 
 fn choice(id: &str, position: usize, candidate: &Candidate<'_>) -> Result<ai::Choice, Failure> {
-    let index = candidate
-        .index
-        .index()
-        .or_else(|| u32::try_from(position).ok())
-        .unwrap_or_default();
+    let index = candidate.index.index().or_else(|| u32::try_from(position).ok()).unwrap_or_default();
     let told = finish_reason(or_empty(candidate.finish_reason.as_ref()))?;
     let mut calls = 0;
-    let written = candidate
-        .content
-        .as_ref()
-        .and_then(|content| content.parts.as_deref())
-        .unwrap_or_default();
-    let parts: Vec<ai::Part> = written
-        .iter()
-        .filter_map(|part| self::part(id, index, part, &mut calls))
-        .collect();
+    let written = candidate.content.as_ref().and_then(|content| content.parts.as_deref()).unwrap_or_default();
+    let parts: Vec<ai::Part> = written.iter().filter_map(|part| self::part(id, index, part, &mut calls)).collect();
     let reason = if calls > 0 { FinishReason::ToolCalls } else { told };
-    Ok(ai::Choice {
-        index,
-        parts,
-        finish_reason: reason.into(),
-        logprobs_json: String::new(),
-    })
+    Ok(ai::Choice { index, parts, finish_reason: reason.into(), logprobs_json: String::new() })
 }
 
 fn part(id: &str, choice: u32, part: &Part<'_>, calls: &mut u32) -> Option<ai::Part> {
@@ -82,11 +63,7 @@ fn part(id: &str, choice: u32, part: &Part<'_>, calls: &mut u32) -> Option<ai::P
         (None, text) if part.thought == Some(true) => part::Kind::Thinking(text.to_owned()),
         (None, text) => part::Kind::Text(text.to_owned()),
     };
-    Some(ai::Part {
-        opaque: Bytes::copy_from_slice(signature.as_bytes()),
-        origin: String::new(),
-        kind: Some(kind),
-    })
+    Some(ai::Part { opaque: Bytes::copy_from_slice(signature.as_bytes()), origin: String::new(), kind: Some(kind) })
 }
 
 /// Gemini's own id, or one made of the answer's id and the place of the call.

@@ -38,19 +38,13 @@ struct Part<'a> {
 
 /// The body, and the wishes that were left out.
 pub(super) fn encode(model: &str, request: &ai::EmbedRequest) -> Result<(Vec<u8>, Vec<&'static str>), Failure> {
-    let model = if model.contains('/') {
-        model.to_owned()
-    } else {
-        format!("models/{model}")
-    };
+    let model = if model.contains('/') { model.to_owned() } else { format!("models/{model}") };
     let (mut items, mut degraded) = (Vec::with_capacity(request.inputs.len()), Vec::new());
     for input in &request.inputs {
         let text = match &input.kind {
             Some(embed_input::Kind::Text(text)) => text,
             Some(embed_input::Kind::Tokens(_)) => {
-                return Err(
-                    Failure::new(Class::Unsupported, "this provider does not take tokens as input").at("input"),
-                );
+                return Err(Failure::new(Class::Unsupported, "this provider does not take tokens as input").at("input"));
             }
             None => return Err(Failure::new(Class::Invalid, "an input is empty").at("input")),
         };
@@ -95,21 +89,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vectors, Failure> {
     if answer.error.is_some() {
         return Err(classify::inside(bytes));
     }
-    let embeddings = answer
-        .embedding
-        .into_iter()
-        .chain(answer.embeddings.into_iter().flatten());
-    let vectors: Vec<ai::Vector> = embeddings
-        .map(|embedding| ai::Vector {
-            values: embedding.values.0,
-        })
-        .collect();
+    let embeddings = answer.embedding.into_iter().chain(answer.embeddings.into_iter().flatten());
+    let vectors: Vec<ai::Vector> = embeddings.map(|embedding| ai::Vector { values: embedding.values.0 }).collect();
     if vectors.is_empty() {
         return Err(Failure::new(Class::Malformed, "the provider answered without vectors"));
     }
-    Ok(Vectors {
-        vectors,
-        usage: answer.usage_metadata.as_ref().and_then(Usage::counted),
-        reported_cost: None,
-    })
+    Ok(Vectors { vectors, usage: answer.usage_metadata.as_ref().and_then(Usage::counted), reported_cost: None })
 }

@@ -123,11 +123,7 @@ fn tools<'a>(
             "" => None,
             text => schema::clean(text, Form::OpenApi, "tools", degraded)?,
         };
-        function_declarations.push(Declaration {
-            name: &tool.name,
-            description: &tool.description,
-            parameters,
-        });
+        function_declarations.push(Declaration { name: &tool.name, description: &tool.description, parameters });
     }
     Ok((!function_declarations.is_empty()).then_some([Tools { function_declarations }]))
 }
@@ -144,12 +140,7 @@ fn tool_config<'a>(request: &'a ai::ChatRequest, degraded: &mut Vec<&'static str
         tool_choice::Mode::Required => ("ANY", None),
         tool_choice::Mode::Named => ("ANY", Some([choice.name.as_str()])),
     };
-    Some(ToolConfig {
-        function_calling_config: CallingConfig {
-            mode,
-            allowed_function_names,
-        },
-    })
+    Some(ToolConfig { function_calling_config: CallingConfig { mode, allowed_function_names } })
 }
 
 fn generation_config<'a>(
@@ -218,9 +209,5 @@ fn thinking(model: &str, asked: &str) -> Option<ThinkingConfig> {
         "medium" => "MEDIUM",
         _ => "HIGH",
     };
-    Some(ThinkingConfig {
-        include_thoughts: asked != "none",
-        thinking_level: Some(level),
-        thinking_budget: None,
-    })
+    Some(ThinkingConfig { include_thoughts: asked != "none", thinking_level: Some(level), thinking_budget: None })
 }

@@ -31,14 +31,7 @@ const BOTH: &[&str] = &[
     "required",
     "propertyOrdering",
 ];
-const OPEN_API: &[&str] = &[
-    "nullable",
-    "minLength",
-    "maxLength",
-    "pattern",
-    "minProperties",
-    "maxProperties",
-];
+const OPEN_API: &[&str] = &["nullable", "minLength", "maxLength", "pattern", "minProperties", "maxProperties"];
 /// Words that only explain. Leaving them out loses nothing that binds the model.
 const HARMLESS: &[&str] = &[
     "$schema",
@@ -65,22 +58,13 @@ pub(super) fn clean(
 ) -> Result<Option<Value>, Failure> {
     let root: Value =
         serde_json::from_str(text).map_err(|_| Failure::new(Class::Invalid, "a schema is no JSON").at(param))?;
-    let mut cleaner = Cleaner {
-        root: &root,
-        form,
-        is_lossy: false,
-        nodes: 0,
-    };
-    let cleaned = cleaner
-        .node(&root, 0)
-        .map_err(|message| Failure::new(Class::Invalid, message).at(param))?;
+    let mut cleaner = Cleaner { root: &root, form, is_lossy: false, nodes: 0 };
+    let cleaned = cleaner.node(&root, 0).map_err(|message| Failure::new(Class::Invalid, message).at(param))?;
     if cleaner.is_lossy {
         degrade(degraded, "schema");
     }
     let says_nothing = form == Form::OpenApi
-        && cleaned
-            .get("properties")
-            .is_none_or(|properties| properties.as_object().is_some_and(Map::is_empty));
+        && cleaned.get("properties").is_none_or(|properties| properties.as_object().is_some_and(Map::is_empty));
     Ok((!says_nothing).then_some(cleaned))
 }
 
@@ -118,13 +102,8 @@ impl<'a> Cleaner<'a> {
         if references >= MAX_REFERENCES {
             return Err("a schema refers to itself, or its references are nested deeper than 16");
         }
-        let pointer = reference
-            .strip_prefix('#')
-            .ok_or("a schema refers to another document")?;
-        let target = self
-            .root
-            .pointer(pointer)
-            .ok_or("a schema refers to a definition that it does not have")?;
+        let pointer = reference.strip_prefix('#').ok_or("a schema refers to another document")?;
+        let target = self.root.pointer(pointer).ok_or("a schema refers to a definition that it does not have")?;
         match self.node(target, references + 1)? {
             Value::Object(map) => Ok(map),
             _ => Ok(Map::new()),
@@ -176,9 +155,7 @@ impl<'a> Cleaner<'a> {
 
     fn list(&mut self, value: &'a Value, references: usize) -> Outcome<Value> {
         let items = value.as_array().into_iter().flatten();
-        Ok(Value::Array(
-            items.map(|item| self.node(item, references)).collect::<Outcome<_>>()?,
-        ))
+        Ok(Value::Array(items.map(|item| self.node(item, references)).collect::<Outcome<_>>()?))
     }
 
     /// Objects that all have to hold are one object.
@@ -228,21 +205,13 @@ impl<'a> Cleaner<'a> {
         if self.form == Form::JsonSchema {
             return;
         }
-        if cleaned
-            .get("format")
-            .and_then(Value::as_str)
-            .is_some_and(|format| !FORMATS.contains(&format))
-        {
+        if cleaned.get("format").and_then(Value::as_str).is_some_and(|format| !FORMATS.contains(&format)) {
             cleaned.remove("format");
             self.is_lossy = true;
         }
-        if let Some(Value::Array(types)) = cleaned.remove("type").map(|kind| {
-            if kind.is_array() {
-                kind
-            } else {
-                Value::Array(vec![kind])
-            }
-        }) {
+        if let Some(Value::Array(types)) =
+            cleaned.remove("type").map(|kind| if kind.is_array() { kind } else { Value::Array(vec![kind]) })
+        {
             split_types(types, cleaned);
         }
         join_null(cleaned);
@@ -259,9 +228,7 @@ fn split_types(types: Vec<Value>, cleaned: &mut Map<String, Value>) {
         0 => insert(cleaned, "type", Value::from("null")),
         1 => insert(cleaned, "type", others.remove(0)),
         _ => {
-            let choices = others
-                .into_iter()
-                .map(|kind| Value::Object(Map::from_iter([("type".to_owned(), kind)])));
+            let choices = others.into_iter().map(|kind| Value::Object(Map::from_iter([("type".to_owned(), kind)])));
             insert(cleaned, "anyOf", Value::Array(choices.collect()));
         }
     }
@@ -318,15 +285,9 @@ mod tests {
 
     #[test]
     fn says_when_a_rule_is_lost() {
-        for lost in [
-            r#""exclusiveMinimum":0"#,
-            r#""format":"uuid""#,
-            r#""enum":[1,2]"#,
-            r#""not":{}"#,
-        ] {
-            let (cleaned, lossy) = open_api(&format!(
-                r#"{{"type":"object","properties":{{"a":{{"type":"string",{lost}}}}}}}"#
-            ));
+        for lost in [r#""exclusiveMinimum":0"#, r#""format":"uuid""#, r#""enum":[1,2]"#, r#""not":{}"#] {
+            let (cleaned, lossy) =
+                open_api(&format!(r#"{{"type":"object","properties":{{"a":{{"type":"string",{lost}}}}}}}"#));
 
             assert_eq!(cleaned, r#"{"properties":{"a":{"type":"string"}},"type":"object"}"#);
             assert!(lossy, "{lost}");
@@ -338,10 +299,7 @@ mod tests {
         let circle = r##"{"type":"object","properties":{"a":{"$ref":"#"}}}"##;
         let bomb: String = (0..15)
             .map(|level| {
-                format!(
-                    r##""d{level}":{{"anyOf":[{{"$ref":"#/$defs/d{0}"}},{{"$ref":"#/$defs/d{0}"}}]}},"##,
-                    level + 1
-                )
+                format!(r##""d{level}":{{"anyOf":[{{"$ref":"#/$defs/d{0}"}},{{"$ref":"#/$defs/d{0}"}}]}},"##, level + 1)
             })
             .collect();
         let bomb = format!(r##"{{"$ref":"#/$defs/d0","$defs":{{{bomb}"d15":{{"type":"string"}}}}}}"##);
@@ -349,10 +307,7 @@ mod tests {
         for schema in [circle, &bomb] {
             let failure = clean(schema, Form::OpenApi, "tools", &mut Vec::new()).unwrap_err();
 
-            assert_eq!(
-                (failure.class, failure.param.as_deref()),
-                (Class::Invalid, Some("tools"))
-            );
+            assert_eq!((failure.class, failure.param.as_deref()), (Class::Invalid, Some("tools")));
         }
     }
 
@@ -360,9 +315,7 @@ mod tests {
     fn keeps_json_schema_for_answers() {
         let schema = r#"{"type":"object","properties":{"a":{"type":["integer","null"],"enum":[1,null]}},"required":["a"],"additionalProperties":false}"#;
 
-        let cleaned = clean(schema, Form::JsonSchema, "response_format", &mut Vec::new())
-            .unwrap()
-            .unwrap();
+        let cleaned = clean(schema, Form::JsonSchema, "response_format", &mut Vec::new()).unwrap().unwrap();
 
         assert_eq!(cleaned, serde_json::from_str::<Value>(schema).unwrap());
     }

@@ -88,29 +88,18 @@ impl State {
         let index = candidate.index.index().unwrap_or_default();
         let position = self.candidates.iter().position(|known| known.index == index);
         let position = position.unwrap_or_else(|| {
-            self.candidates.push(CandidateState {
-                index,
-                ..CandidateState::default()
-            });
+            self.candidates.push(CandidateState { index, ..CandidateState::default() });
             self.candidates.len() - 1
         });
         if self.candidates.len() > MAX_CANDIDATES {
-            return Err(Failure::new(
-                Class::Malformed,
-                "the provider streams more candidates than were asked for",
-            ));
+            return Err(Failure::new(Class::Malformed, "the provider streams more candidates than were asked for"));
         }
         let state = &mut self.candidates[position];
         if state.is_finished {
             return Ok(());
         }
         let answer_id = self.id.as_deref().unwrap_or_default();
-        for part in candidate
-            .content
-            .iter()
-            .filter_map(|content| content.parts.as_ref())
-            .flatten()
-        {
+        for part in candidate.content.iter().filter_map(|content| content.parts.as_ref()).flatten() {
             state.part(answer_id, part, pieces);
         }
         match or_empty(candidate.finish_reason.as_ref()) {
@@ -128,34 +117,13 @@ impl CandidateState {
             let (index, name) = (self.calls, or_empty(call.name.as_ref()));
             let id = call_id(answer_id, choice, index, or_empty(call.id.as_ref()), name);
             let opaque = Bytes::copy_from_slice(or_empty(part.thought_signature.as_ref()).as_bytes());
-            let start = ai::ToolStart {
-                choice,
-                index,
-                id,
-                name: name.to_owned(),
-                opaque,
-            };
-            let delta = ai::ToolDelta {
-                choice,
-                index,
-                arguments_json: call.arguments().to_owned(),
-            };
-            pieces.extend([
-                Piece::Content(Kind::ToolStart(start)),
-                Piece::Content(Kind::ToolDelta(delta)),
-            ]);
+            let start = ai::ToolStart { choice, index, id, name: name.to_owned(), opaque };
+            let delta = ai::ToolDelta { choice, index, arguments_json: call.arguments().to_owned() };
+            pieces.extend([Piece::Content(Kind::ToolStart(start)), Piece::Content(Kind::ToolDelta(delta))]);
             self.calls += 1;
         } else if !text.is_empty() {
-            let delta = ai::TextDelta {
-                choice,
-                text: text.to_owned(),
-                logprobs_json: String::new(),
-            };
-            let kind = if part.thought == Some(true) {
-                Kind::ThinkingDelta(delta)
-            } else {
-                Kind::TextDelta(delta)
-            };
+            let delta = ai::TextDelta { choice, text: text.to_owned(), logprobs_json: String::new() };
+            let kind = if part.thought == Some(true) { Kind::ThinkingDelta(delta) } else { Kind::TextDelta(delta) };
             pieces.push(Piece::Content(kind));
         }
     }
@@ -164,10 +132,8 @@ impl CandidateState {
         let told = finish_reason(word)?;
         self.is_finished = true;
         let reason = if self.calls > 0 { FinishReason::ToolCalls } else { told };
-        pieces.push(Piece::Content(Kind::ChoiceEnd(ai::ChoiceEnd {
-            choice: self.index,
-            finish_reason: reason.into(),
-        })));
+        pieces
+            .push(Piece::Content(Kind::ChoiceEnd(ai::ChoiceEnd { choice: self.index, finish_reason: reason.into() })));
         Ok(())
     }
 }

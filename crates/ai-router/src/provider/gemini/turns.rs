@@ -117,27 +117,11 @@ pub(super) fn all<'a>(
     builder.close_calls();
     if builder.turns.first().is_none_or(|turn| turn.role != "user") {
         degrade(builder.degraded, "first_turn");
-        let text = Part::Text {
-            text: Cow::Borrowed("."),
-            thought_signature: None,
-        };
-        builder.turns.insert(
-            0,
-            Turn {
-                role: "user",
-                parts: vec![text],
-            },
-        );
+        let text = Part::Text { text: Cow::Borrowed("."), thought_signature: None };
+        builder.turns.insert(0, Turn { role: "user", parts: vec![text] });
     }
-    let system = (!builder.system.is_empty()).then_some(Turn {
-        role: "",
-        parts: builder.system,
-    });
-    Ok(Turns {
-        system,
-        contents: builder.turns,
-        size: builder.size,
-    })
+    let system = (!builder.system.is_empty()).then_some(Turn { role: "", parts: builder.system });
+    Ok(Turns { system, contents: builder.turns, size: builder.size })
 }
 
 struct Builder<'a, 'd> {
@@ -184,21 +168,13 @@ impl<'a> Builder<'a, '_> {
                 let data = bytes(media)?;
                 self.size += data.len() / 3 * 4;
                 let role = if role == Role::User { "user" } else { "model" };
-                self.push(
-                    role,
-                    Part::Media {
-                        inline_data: Blob {
-                            mime_type: &media.mime,
-                            data: Base64(data),
-                        },
-                    },
-                );
+                self.push(role, Part::Media { inline_data: Blob { mime_type: &media.mime, data: Base64(data) } });
             }
             (Role::Assistant, Some(part::Kind::ToolCall(call))) => self.call(call, part),
             (Role::Tool, Some(part::Kind::ToolResult(result))) => self.result(result),
             _ => {
                 return Err(
-                    Failure::new(Class::Invalid, "a message holds a part that its role cannot have").at("messages"),
+                    Failure::new(Class::Invalid, "a message holds a part that its role cannot have").at("messages")
                 );
             }
         }
@@ -209,10 +185,7 @@ impl<'a> Builder<'a, '_> {
         if self.turns.is_empty() {
             if !text.is_empty() {
                 self.size += text.len();
-                self.system.push(Part::Text {
-                    text: Cow::Borrowed(text),
-                    thought_signature: None,
-                });
+                self.system.push(Part::Text { text: Cow::Borrowed(text), thought_signature: None });
             }
         } else {
             degrade(self.degraded, "system_position");
@@ -223,13 +196,7 @@ impl<'a> Builder<'a, '_> {
     fn text(&mut self, role: &'static str, text: Cow<'a, str>, thought_signature: Option<&'a str>) {
         if !text.is_empty() {
             self.size += text.len() + 64;
-            self.push(
-                role,
-                Part::Text {
-                    text,
-                    thought_signature,
-                },
-            );
+            self.push(role, Part::Text { text, thought_signature });
         }
     }
 
@@ -249,32 +216,19 @@ impl<'a> Builder<'a, '_> {
         self.size += call.arguments_json.len() + 128;
         self.push(
             "model",
-            Part::Call {
-                function_call: Call {
-                    id: &call.id,
-                    name: &call.name,
-                    args,
-                },
-                thought_signature,
-            },
+            Part::Call { function_call: Call { id: &call.id, name: &call.name, args }, thought_signature },
         );
         self.open.push((call, None));
     }
 
     fn broken(&mut self, call: &'a ai::ToolCall) -> Arguments<'a> {
         degrade(self.degraded, "tool_arguments");
-        Arguments::Broken {
-            _raw: &call.arguments_json,
-        }
+        Arguments::Broken { _raw: &call.arguments_json }
     }
 
     fn result(&mut self, result: &'a ai::ToolResult) {
         self.size += result.text.len() + 128;
-        match self
-            .open
-            .iter_mut()
-            .find(|(call, known)| call.id == result.id && known.is_none())
-        {
+        match self.open.iter_mut().find(|(call, known)| call.id == result.id && known.is_none()) {
             Some((_, known)) => *known = Some(&result.text),
             None => self.orphans.push(&result.text),
         }
@@ -292,13 +246,7 @@ impl<'a> Builder<'a, '_> {
             };
             self.push(
                 "user",
-                Part::Result {
-                    function_response: CallResult {
-                        id: &call.id,
-                        name: &call.name,
-                        response,
-                    },
-                },
+                Part::Result { function_response: CallResult { id: &call.id, name: &call.name, response } },
             );
         }
         for text in std::mem::take(&mut self.orphans) {
@@ -310,20 +258,13 @@ impl<'a> Builder<'a, '_> {
     fn push(&mut self, role: &'static str, part: Part<'a>) {
         match self.turns.last_mut() {
             Some(turn) if turn.role == role => turn.parts.push(part),
-            _ => self.turns.push(Turn {
-                role,
-                parts: vec![part],
-            }),
+            _ => self.turns.push(Turn { role, parts: vec![part] }),
         }
     }
 
     /// A signature goes back only to the model that made it.
     fn signature(&self, part: &'a ai::Part) -> Option<&'a str> {
-        let own = part.origin.is_empty()
-            || part
-                .origin
-                .split_once('/')
-                .is_some_and(|(_, maker)| maker == self.model);
+        let own = part.origin.is_empty() || part.origin.split_once('/').is_some_and(|(_, maker)| maker == self.model);
         let text = std::str::from_utf8(&part.opaque).ok()?;
         (own && !text.is_empty()).then_some(text)
     }

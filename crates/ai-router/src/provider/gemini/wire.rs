@@ -103,21 +103,13 @@ impl Usage {
         let (answer, thoughts) = (of(self.candidates_token_count), of(self.thoughts_token_count));
         let inside = thoughts <= answer && of(self.total_token_count) == input + answer && thoughts > 0;
         let output = if inside { answer } else { answer + thoughts };
-        usage(
-            Count(Some(input)),
-            self.cached_content_token_count,
-            Count(Some(output)),
-            self.thoughts_token_count,
-        )
+        usage(Count(Some(input)), self.cached_content_token_count, Count(Some(output)), self.thoughts_token_count)
     }
 }
 
 /// A blocked prompt has no candidates, only a reason.
 pub(super) fn check_prompt(body: &Body<'_>) -> Result<(), Failure> {
-    let reason = body
-        .prompt_feedback
-        .as_ref()
-        .map_or("", |feedback| or_empty(feedback.block_reason.as_ref()));
+    let reason = body.prompt_feedback.as_ref().map_or("", |feedback| or_empty(feedback.block_reason.as_ref()));
     if reason.is_empty() || reason == "BLOCKED_REASON_UNSPECIFIED" {
         return Ok(());
     }
@@ -139,10 +131,7 @@ pub(super) fn finish_reason(word: &str) -> Result<FinishReason, Failure> {
         | "IMAGE_PROHIBITED_CONTENT"
         | "IMAGE_RECITATION" => FinishReason::ContentFilter,
         "MALFORMED_FUNCTION_CALL" | "UNEXPECTED_TOOL_CALL" | "TOO_MANY_TOOL_CALLS" => {
-            return Err(Failure::new(
-                Class::ToolFormat,
-                "the model wrote a tool call that cannot be read",
-            ));
+            return Err(Failure::new(Class::ToolFormat, "the model wrote a tool call that cannot be read"));
         }
         _ => FinishReason::Stop,
     })

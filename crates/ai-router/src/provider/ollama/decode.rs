@@ -41,10 +41,7 @@ pub(super) fn chat(bytes: &[u8]) -> Result<Answer, Failure> {
 }
 
 fn part(kind: part::Kind) -> ai::Part {
-    ai::Part {
-        kind: Some(kind),
-        ..ai::Part::default()
-    }
+    ai::Part { kind: Some(kind), ..ai::Part::default() }
 }
 
 fn parts(created_at: &str, message: &Message<'_>, n_calls: &mut u32) -> Vec<ai::Part> {
@@ -59,11 +56,7 @@ fn parts(created_at: &str, message: &Message<'_>, n_calls: &mut u32) -> Vec<ai::
     }
     for call in message.tool_calls.iter().flatten() {
         let id = call.id(created_at, *n_calls);
-        push(part::Kind::ToolCall(ai::ToolCall {
-            id,
-            name: call.name().to_owned(),
-            arguments_json: call.arguments(),
-        }));
+        push(part::Kind::ToolCall(ai::ToolCall { id, name: call.name().to_owned(), arguments_json: call.arguments() }));
         *n_calls += 1;
     }
     parts

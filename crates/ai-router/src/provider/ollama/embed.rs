@@ -26,9 +26,7 @@ pub(super) fn encode(model: &str, request: &ai::EmbedRequest) -> Result<(Vec<u8>
         input.push(match &item.kind {
             Some(embed_input::Kind::Text(text)) => text.as_str(),
             Some(embed_input::Kind::Tokens(_)) => {
-                return Err(
-                    Failure::new(Class::Unsupported, "this provider does not take tokens as input").at("input"),
-                );
+                return Err(Failure::new(Class::Unsupported, "this provider does not take tokens as input").at("input"));
             }
             None => return Err(Failure::new(Class::Invalid, "an input is empty").at("input")),
         });
@@ -37,18 +35,7 @@ pub(super) fn encode(model: &str, request: &ai::EmbedRequest) -> Result<(Vec<u8>
         degrade(&mut degraded, "user");
     }
     let size = input.iter().map(|text| text.len() + 8).sum();
-    Ok((
-        json(
-            &Body {
-                model,
-                input,
-                truncate: false,
-                dimensions: request.dimensions,
-            },
-            size,
-        )?,
-        degraded,
-    ))
+    Ok((json(&Body { model, input, truncate: false, dimensions: request.dimensions }, size)?, degraded))
 }
 
 #[derive(Deserialize)]
@@ -76,9 +63,5 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Vectors, Failure> {
         return Err(Failure::new(Class::Malformed, "the provider answered without vectors"));
     }
     let none = Count(None);
-    Ok(Vectors {
-        vectors,
-        usage: usage(answer.prompt_eval_count, none, none, none),
-        reported_cost: None,
-    })
+    Ok(Vectors { vectors, usage: usage(answer.prompt_eval_count, none, none, none), reported_cost: None })
 }

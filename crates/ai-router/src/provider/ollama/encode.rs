@@ -15,7 +15,7 @@ const SMALLEST_WINDOW: u64 = 4_096;
 const LARGEST_GUESS: u64 = 131_072;
 /// Room for an answer whose length nobody limits.
 const ROOM_FOR_ANSWER: u64 = 2_048;
-const IMAGE_TOKENS: u64 = 1_000;
+const IMAGE_TOKENS: usize = 1_000;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -23,6 +23,8 @@ struct Body<'a> {
     messages: Vec<Message<'a>>,
     /// It streams unless told not to.
     stream: bool,
+    /// A prompt that does not fit is refused, not cut without a word. Servers before 0.12.6 do not know the field.
+    truncate: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     format: Option<Format<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -96,28 +98,27 @@ pub(super) fn chat(
     let default = ai::Sampling::default();
     let sampling = request.sampling.as_ref().unwrap_or(&default);
     check(request, sampling, &mut degraded)?;
-    let tool_bytes: usize = request
+    let tool_bytes: usize =
+        request.tools.iter().map(|tool| tool.parameters_json.len() + tool.description.len() + 64).sum();
+    let tool_tokens: usize = request
         .tools
         .iter()
-        .map(|tool| tool.parameters_json.len() + tool.description.len() + 64)
+        .map(|tool| message::tokens(&tool.parameters_json) + message::tokens(&tool.description) + 16)
         .sum();
+    let prompt = converted.tokens + tool_tokens + converted.images * IMAGE_TOKENS;
     let logprobs = sampling.logprobs.filter(|wanted| *wanted);
     let body = Body {
         model: target.model,
         messages: converted.messages,
         stream: mode == Mode::Stream,
+        truncate: false,
         format: format(request)?,
         tools,
         think: think(target.model, &request.reasoning_effort),
         logprobs,
         top_logprobs: sampling.top_logprobs.filter(|_| logprobs.is_some()),
         options: Options {
-            num_ctx: window(
-                target,
-                converted.text_bytes + tool_bytes,
-                converted.images,
-                sampling.max_output_tokens,
-            )?,
+            num_ctx: window(target, prompt as u64, sampling.max_output_tokens),
             num_predict: sampling.max_output_tokens,
             temperature: sampling.temperature,
             top_p: sampling.top_p,
@@ -153,7 +154,7 @@ fn tools<'a>(request: &'a ai::ChatRequest, degraded: &mut Vec<&'static str>) -> 
             tool_choice::Mode::None => return Ok(Vec::new()),
             tool_choice::Mode::Required | tool_choice::Mode::Named => {
                 return Err(
-                    Failure::new(Class::Unsupported, "this provider cannot be made to call a tool").at("tool_choice"),
+                    Failure::new(Class::Unsupported, "this provider cannot be made to call a tool").at("tool_choice")
                 );
             }
             tool_choice::Mode::Unspecified | tool_choice::Mode::Auto => {}
@@ -164,15 +165,8 @@ fn tools<'a>(request: &'a ai::ChatRequest, degraded: &mut Vec<&'static str>) -> 
     }
     let mut tools = Vec::with_capacity(request.tools.len());
     for tool in &request.tools {
-        let function = Function {
-            name: &tool.name,
-            description: &tool.description,
-            parameters: parameters(tool)?,
-        };
-        tools.push(Tool {
-            r#type: "function",
-            function,
-        });
+        let function = Function { name: &tool.name, description: &tool.description, parameters: parameters(tool)? };
+        tools.push(Tool { r#type: "function", function });
     }
     Ok(tools)
 }
@@ -201,48 +195,38 @@ fn think(model: &str, asked: &str) -> Option<Think> {
     })
 }
 
-/// What is longer than its window, Ollama cuts without a word. So a window that holds prompt and answer is asked for, in
-/// powers of two, because every other size reloads the model.
-fn window(target: &Target<'_>, text_bytes: usize, images: usize, max_output: Option<u32>) -> Result<u64, Failure> {
-    // Three bytes per token is on the safe side for prose and code alike.
-    let prompt = text_bytes as u64 / 3 + images as u64 * IMAGE_TOKENS;
-    let limit = if target.context_length == 0 {
-        LARGEST_GUESS
-    } else {
-        u64::from(target.context_length)
+/// Ollama's own window is small, whatever the model holds. So one that holds prompt and answer is asked for, in powers of
+/// two, because every other size reloads the model.
+fn window(target: &Target<'_>, prompt: u64, max_output: Option<u32>) -> u64 {
+    let limit = match target.context_length {
+        0 => LARGEST_GUESS,
+        known => u64::from(known),
     };
-    // More than eight bytes per token no tokenizer manages.
-    if text_bytes as u64 / 8 > limit {
-        return Err(Failure::new(
-            Class::Context,
-            format!("the prompt is longer than the {limit} tokens that this model holds"),
-        )
-        .at("messages"));
-    }
     let need = prompt + max_output.map_or(ROOM_FOR_ANSWER, u64::from);
-    Ok(need.next_power_of_two().max(SMALLEST_WINDOW).min(limit))
+    need.next_power_of_two().max(SMALLEST_WINDOW).min(limit)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(context_length: u32, text_bytes: usize, max_output: Option<u32>) -> Option<u64> {
-        let target = Target {
-            base_url: "",
-            model: "m",
-            credential: None,
-            context_length,
-        };
-        window(&target, text_bytes, 0, max_output).ok()
+    fn of(context_length: u32, prompt: u64, max_output: Option<u32>) -> u64 {
+        window(&Target { base_url: "", model: "m", credential: None, context_length }, prompt, max_output)
     }
 
     #[test]
     fn asks_for_a_window_that_holds_prompt_and_answer() {
-        assert_eq!(of(0, 100, None), Some(4_096));
-        assert_eq!(of(40_960, 30_000, Some(100)), Some(16_384));
-        assert_eq!(of(8_192, 30_000, Some(8_000)), Some(8_192));
-        assert_eq!(of(2_048, 10, None), Some(2_048));
-        assert_eq!(of(2_048, 20_000, None), None);
+        assert_eq!(of(0, 100, None), 4_096);
+        assert_eq!(of(0, 1_000_000, None), LARGEST_GUESS);
+        assert_eq!(of(40_960, 10_000, Some(100)), 16_384);
+        assert_eq!(of(8_192, 10_000, Some(8_000)), 8_192);
+        assert_eq!(of(2_048, 10, None), 2_048);
+    }
+
+    #[test]
+    fn counts_digits_one_by_one() {
+        assert_eq!(message::tokens("1234567890"), 10);
+        assert_eq!(message::tokens("abcdef"), 2);
+        assert_eq!(message::tokens("漢字"), 2);
     }
 }

@@ -10,6 +10,10 @@ use crate::classify::{Class, Failure};
 use crate::provider::media::{Base64, bytes};
 use crate::provider::outgoing::degrade;
 
+/// What a message or a call costs beside its text.
+const FRAME_BYTES: usize = 64;
+const FRAME_TOKENS: usize = 8;
+
 #[derive(Serialize)]
 pub(super) struct Message<'a> {
     role: &'static str,
@@ -52,6 +56,8 @@ enum Arguments<'a> {
 pub(super) struct Converted<'a> {
     pub messages: Vec<Message<'a>>,
     pub text_bytes: usize,
+    /// Rather too many than too few.
+    pub tokens: usize,
     pub image_bytes: usize,
     pub images: usize,
 }
@@ -65,6 +71,7 @@ pub(super) fn all<'a>(
     let mut converted = Converted {
         messages: Vec::with_capacity(request.messages.len()),
         text_bytes: 0,
+        tokens: 0,
         image_bytes: 0,
         images: 0,
     };
@@ -89,15 +96,16 @@ pub(super) fn all<'a>(
 }
 
 impl<'a> Converted<'a> {
+    fn count(&mut self, text: &str) {
+        self.text_bytes += text.len() + FRAME_BYTES;
+        self.tokens += tokens(text) + FRAME_TOKENS;
+    }
+
     fn results(&mut self, request: &'a ai::ChatRequest, message: &'a ai::Message) {
         for part in &message.parts {
             if let Some(part::Kind::ToolResult(result)) = &part.kind {
-                let name = if result.name.is_empty() {
-                    name_of_call(request, &result.id)
-                } else {
-                    &result.name
-                };
-                self.text_bytes += result.text.len() + 64;
+                let name = if result.name.is_empty() { name_of_call(request, &result.id) } else { &result.name };
+                self.count(&result.text);
                 self.messages.push(Message {
                     tool_name: name,
                     tool_call_id: &result.id,
@@ -116,14 +124,17 @@ impl<'a> Converted<'a> {
         degraded: &mut Vec<&'static str>,
     ) -> Result<(), Failure> {
         let mut converted = empty(role);
-        self.text_bytes += 64;
+        self.count("");
         for part in &message.parts {
             match &part.kind {
                 Some(part::Kind::Text(text) | part::Kind::Refusal(text)) => {
-                    self.text_bytes += text.len();
+                    self.count(text);
                     append(&mut converted.content, text);
                 }
-                Some(part::Kind::Thinking(text)) if is_own(part, model) => append(&mut converted.thinking, text),
+                Some(part::Kind::Thinking(text)) if is_own(part, model) => {
+                    self.count(text);
+                    append(&mut converted.thinking, text);
+                }
                 Some(part::Kind::Thinking(_)) | None => {}
                 Some(part::Kind::Image(media)) => {
                     let data = bytes(media)?;
@@ -131,24 +142,20 @@ impl<'a> Converted<'a> {
                     converted.images.push(Base64(data));
                 }
                 Some(part::Kind::ToolCall(call)) => {
-                    self.text_bytes += call.arguments_json.len() + 64;
+                    self.count(&call.arguments_json);
                     let arguments = arguments(call, degraded);
-                    converted.tool_calls.push(Call {
-                        id: &call.id,
-                        function: Function {
-                            name: &call.name,
-                            arguments,
-                        },
-                    });
+                    converted
+                        .tool_calls
+                        .push(Call { id: &call.id, function: Function { name: &call.name, arguments } });
                 }
                 Some(part::Kind::Audio(_) | part::Kind::File(_)) => {
                     return Err(
-                        Failure::new(Class::Unsupported, "this provider takes text and images only").at("messages"),
+                        Failure::new(Class::Unsupported, "this provider takes text and images only").at("messages")
                     );
                 }
                 Some(part::Kind::ToolResult(_)) => {
                     return Err(
-                        Failure::new(Class::Invalid, "a message holds a part that its role cannot have").at("messages"),
+                        Failure::new(Class::Invalid, "a message holds a part that its role cannot have").at("messages")
                     );
                 }
             }
@@ -156,6 +163,12 @@ impl<'a> Converted<'a> {
         self.messages.push(converted);
         Ok(())
     }
+}
+
+/// Digits and punctuation are often tokens of their own; of letters, of whatever script, three bytes make one.
+pub(super) fn tokens(text: &str) -> usize {
+    let dense = text.bytes().filter(|byte| byte.is_ascii_digit() || byte.is_ascii_punctuation()).count();
+    dense + (text.len() - dense).div_ceil(3)
 }
 
 fn empty(role: &'static str) -> Message<'static> {
@@ -192,9 +205,7 @@ fn arguments<'a>(call: &'a ai::ToolCall, degraded: &mut Vec<&'static str>) -> Ar
         _ => {}
     }
     degrade(degraded, "tool_arguments");
-    Arguments::Broken {
-        _raw: &call.arguments_json,
-    }
+    Arguments::Broken { _raw: &call.arguments_json }
 }
 
 /// Thinking goes back only to the model that made it.
@@ -203,16 +214,9 @@ fn is_own(part: &ai::Part, model: &str) -> bool {
 }
 
 fn name_of_call<'a>(request: &'a ai::ChatRequest, id: &str) -> &'a str {
-    let calls = request
-        .messages
-        .iter()
-        .flat_map(|message| &message.parts)
-        .filter_map(|part| match &part.kind {
-            Some(part::Kind::ToolCall(call)) => Some(call),
-            _ => None,
-        });
-    calls
-        .into_iter()
-        .find(|call| call.id == id)
-        .map_or("", |call| call.name.as_str())
+    let calls = request.messages.iter().flat_map(|message| &message.parts).filter_map(|part| match &part.kind {
+        Some(part::Kind::ToolCall(call)) => Some(call),
+        _ => None,
+    });
+    calls.into_iter().find(|call| call.id == id).map_or("", |call| call.name.as_str())
 }

@@ -30,11 +30,7 @@ impl Decoder for Stream {
     fn finish(&mut self, pieces: &mut Vec<Piece>) -> Result<(), Failure> {
         self.state.is_closing = true;
         self.lines.finish(|line| self.state.line(line, pieces))?;
-        if self.state.is_done {
-            Ok(())
-        } else {
-            Err(classify::interrupted())
-        }
+        if self.state.is_done { Ok(()) } else { Err(classify::interrupted()) }
     }
 }
 
@@ -54,20 +50,13 @@ impl State {
         }
         if !std::mem::replace(&mut self.has_begun, true) {
             let model = or_empty(body.model.as_ref()).to_owned();
-            pieces.push(Piece::Head {
-                id: String::new(),
-                created: body.created(),
-                model,
-            });
+            pieces.push(Piece::Head { id: String::new(), created: body.created(), model });
         }
         self.message(&body, pieces);
         if body.done {
             self.is_done = true;
             let finish_reason = body.finish_reason(self.n_calls).into();
-            pieces.push(Piece::Content(Kind::ChoiceEnd(ai::ChoiceEnd {
-                choice: 0,
-                finish_reason,
-            })));
+            pieces.push(Piece::Content(Kind::ChoiceEnd(ai::ChoiceEnd { choice: 0, finish_reason })));
             pieces.extend(body.usage().map(Piece::Usage));
         }
         Ok(())
@@ -75,11 +64,7 @@ impl State {
 
     fn message(&mut self, body: &Body<'_>, pieces: &mut Vec<Piece>) {
         let Some(message) = &body.message else { return };
-        let delta = |text: &str, logprobs_json| ai::TextDelta {
-            choice: 0,
-            text: text.to_owned(),
-            logprobs_json,
-        };
+        let delta = |text: &str, logprobs_json| ai::TextDelta { choice: 0, text: text.to_owned(), logprobs_json };
         let (thinking, text, logprobs) = (message.thinking(), or_empty(message.content.as_ref()), body.logprobs());
         if !thinking.is_empty() {
             pieces.push(Piece::Content(Kind::ThinkingDelta(delta(thinking, String::new()))));
@@ -101,15 +86,8 @@ impl State {
             name: call.name().to_owned(),
             ..ai::ToolStart::default()
         };
-        let delta = ai::ToolDelta {
-            choice: 0,
-            index,
-            arguments_json: call.arguments(),
-        };
-        pieces.extend([
-            Piece::Content(Kind::ToolStart(start)),
-            Piece::Content(Kind::ToolDelta(delta)),
-        ]);
+        let delta = ai::ToolDelta { choice: 0, index, arguments_json: call.arguments() };
+        pieces.extend([Piece::Content(Kind::ToolStart(start)), Piece::Content(Kind::ToolDelta(delta))]);
         self.n_calls += 1;
     }
 }

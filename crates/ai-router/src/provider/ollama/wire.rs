@@ -69,9 +69,7 @@ pub(super) struct Function<'a> {
 
 impl Call<'_> {
     pub fn name(&self) -> &str {
-        self.function
-            .as_ref()
-            .map_or("", |function| or_empty(function.name.as_ref()))
+        self.function.as_ref().map_or("", |function| or_empty(function.name.as_ref()))
     }
 
     /// The arguments as the model wrote them.

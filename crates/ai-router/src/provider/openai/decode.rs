@@ -49,30 +49,16 @@ fn choice(id: &str, position: usize, choice: &Choice<'_>) -> Result<ai::Choice, 
         .message
         .as_ref()
         .ok_or_else(|| Failure::new(Class::Malformed, "the provider answered a choice without a message"))?;
-    let index = choice
-        .index
-        .index()
-        .or_else(|| u32::try_from(position).ok())
-        .unwrap_or_default();
+    let index = choice.index.index().or_else(|| u32::try_from(position).ok()).unwrap_or_default();
     let parts = parts(id, index, message);
-    let has_calls = parts
-        .iter()
-        .any(|part| matches!(part.kind, Some(part::Kind::ToolCall(_))));
+    let has_calls = parts.iter().any(|part| matches!(part.kind, Some(part::Kind::ToolCall(_))));
     let told = finish_reason(or_empty(choice.finish_reason.as_ref()))?;
     let reason = if has_calls { FinishReason::ToolCalls } else { told };
-    Ok(ai::Choice {
-        index,
-        parts,
-        finish_reason: reason.into(),
-        logprobs_json: logprobs(choice.logprobs),
-    })
+    Ok(ai::Choice { index, parts, finish_reason: reason.into(), logprobs_json: logprobs(choice.logprobs) })
 }
 
 fn part(kind: part::Kind) -> ai::Part {
-    ai::Part {
-        kind: Some(kind),
-        ..ai::Part::default()
-    }
+    ai::Part { kind: Some(kind), ..ai::Part::default() }
 }
 
 fn parts(id: &str, index: u32, message: &Message<'_>) -> Vec<ai::Part> {
@@ -85,11 +71,7 @@ fn parts(id: &str, index: u32, message: &Message<'_>) -> Vec<ai::Part> {
     if let Some(content) = &message.content {
         content.each(false, &mut |is_thinking, text| {
             let text = text.to_owned();
-            push(if is_thinking {
-                part::Kind::Thinking(text)
-            } else {
-                part::Kind::Text(text)
-            });
+            push(if is_thinking { part::Kind::Thinking(text) } else { part::Kind::Text(text) });
         });
     }
     let refusal = or_empty(message.refusal.as_ref());

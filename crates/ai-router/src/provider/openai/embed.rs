@@ -54,9 +54,7 @@ pub(super) fn encode(
             Some(embed_input::Kind::Text(text)) => Input::Text(text),
             Some(embed_input::Kind::Tokens(tokens)) if quirks.has("tokens") => Input::Tokens(&tokens.ids),
             Some(embed_input::Kind::Tokens(_)) => {
-                return Err(
-                    Failure::new(Class::Unsupported, "this provider does not take tokens as input").at("input"),
-                );
+                return Err(Failure::new(Class::Unsupported, "this provider does not take tokens as input").at("input"));
             }
             None => return Err(Failure::new(Class::Invalid, "an input is empty").at("input")),
         });
@@ -65,12 +63,7 @@ pub(super) fn encode(
         degrade(&mut degraded, "user");
     }
     let user = if quirks.has("user") { request.user.as_str() } else { "" };
-    let body = Body {
-        model,
-        inputs,
-        dimensions: request.dimensions.map(|length| (quirks.dimensions, length)),
-        user,
-    };
+    let body = Body { model, inputs, dimensions: request.dimensions.map(|length| (quirks.dimensions, length)), user };
     let size = request.inputs.len() * 64;
     Ok((json(&body, size)?, degraded))
 }

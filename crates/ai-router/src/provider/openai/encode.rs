@@ -29,11 +29,7 @@ pub(super) fn chat(
         format: response_format(request)?,
         effort: reasoning(quirks, request, &mut degraded),
         logit_bias: logit_bias(quirks, request, &mut degraded)?,
-        preferences: if quirks.privacy == Privacy::DataCollection {
-            openrouter::preferences(request)
-        } else {
-            None
-        },
+        preferences: if quirks.privacy == Privacy::DataCollection { openrouter::preferences(request) } else { None },
         extras: extras::forwarded(request, quirks.extras, &mut degraded)?,
         sampling: request.sampling.as_ref(),
         user: &request.user,
@@ -70,11 +66,7 @@ impl Serialize for Body<'_> {
         entry(&mut map, "response_format", self.format.as_ref())?;
         entry(&mut map, "reasoning_effort", self.effort)?;
         entry(&mut map, "logit_bias", self.logit_bias)?;
-        entry(
-            &mut map,
-            "user",
-            Some(self.user).filter(|user| !user.is_empty() && self.quirks.has("user")),
-        )?;
+        entry(&mut map, "user", Some(self.user).filter(|user| !user.is_empty() && self.quirks.has("user")))?;
         entry(&mut map, "provider", self.preferences.as_ref())?;
         for (name, value) in &self.extras {
             if !(*name == "provider" && self.preferences.is_some()) {
@@ -112,20 +104,10 @@ impl Body<'_> {
             tool_choice::Mode::Required => map.serialize_entry("tool_choice", self.quirks.required)?,
             tool_choice::Mode::Named => {
                 let function = Name { name: &choice.name };
-                map.serialize_entry(
-                    "tool_choice",
-                    &Named {
-                        r#type: "function",
-                        function,
-                    },
-                )?;
+                map.serialize_entry("tool_choice", &Named { r#type: "function", function })?;
             }
         }
-        entry(
-            map,
-            "parallel_tool_calls",
-            choice.parallel.filter(|_| self.quirks.has("parallel_tool_calls")),
-        )
+        entry(map, "parallel_tool_calls", choice.parallel.filter(|_| self.quirks.has("parallel_tool_calls")))
     }
 
     fn write_sampling<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
@@ -138,23 +120,11 @@ impl Body<'_> {
         entry(map, "top_k", sampling.top_k.filter(|_| quirks.has("top_k")))?;
         entry(map, quirks.seed, sampling.seed.filter(|_| quirks.has("seed")))?;
         entry(map, "stop", Some(&sampling.stop).filter(|stop| !stop.is_empty()))?;
-        entry(
-            map,
-            "presence_penalty",
-            sampling.presence_penalty.filter(|_| quirks.has("penalties")),
-        )?;
-        entry(
-            map,
-            "frequency_penalty",
-            sampling.frequency_penalty.filter(|_| quirks.has("penalties")),
-        )?;
+        entry(map, "presence_penalty", sampling.presence_penalty.filter(|_| quirks.has("penalties")))?;
+        entry(map, "frequency_penalty", sampling.frequency_penalty.filter(|_| quirks.has("penalties")))?;
         entry(map, "n", sampling.n.filter(|n| *n > 1))?;
         entry(map, "logprobs", sampling.logprobs.filter(|_| quirks.has("logprobs")))?;
-        entry(
-            map,
-            "top_logprobs",
-            sampling.top_logprobs.filter(|_| quirks.has("logprobs")),
-        )
+        entry(map, "top_logprobs", sampling.top_logprobs.filter(|_| quirks.has("logprobs")))
     }
 }
 
@@ -218,10 +188,7 @@ fn tools(request: &ai::ChatRequest) -> Result<Vec<Tool<'_>>, Failure> {
             parameters: parameters(tool)?,
             strict: tool.strict,
         };
-        tools.push(Tool {
-            r#type: "function",
-            function,
-        });
+        tools.push(Tool { r#type: "function", function });
     }
     Ok(tools)
 }
@@ -232,27 +199,12 @@ fn response_format(request: &ai::ChatRequest) -> Result<Option<ResponseFormat<'_
     };
     Ok(match format.kind() {
         format::Kind::Unspecified | format::Kind::Text => None,
-        format::Kind::JsonObject => Some(ResponseFormat {
-            r#type: "json_object",
-            json_schema: None,
-        }),
+        format::Kind::JsonObject => Some(ResponseFormat { r#type: "json_object", json_schema: None }),
         format::Kind::JsonSchema => {
-            let name = if format.name.is_empty() {
-                "response"
-            } else {
-                &format.name
-            };
+            let name = if format.name.is_empty() { "response" } else { &format.name };
             let schema = raw(&format.schema_json, "response_format")?;
-            let json_schema = JsonSchema {
-                name,
-                description: &format.description,
-                schema,
-                strict: format.strict,
-            };
-            Some(ResponseFormat {
-                r#type: "json_schema",
-                json_schema: Some(json_schema),
-            })
+            let json_schema = JsonSchema { name, description: &format.description, schema, strict: format.strict };
+            Some(ResponseFormat { r#type: "json_schema", json_schema: Some(json_schema) })
         }
     })
 }
@@ -285,17 +237,11 @@ fn logit_bias<'a>(
 fn check(body: &Body<'_>, degraded: &mut Vec<&'static str>) -> Result<(), Failure> {
     let none = ai::Sampling::default();
     let sampling = body.sampling.unwrap_or(&none);
-    let needs = [
-        ("n", sampling.n.is_some_and(|n| n > 1)),
-        ("logprobs", sampling.logprobs == Some(true)),
-    ];
+    let needs = [("n", sampling.n.is_some_and(|n| n > 1)), ("logprobs", sampling.logprobs == Some(true))];
     if let Some((need, _)) = needs.into_iter().find(|(need, asked)| *asked && !body.quirks.has(need)) {
         return Err(Failure::new(Class::Unsupported, format!("this provider does not support {need}")).at(need));
     }
-    let penalties = sampling
-        .presence_penalty
-        .or(sampling.frequency_penalty)
-        .is_some_and(|penalty| penalty != 0.0);
+    let penalties = sampling.presence_penalty.or(sampling.frequency_penalty).is_some_and(|penalty| penalty != 0.0);
     let one_call = body.choice.is_some_and(|choice| choice.parallel == Some(false));
     let wishes = [
         ("seed", sampling.seed.is_some()),
@@ -304,10 +250,7 @@ fn check(body: &Body<'_>, degraded: &mut Vec<&'static str>) -> Result<(), Failur
         ("user", !body.user.is_empty()),
         ("parallel_tool_calls", one_call),
     ];
-    for (wish, _) in wishes
-        .into_iter()
-        .filter(|(wish, asked)| *asked && !body.quirks.has(wish))
-    {
+    for (wish, _) in wishes.into_iter().filter(|(wish, asked)| *asked && !body.quirks.has(wish)) {
         degrade(degraded, wish);
     }
     Ok(())
@@ -324,17 +267,9 @@ fn size(request: &ai::ChatRequest) -> usize {
         Some(part::Kind::ToolResult(result)) => result.text.len() + 64,
         None => 0,
     };
-    let messages: usize = request
-        .messages
-        .iter()
-        .flat_map(|message| &message.parts)
-        .map(|piece| part(piece) + 64)
-        .sum();
-    let tools: usize = request
-        .tools
-        .iter()
-        .map(|tool| tool.parameters_json.len() + tool.description.len() + 128)
-        .sum();
+    let messages: usize =
+        request.messages.iter().flat_map(|message| &message.parts).map(|piece| part(piece) + 64).sum();
+    let tools: usize = request.tools.iter().map(|tool| tool.parameters_json.len() + tool.description.len() + 128).sum();
     // A tenth for what has to be escaped.
     (messages + tools) / 10 * 11
 }

@@ -164,10 +164,7 @@ fn one<'a>(compat: &Compat, model: &str, message: &'a ai::Message) -> Result<Mes
             Some(part::Kind::ToolCall(call)) => converted.tool_calls.push(Call {
                 id: compat.quirks.tool_ids.fit(&call.id),
                 r#type: "function",
-                function: Function {
-                    name: &call.name,
-                    arguments: arguments_of(call),
-                },
+                function: Function { name: &call.name, arguments: arguments_of(call) },
             }),
             Some(kind) => parts.push(medium(compat.quirks.media, kind)?),
             None => {}
@@ -184,11 +181,7 @@ fn one<'a>(compat: &Compat, model: &str, message: &'a ai::Message) -> Result<Mes
 
 /// A call without arguments has an empty object of them.
 fn arguments_of(call: &ai::ToolCall) -> &str {
-    if call.arguments_json.is_empty() {
-        "{}"
-    } else {
-        &call.arguments_json
-    }
+    if call.arguments_json.is_empty() { "{}" } else { &call.arguments_json }
 }
 
 /// Thinking goes back only to the model that made it, and only where the vendor has a field for it.
@@ -207,41 +200,23 @@ fn think<'a>(compat: &Compat, model: &str, part: &'a ai::Part, text: &'a str, me
 
 fn medium(form: MediaForm, kind: &part::Kind) -> Result<Part<'_>, Failure> {
     Ok(match kind {
-        part::Kind::Image(media) => Part::ImageUrl {
-            image_url: Image {
-                url: Address(media),
-                detail: &media.detail,
-            },
-        },
-        part::Kind::Audio(media) if form == MediaForm::Mistral => Part::InputAudio {
-            input_audio: Audio::Plain(Base64(bytes(media)?)),
-        },
+        part::Kind::Image(media) => Part::ImageUrl { image_url: Image { url: Address(media), detail: &media.detail } },
+        part::Kind::Audio(media) if form == MediaForm::Mistral => {
+            Part::InputAudio { input_audio: Audio::Plain(Base64(bytes(media)?)) }
+        }
         part::Kind::Audio(media) => {
             let data = Base64(bytes(media)?);
-            Part::InputAudio {
-                input_audio: Audio::Described {
-                    data,
-                    format: sound_format(&media.mime),
-                },
-            }
+            Part::InputAudio { input_audio: Audio::Described { data, format: sound_format(&media.mime) } }
         }
-        part::Kind::File(media) if form == MediaForm::Mistral => Part::DocumentUrl {
-            document_url: Address(media),
-            document_name: &media.filename,
-        },
+        part::Kind::File(media) if form == MediaForm::Mistral => {
+            Part::DocumentUrl { document_url: Address(media), document_name: &media.filename }
+        }
         part::Kind::File(media) => {
             bytes(media)?;
-            Part::File {
-                file: File {
-                    filename: &media.filename,
-                    file_data: Address(media),
-                },
-            }
+            Part::File { file: File { filename: &media.filename, file_data: Address(media) } }
         }
         _ => {
-            return Err(
-                Failure::new(Class::Invalid, "a message holds a part that its role cannot have").at("messages"),
-            );
+            return Err(Failure::new(Class::Invalid, "a message holds a part that its role cannot have").at("messages"));
         }
     })
 }

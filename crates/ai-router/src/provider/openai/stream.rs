@@ -43,17 +43,8 @@ struct CallState {
 
 impl Stream {
     pub fn new(cost: Cost) -> Self {
-        let state = State {
-            cost,
-            id: None,
-            choices: Vec::new(),
-            is_done: false,
-            is_closing: false,
-        };
-        Self {
-            events: sse::Parser::default(),
-            state,
-        }
+        let state = State { cost, id: None, choices: Vec::new(), is_done: false, is_closing: false };
+        Self { events: sse::Parser::default(), state }
     }
 }
 
@@ -110,11 +101,7 @@ impl State {
             let id = id.to_owned();
             let model = or_empty(body.model.as_ref()).to_owned();
             self.id = Some(id.clone());
-            pieces.push(Piece::Head {
-                id,
-                created: body.created.seconds(),
-                model,
-            });
+            pieces.push(Piece::Head { id, created: body.created.seconds(), model });
         }
         for choice in body.choices.iter().flatten() {
             self.choice(choice, pieces)?;
@@ -135,17 +122,11 @@ impl State {
         let id = self.id.as_deref().unwrap_or_default();
         let position = self.choices.iter().position(|known| known.index == index);
         let position = position.unwrap_or_else(|| {
-            self.choices.push(ChoiceState {
-                index,
-                ..ChoiceState::default()
-            });
+            self.choices.push(ChoiceState { index, ..ChoiceState::default() });
             self.choices.len() - 1
         });
         if self.choices.len() > MAX_CHOICES {
-            return Err(Failure::new(
-                Class::Malformed,
-                "the provider streams more choices than were asked for",
-            ));
+            return Err(Failure::new(Class::Malformed, "the provider streams more choices than were asked for"));
         }
         let state = &mut self.choices[position];
         if state.is_finished {
@@ -169,11 +150,7 @@ impl ChoiceState {
         let choice = self.index;
         let mut push = |kind: fn(ai::TextDelta) -> Kind, text: &str, logprobs_json: String| {
             if !text.is_empty() || !logprobs_json.is_empty() {
-                pieces.push(Piece::Content(kind(ai::TextDelta {
-                    choice,
-                    text: text.to_owned(),
-                    logprobs_json,
-                })));
+                pieces.push(Piece::Content(kind(ai::TextDelta { choice, text: text.to_owned(), logprobs_json })));
             }
         };
         push(Kind::ThinkingDelta, delta.thinking(), String::new());
@@ -194,10 +171,7 @@ impl ChoiceState {
     fn call(&mut self, answer_id: &str, call: &Call<'_>, pieces: &mut Vec<Piece>) -> Result<(), Failure> {
         let position = self.position(call);
         if position == MAX_CALLS {
-            return Err(Failure::new(
-                Class::Malformed,
-                "the provider streams more tool calls than any model makes",
-            ));
+            return Err(Failure::new(Class::Malformed, "the provider streams more tool calls than any model makes"));
         }
         if position == self.calls.len() {
             let id = call.id().to_owned();
@@ -258,32 +232,19 @@ impl ChoiceState {
     fn end(&mut self, word: &str, pieces: &mut Vec<Piece>) -> Result<(), Failure> {
         let told = finish_reason(word)?;
         if self.calls.iter().any(|call| !call.is_announced) {
-            return Err(Failure::new(
-                Class::ToolFormat,
-                "the model wrote a tool call without a name",
-            ));
+            return Err(Failure::new(Class::ToolFormat, "the model wrote a tool call without a name"));
         }
         self.is_finished = true;
-        let reason = if self.calls.is_empty() {
-            told
-        } else {
-            FinishReason::ToolCalls
-        };
-        pieces.push(Piece::Content(Kind::ChoiceEnd(ai::ChoiceEnd {
-            choice: self.index,
-            finish_reason: reason.into(),
-        })));
+        let reason = if self.calls.is_empty() { told } else { FinishReason::ToolCalls };
+        pieces
+            .push(Piece::Content(Kind::ChoiceEnd(ai::ChoiceEnd { choice: self.index, finish_reason: reason.into() })));
         Ok(())
     }
 }
 
 fn push_arguments(choice: u32, index: u32, text: &str, pieces: &mut Vec<Piece>) {
     if !text.is_empty() {
-        let delta = ai::ToolDelta {
-            choice,
-            index,
-            arguments_json: text.to_owned(),
-        };
+        let delta = ai::ToolDelta { choice, index, arguments_json: text.to_owned() };
         pieces.push(Piece::Content(Kind::ToolDelta(delta)));
     }
 }

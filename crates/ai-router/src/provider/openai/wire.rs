@@ -91,15 +91,11 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     /// Mistral's clients write `null` as text where there is no id.
     pub fn id(&self) -> &str {
-        Some(or_empty(self.id.as_ref()))
-            .filter(|id| *id != "null")
-            .unwrap_or_default()
+        Some(or_empty(self.id.as_ref())).filter(|id| *id != "null").unwrap_or_default()
     }
 
     pub fn name(&self) -> &str {
-        self.function
-            .as_ref()
-            .map_or("", |function| or_empty(function.name.as_ref()))
+        self.function.as_ref().map_or("", |function| or_empty(function.name.as_ref()))
     }
 }
 
@@ -144,19 +140,9 @@ struct OutputDetails {
 impl Usage<'_> {
     /// In our terms. Vendors that count thinking beside the output show it by their total.
     pub fn counted(&self) -> Option<ai::Usage> {
-        let reasoning = self
-            .completion_tokens_details
-            .as_ref()
-            .map_or(Count(None), |details| details.reasoning_tokens);
-        let told = self
-            .prompt_tokens_details
-            .as_ref()
-            .map_or(Count(None), |details| details.cached_tokens);
-        let cached = if told.0.is_some() {
-            told
-        } else {
-            self.prompt_cache_hit_tokens
-        };
+        let reasoning = self.completion_tokens_details.as_ref().map_or(Count(None), |details| details.reasoning_tokens);
+        let told = self.prompt_tokens_details.as_ref().map_or(Count(None), |details| details.cached_tokens);
+        let cached = if told.0.is_some() { told } else { self.prompt_cache_hit_tokens };
         let parts = [self.prompt_tokens, self.completion_tokens, reasoning].map(Count::tokens);
         let output = match (parts, self.total_tokens.tokens()) {
             ([Some(input), Some(output), Some(thought)], Some(total))
@@ -171,9 +157,7 @@ impl Usage<'_> {
 
     /// What the vendor says it cost, if its word is taken.
     pub fn cost(&self, cost: Cost) -> Option<Nanos> {
-        self.cost
-            .filter(|_| cost == Cost::Told)
-            .and_then(|raw| nanos(raw.get()))
+        self.cost.filter(|_| cost == Cost::Told).and_then(|raw| nanos(raw.get()))
     }
 }
 
@@ -184,16 +168,10 @@ pub(super) fn finish_reason(word: &str) -> Result<FinishReason, Failure> {
         "tool_calls" | "function_call" => FinishReason::ToolCalls,
         "content_filter" => FinishReason::ContentFilter,
         "error" => {
-            return Err(Failure::new(
-                Class::Server,
-                "the provider ended the answer with an error",
-            ));
+            return Err(Failure::new(Class::Server, "the provider ended the answer with an error"));
         }
         "insufficient_system_resource" => {
-            return Err(Failure::new(
-                Class::Overloaded,
-                "the provider had not enough resources to end the answer",
-            ));
+            return Err(Failure::new(Class::Overloaded, "the provider had not enough resources to end the answer"));
         }
         _ => FinishReason::Stop,
     })
@@ -201,8 +179,5 @@ pub(super) fn finish_reason(word: &str) -> Result<FinishReason, Failure> {
 
 /// Log probabilities as the vendor wrote them; empty = none.
 pub(super) fn logprobs(raw: Option<&RawValue>) -> String {
-    raw.map(RawValue::get)
-        .filter(|text| *text != "null")
-        .unwrap_or_default()
-        .to_owned()
+    raw.map(RawValue::get).filter(|text| *text != "null").unwrap_or_default().to_owned()
 }

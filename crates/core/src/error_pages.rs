@@ -1,0 +1,121 @@
+//! What each reason of an error means and how to mend it: one page per reason, in `errors/`, carried in the program.
+
+/// Makes the table of pages: each reason has its file.
+macro_rules! pages {
+    ($($reason:literal)+) => {
+        /// The page of a reason such as `MODEL_NOT_FOUND`, in Markdown.
+        pub fn error_page(reason: &str) -> Option<&'static str> {
+            match reason {
+                $($reason => Some(include_str!(concat!("../errors/", $reason, ".md"))),)+
+                _ => None,
+            }
+        }
+    };
+}
+
+pages! {
+    "ADDRESS_IN_USE"
+    "ADMIN_KEY_INVALID"
+    "AMBIGUOUS_CREDENTIALS"
+    "BAD_HOST"
+    "BAD_TARGET"
+    "BAD_TOOL_CALL"
+    "BODY_BROKEN"
+    "BODY_INVALID"
+    "BODY_NOT_ALLOWED"
+    "BODY_NOT_JSON"
+    "BODY_TIMEOUT"
+    "BODY_TOO_DEEP"
+    "CANCELLED"
+    "CONFIG_INVALID"
+    "CONFLICT"
+    "CONTENT_FILTER"
+    "CONTEXT_LENGTH_EXCEEDED"
+    "CURSOR_INVALID"
+    "DATA_DIR_INVALID"
+    "DEADLINE_EXCEEDED"
+    "ENVIRONMENT_INVALID"
+    "ESCALATION"
+    "EVENT_SUBJECT_INVALID"
+    "EVENT_TOO_LARGE"
+    "EXPIRY_INVALID"
+    "FAILED_PRECONDITION"
+    "INSUFFICIENT_SCOPE"
+    "INTERNAL"
+    "INVALID_ARGUMENT"
+    "INVALID_AUDIO"
+    "INVALID_CURSOR"
+    "INVALID_FILE"
+    "INVALID_IMAGE"
+    "INVALID_KEY"
+    "KEY_DISABLED"
+    "KEY_EXPIRED"
+    "KEY_NOT_FOUND"
+    "LIMIT_INVALID"
+    "LISTEN_FAILED"
+    "MASTER_KEY_INVALID"
+    "MASTER_KEY_MISSING"
+    "MASTER_KEY_WRONG"
+    "MESH_SECRET_WRONG"
+    "METHOD_NOT_ALLOWED"
+    "METHOD_UNKNOWN"
+    "MODEL_NOT_FOUND"
+    "NAME_INVALID"
+    "NOT_FOUND"
+    "NO_PROVIDER_CONFIGURED"
+    "NO_PROVIDER_LEFT"
+    "PARAMETER_REPEATED"
+    "PARAMETER_UNKNOWN"
+    "PERMISSION_DENIED"
+    "PERMISSION_INVALID"
+    "RATE_LIMIT_EXCEEDED"
+    "REQUEST_TOO_LARGE"
+    "RESOURCE_EXHAUSTED"
+    "ROUTE_NOT_FOUND"
+    "SECRET_FILE"
+    "SERVER_REFUSED"
+    "SERVER_UNREACHABLE"
+    "STORE_FULL"
+    "STORE_UNAVAILABLE"
+    "STORE_URL_INVALID"
+    "STREAM_INTERRUPTED"
+    "TARGET_TOO_LONG"
+    "TEMPORARY_REDUCED_CAPACITY"
+    "UNAUTHENTICATED"
+    "UNAVAILABLE"
+    "UNIMPLEMENTED"
+    "UNSUPPORTED"
+    "UNSUPPORTED_CONTENT_ENCODING"
+    "UNSUPPORTED_MEDIA_TYPE"
+    "UPSTREAM_ERROR"
+    "UPSTREAM_INVALID"
+    "UPSTREAM_TIMEOUT"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn every_page_is_carried_and_has_its_form() {
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("errors")).unwrap() {
+            let path = entry.unwrap().path();
+            let reason = path.file_stem().unwrap().to_str().unwrap();
+            let page = error_page(reason).unwrap_or_else(|| panic!("{reason} is not in the list"));
+            let paragraphs: Vec<_> = page.trim_end().split("\n\n").collect();
+
+            assert_eq!(page, fs::read_to_string(&path).unwrap());
+            assert_eq!((paragraphs.len(), paragraphs[0]), (4, format!("# {reason}").as_str()));
+            assert!(paragraphs[3].replace('\n', " ").contains("HTTP status"), "{reason}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_reason_has_no_page() {
+        assert_eq!(error_page("NOBODY_SAID_THIS"), None);
+        assert_eq!(error_page("model_not_found"), None);
+    }
+}
