@@ -15,11 +15,25 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("manifold-cache", &["manifold-core"]),
     ("manifold-runtime", &["manifold-core", "manifold-contract"]),
     ("manifold-bus", &["manifold-core", "manifold-contract", "manifold-store"]),
-    ("manifold-identity", &["manifold-core", "manifold-contract", "manifold-runtime", "manifold-store", "manifold-cache", "manifold-bus"]),
-    ("manifold-ai-router", &["manifold-core", "manifold-contract", "manifold-runtime", "manifold-store", "manifold-cache", "manifold-bus"]),
+    (
+        "manifold-identity",
+        &["manifold-core", "manifold-contract", "manifold-runtime", "manifold-store", "manifold-cache", "manifold-bus"],
+    ),
+    (
+        "manifold-ai-router",
+        &["manifold-core", "manifold-contract", "manifold-runtime", "manifold-store", "manifold-cache", "manifold-bus"],
+    ),
     (
         "manifold-edge",
-        &["manifold-core", "manifold-contract", "manifold-runtime", "manifold-store", "manifold-cache", "manifold-bus", "manifold-identity"],
+        &[
+            "manifold-core",
+            "manifold-contract",
+            "manifold-runtime",
+            "manifold-store",
+            "manifold-cache",
+            "manifold-bus",
+            "manifold-identity",
+        ],
     ),
 ];
 
@@ -49,7 +63,13 @@ fn manifests() -> BTreeMap<String, Table> {
 }
 
 fn dependencies(manifest: &Table) -> BTreeSet<String> {
-    manifest.get("dependencies").and_then(|table| table.as_table()).into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    manifest
+        .get("dependencies")
+        .and_then(|table| table.as_table())
+        .into_iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect()
 }
 
 #[test]

@@ -35,13 +35,22 @@ story!(each_of_the_five_providers_answers, |builder| {
         assert_eq!(reply.header("x-manifold-model"), model.split_once('/').unwrap_or_default().1);
         assert_eq!(reply.header("x-manifold-attempts"), "1");
         let usage = &reply.json()["usage"];
-        assert_eq!([&usage["prompt_tokens"], &usage["completion_tokens"], &usage["total_tokens"]], [9, 4, 13], "{provider}");
+        assert_eq!(
+            [&usage["prompt_tokens"], &usage["completion_tokens"], &usage["total_tokens"]],
+            [9, 4, 13],
+            "{provider}"
+        );
         assert_eq!(reply.json()["model"], *model);
     }
 
     sandbox.halt().await;
     assert_eq!(upstream.hits(), 5);
-    assert_eq!(sandbox.count("SELECT COUNT(*) FROM ai_attempt WHERE class = 'ok' AND input_tokens = 9 AND output_tokens = 4").await?, 5);
+    assert_eq!(
+        sandbox
+            .count("SELECT COUNT(*) FROM ai_attempt WHERE class = 'ok' AND input_tokens = 9 AND output_tokens = 4")
+            .await?,
+        5
+    );
     assert_eq!(sandbox.count("SELECT COUNT(*) FROM outbox WHERE type = 'ai.request.completed'").await?, 5);
     sandbox.stop().await?;
     Ok(())
@@ -57,7 +66,10 @@ story!(the_cost_is_told_and_an_unknown_price_is_never_zero, |builder| {
     assert_eq!(known.header("x-manifold-cost"), "0.000008", "9 × 0.59 + 4 × 0.79 millionths of a dollar");
     assert_eq!(unknown.header("x-manifold-cost"), "unpriced");
     sandbox.halt().await;
-    assert_eq!(sandbox.count("SELECT COUNT(*) FROM ai_request WHERE price_state = 'unpriced' AND cost_nanos IS NULL").await?, 1);
+    assert_eq!(
+        sandbox.count("SELECT COUNT(*) FROM ai_request WHERE price_state = 'unpriced' AND cost_nanos IS NULL").await?,
+        1
+    );
     assert_eq!(sandbox.count("SELECT CAST(SUM(cost_nanos) AS BIGINT) FROM ai_request").await?, 8_470);
     sandbox.stop().await?;
     Ok(())
@@ -103,15 +115,20 @@ story!(tools_travel_both_ways_without_being_printed_again, |builder| {
 
 story!(models_are_listed_and_found_by_name, |builder| {
     let upstream = Upstream::start().await?;
-    let sandbox = builder.provider("groq", &upstream).set("ai.aliases.fast", "groq/llama-3.1-8b-instant").start().await?;
+    let sandbox =
+        builder.provider("groq", &upstream).set("ai.aliases.fast", "groq/llama-3.1-8b-instant").start().await?;
 
     let list = sandbox.admin.get("/v1/models").await?.json();
     let one = sandbox.admin.get("/v1/models/groq%2Fllama-3.1-8b-instant").await?;
     let raw = sandbox.admin.get("/v1/models/groq/llama-3.1-8b-instant").await?;
     let missing = sandbox.admin.get("/v1/models/groqq").await?;
 
-    let ids: Vec<_> = list["data"].as_array().expect("a list").iter().filter_map(|model| model["id"].as_str()).collect();
-    assert!(ids.contains(&"groq/llama-3.1-8b-instant") && ids.contains(&"fast") && ids.contains(&"manifold/echo"), "{ids:?}");
+    let ids: Vec<_> =
+        list["data"].as_array().expect("a list").iter().filter_map(|model| model["id"].as_str()).collect();
+    assert!(
+        ids.contains(&"groq/llama-3.1-8b-instant") && ids.contains(&"fast") && ids.contains(&"manifold/echo"),
+        "{ids:?}"
+    );
     assert!(!ids.iter().any(|id| id.starts_with("mistral/")), "a provider without a key is not offered");
     assert_eq!((one.json()["id"].clone(), one.json()), (json!("groq/llama-3.1-8b-instant"), raw.json()));
     assert_eq!((missing.status, &missing.json()["error"]["code"]), (404, &json!("model_not_found")));

@@ -12,7 +12,13 @@ async fn vanish(builder: Builder, streamed: bool) -> Result<()> {
     let groq = Upstream::start().await?;
     let (content_type, body) = dialect::stream("groq", "one two three four five six");
     groq.always(if streamed {
-        Answer::Chunks { content_type: content_type.into(), body, size: 120, pause: Duration::from_millis(2), end: End::Proper }
+        Answer::Chunks {
+            content_type: content_type.into(),
+            body,
+            size: 120,
+            pause: Duration::from_millis(2),
+            end: End::Proper,
+        }
     } else {
         Answer::Good("hello".into())
     });
@@ -38,8 +44,15 @@ async fn vanish(builder: Builder, streamed: bool) -> Result<()> {
     let rows = sandbox.count("SELECT COUNT(*) FROM ai_attempt").await?;
     assert_eq!(rows, i64::try_from(groq.hits())?, "rows of attempts against requests that the provider counted");
     let requests = sandbox.count("SELECT COUNT(*) FROM ai_request").await?;
-    assert_eq!(sandbox.count("SELECT COUNT(*) FROM outbox").await? - keys(&sandbox).await?, requests, "never a row without its event");
-    assert!(sandbox.count("SELECT COUNT(*) FROM ai_attempt WHERE class = 'cancelled'").await? > 0, "some callers did vanish in time");
+    assert_eq!(
+        sandbox.count("SELECT COUNT(*) FROM outbox").await? - keys(&sandbox).await?,
+        requests,
+        "never a row without its event"
+    );
+    assert!(
+        sandbox.count("SELECT COUNT(*) FROM ai_attempt WHERE class = 'cancelled'").await? > 0,
+        "some callers did vanish in time"
+    );
     sandbox.stop().await?;
     Ok(())
 }

@@ -11,14 +11,23 @@ story!(falls_back_when_the_first_provider_is_busy, |builder| {
     let (groq, mistral) = (Upstream::start().await?, Upstream::start().await?);
     groq.always(Answer::status(429, Some(("retry-after", "60"))));
     let builder = builder.provider("groq", &groq).provider("mistral", &mistral);
-    let mut sandbox = builder.set("ai.aliases.fast", r#"["groq/llama-3.1-8b-instant", "mistral/mistral-small-latest"]"#).start().await?;
+    let mut sandbox = builder
+        .set("ai.aliases.fast", r#"["groq/llama-3.1-8b-instant", "mistral/mistral-small-latest"]"#)
+        .start()
+        .await?;
 
     let reply = sandbox.admin.chat("fast", "hello").await?;
 
-    assert_eq!((reply.status, reply.header("x-manifold-provider"), reply.header("x-manifold-attempts")), (200, "mistral", "2"));
+    assert_eq!(
+        (reply.status, reply.header("x-manifold-provider"), reply.header("x-manifold-attempts")),
+        (200, "mistral", "2")
+    );
     assert_eq!((groq.hits(), mistral.hits()), (1, 1));
     sandbox.halt().await;
-    assert_eq!(sandbox.count("SELECT COUNT(*) FROM ai_attempt WHERE class = 'rate' AND status = 429 AND n = 1").await?, 1);
+    assert_eq!(
+        sandbox.count("SELECT COUNT(*) FROM ai_attempt WHERE class = 'rate' AND status = 429 AND n = 1").await?,
+        1
+    );
     assert_eq!(sandbox.count("SELECT COUNT(*) FROM ai_request WHERE n_attempts = 2 AND outcome = 'ok'").await?, 1);
     sandbox.stop().await?;
     Ok(())
@@ -35,7 +44,10 @@ story!(a_told_limit_is_not_asked_again_before_its_time, |builder| {
     sandbox.clock.advance(Duration::from_secs(61));
     let third = sandbox.admin.chat(model, "hi").await?;
 
-    assert_eq!((first.status, first.header("retry-after"), &first.json()["error"]["code"]), (429, "60", &json!("rate_limit_exceeded")));
+    assert_eq!(
+        (first.status, first.header("retry-after"), &first.json()["error"]["code"]),
+        (429, "60", &json!("rate_limit_exceeded"))
+    );
     assert_eq!((second.status, groq.hits()), (429, 2), "only the first and the third call were sent");
     assert_eq!(third.status, 200);
     sandbox.stop().await?;
@@ -58,7 +70,10 @@ story!(a_failing_provider_cools_down_and_comes_back_by_a_probe, |builder| {
     let (groq, mistral) = (Upstream::start().await?, Upstream::start().await?);
     groq.always(Answer::status(503, None));
     let builder = builder.provider("groq", &groq).provider("mistral", &mistral);
-    let sandbox = builder.set("ai.aliases.fast", r#"["groq/llama-3.1-8b-instant", "mistral/mistral-small-latest"]"#).start().await?;
+    let sandbox = builder
+        .set("ai.aliases.fast", r#"["groq/llama-3.1-8b-instant", "mistral/mistral-small-latest"]"#)
+        .start()
+        .await?;
     for _ in 0..5 {
         assert_eq!(sandbox.admin.chat("fast", "hi").await?.header("x-manifold-provider"), "mistral");
     }

@@ -37,14 +37,22 @@ fn files_are_short() {
 #[test]
 fn every_file_says_what_lives_in_it() {
     for (path, text) in all() {
-        let said = text.starts_with("//!") || path.to_string_lossy().ends_with("_tests.rs") || path.ends_with("tests.rs");
+        let said =
+            text.starts_with("//!") || path.to_string_lossy().ends_with("_tests.rs") || path.ends_with("tests.rs");
         assert!(said, "{} does not begin with //!", path.display());
     }
 }
 
 #[test]
 fn nothing_is_unfinished_or_switched_off() {
-    let forbidden = [concat!("todo", "!("), concat!("unimplemented", "!("), concat!("#[", "ignore"), concat!("#[", "allow("), concat!("FIX", "ME"), concat!("dbg", "!(")];
+    let forbidden = [
+        concat!("todo", "!("),
+        concat!("unimplemented", "!("),
+        concat!("#[", "ignore"),
+        concat!("#[", "allow("),
+        concat!("FIX", "ME"),
+        concat!("dbg", "!("),
+    ];
     for (path, text) in all() {
         for word in forbidden {
             assert!(!text.contains(word), "{} contains {word}", path.display());

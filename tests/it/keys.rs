@@ -8,7 +8,10 @@ story!(a_key_lives_from_its_making_to_its_revocation, |builder| {
     let sandbox = builder.start().await?;
 
     let made = sandbox.admin.post("/v1/keys", &json!({"name": "app"})).await?;
-    let (id, secret) = (made.json()["id"].as_str().unwrap_or_default().to_owned(), made.json()["secret"].as_str().unwrap_or_default().to_owned());
+    let (id, secret) = (
+        made.json()["id"].as_str().unwrap_or_default().to_owned(),
+        made.json()["secret"].as_str().unwrap_or_default().to_owned(),
+    );
     let app = sandbox.admin.with_key(Some(&secret));
 
     assert_eq!((made.status, made.header("cache-control")), (201, "no-store"), "{}", made.text);
@@ -33,7 +36,11 @@ story!(a_key_may_do_only_what_it_was_made_for, |builder| {
     let app = sandbox.admin.with_key(made["secret"].as_str());
 
     let list = app.get("/v1/keys").await?;
-    let reader = sandbox.admin.post("/v1/keys", &json!({"name": "reader", "permissions": ["keys.key.read", "keys.key.write"]})).await?.json();
+    let reader = sandbox
+        .admin
+        .post("/v1/keys", &json!({"name": "reader", "permissions": ["keys.key.read", "keys.key.write"]}))
+        .await?
+        .json();
     let reader = sandbox.admin.with_key(reader["secret"].as_str());
     let chat = reader.chat("manifold/echo", "hi").await?;
     let escalation = reader.post("/v1/keys", &json!({"name": "more", "permissions": ["*"]})).await?;
@@ -65,7 +72,11 @@ story!(a_limit_per_key_is_told_and_kept, |builder| {
     let builder = builder.set("edge.limits.per_key.quota", "2").set("edge.limits.per_key.window", "60s");
     let sandbox = builder.start().await?;
 
-    let statuses = [sandbox.admin.get("/v1/keys").await?, sandbox.admin.get("/v1/keys").await?, sandbox.admin.get("/v1/keys").await?];
+    let statuses = [
+        sandbox.admin.get("/v1/keys").await?,
+        sandbox.admin.get("/v1/keys").await?,
+        sandbox.admin.get("/v1/keys").await?,
+    ];
 
     assert_eq!(statuses.each_ref().map(|reply| reply.status), [200, 200, 429]);
     assert_eq!(statuses[0].header("ratelimit-policy"), "\"key\";q=2;w=60");

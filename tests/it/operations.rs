@@ -8,12 +8,22 @@ story!(probes_answer_on_both_listeners_and_metrics_on_one, |builder| {
     let sandbox = builder.start().await?;
     sandbox.admin.chat("manifold/echo", "hi").await?;
 
-    let public = [sandbox.admin.get("/healthz").await?.status, sandbox.admin.get("/readyz").await?.status, sandbox.admin.get("/metrics").await?.status];
-    let management = [sandbox.management.get("/healthz").await?.status, sandbox.management.get("/readyz").await?.status];
+    let public = [
+        sandbox.admin.get("/healthz").await?.status,
+        sandbox.admin.get("/readyz").await?.status,
+        sandbox.admin.get("/metrics").await?.status,
+    ];
+    let management =
+        [sandbox.management.get("/healthz").await?.status, sandbox.management.get("/readyz").await?.status];
     let metrics = sandbox.management.get("/metrics").await?;
 
     assert_eq!((public, management), ([200, 200, 404], [200, 200]));
-    for name in ["http_server_request_duration_seconds", "manifold_upstream_attempts_total", "manifold_build_info", "process_resident_memory_bytes"] {
+    for name in [
+        "http_server_request_duration_seconds",
+        "manifold_upstream_attempts_total",
+        "manifold_build_info",
+        "process_resident_memory_bytes",
+    ] {
         assert!(metrics.text.contains(name), "{name} is missing in\n{}", metrics.text);
     }
     sandbox.stop().await?;
@@ -38,7 +48,13 @@ story!(a_stop_lets_a_running_stream_end, |builder| {
     let groq = Upstream::start().await?;
     let (content_type, body) = manifold_testkit::dialect::stream("groq", "one two three");
     let pause = std::time::Duration::from_millis(60);
-    groq.always(manifold_testkit::Answer::Chunks { content_type: content_type.into(), body, size: 150, pause, end: manifold_testkit::End::Proper });
+    groq.always(manifold_testkit::Answer::Chunks {
+        content_type: content_type.into(),
+        body,
+        size: 150,
+        pause,
+        end: manifold_testkit::End::Proper,
+    });
     let sandbox = builder.provider("groq", &groq).start().await?;
     let mut stream = sandbox.admin.stream("groq/llama-3.1-8b-instant", "hi").await?;
 

@@ -57,9 +57,12 @@ fn is_reason(before: &str, word: &str, after: &str) -> bool {
     }
     // `invalid("A", …)`, or a helper that hands its first argument on.
     if let Some(call) = before.strip_suffix('(') {
-        let name = call.rsplit(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')).next().unwrap_or_default();
-        let helper = name.starts_with(|first: char| first.is_ascii_lowercase()) && word.contains('_') && after.starts_with(',');
-        let pair = call.trim_end().ends_with("=>") && after.starts_with(',') && after[1..].trim_start().starts_with('"');
+        let name =
+            call.rsplit(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_')).next().unwrap_or_default();
+        let helper =
+            name.starts_with(|first: char| first.is_ascii_lowercase()) && word.contains('_') && after.starts_with(',');
+        let pair =
+            call.trim_end().ends_with("=>") && after.starts_with(',') && after[1..].trim_start().starts_with('"');
         return MAKERS.contains(&name) || helper || pair;
     }
     // `Error::new(code, "A", …)`, `(Code::Invalid, "A")`.
@@ -133,13 +136,22 @@ fn every_page_is_about_a_reason_that_the_code_uses() -> Result<()> {
 story!(the_help_of_a_problem_is_a_page_for_everybody, |builder| {
     let sandbox = builder.start().await?;
     let stranger = sandbox.admin.with_key(None);
-    let problems = [stranger.get("/v1/nothing").await?, stranger.get("/v1/keys").await?, sandbox.admin.get("/v1/keys?limit=0").await?];
+    let problems = [
+        stranger.get("/v1/nothing").await?,
+        stranger.get("/v1/keys").await?,
+        sandbox.admin.get("/v1/keys?limit=0").await?,
+    ];
 
     for problem in problems {
         let (code, help) = (problem.json()["code"].clone(), problem.json()["help"].clone());
         let page = stranger.get(help.as_str().unwrap_or_default()).await?;
         let heading = format!("# {}\n", code.as_str().unwrap_or_default().to_uppercase());
-        assert_eq!((page.status, page.header("content-type")), (200, "text/markdown; charset=utf-8"), "{help} {}", page.text);
+        assert_eq!(
+            (page.status, page.header("content-type")),
+            (200, "text/markdown; charset=utf-8"),
+            "{help} {}",
+            page.text
+        );
         assert!(page.text.starts_with(&heading), "{}", page.text);
     }
 

@@ -13,7 +13,13 @@ use crate::story;
 fn events(text: &str) -> (Vec<Value>, bool) {
     let data: Vec<_> = text.split("\n\n").filter_map(|event| event.strip_prefix("data: ")).collect();
     let done = data.last() == Some(&"[DONE]");
-    (data.iter().filter(|data| **data != "[DONE]").map(|data| serde_json::from_str(data).unwrap_or(Value::Null)).collect(), done)
+    (
+        data.iter()
+            .filter(|data| **data != "[DONE]")
+            .map(|data| serde_json::from_str(data).unwrap_or(Value::Null))
+            .collect(),
+        done,
+    )
 }
 
 fn text_of(events: &[Value]) -> String {
@@ -34,14 +40,27 @@ story!(each_of_the_five_providers_streams, |builder| {
         assert_eq!(text_of(&events), "hello from upstream", "{provider}: {text}");
         assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
         let last = events.last().expect("a usage chunk");
-        assert_eq!((last["choices"].clone(), last["usage"]["total_tokens"].clone()), (json!([]), json!(13)), "{provider}: {text}");
+        assert_eq!(
+            (last["choices"].clone(), last["usage"]["total_tokens"].clone()),
+            (json!([]), json!(13)),
+            "{provider}: {text}"
+        );
         assert_eq!(events[events.len() - 2]["choices"][0]["finish_reason"], "stop", "{provider}: {text}");
         assert_eq!(stream.headers["x-manifold-provider"], *provider);
         assert_eq!(stream.headers["content-type"], "text/event-stream; charset=utf-8");
-        assert!(events.iter().all(|event| event["id"] == events[0]["id"] && event["object"] == "chat.completion.chunk"));
+        assert!(
+            events.iter().all(|event| event["id"] == events[0]["id"] && event["object"] == "chat.completion.chunk")
+        );
     }
     sandbox.halt().await;
-    assert_eq!(sandbox.count("SELECT COUNT(*) FROM ai_attempt WHERE class = 'ok' AND usage_source = 'provider' AND output_tokens = 4").await?, 5);
+    assert_eq!(
+        sandbox
+            .count(
+                "SELECT COUNT(*) FROM ai_attempt WHERE class = 'ok' AND usage_source = 'provider' AND output_tokens = 4"
+            )
+            .await?,
+        5
+    );
     sandbox.stop().await?;
     Ok(())
 });
@@ -62,7 +81,10 @@ story!(failover_before_the_first_token_is_invisible, |builder| {
     let (groq, mistral) = (Upstream::start().await?, Upstream::start().await?);
     groq.always(Answer::cut("text/event-stream", b": starting\n\n", 12, End::Cut));
     let builder = builder.provider("groq", &groq).provider("mistral", &mistral);
-    let sandbox = builder.set("ai.aliases.fast", r#"["groq/llama-3.1-8b-instant", "mistral/mistral-small-latest"]"#).start().await?;
+    let sandbox = builder
+        .set("ai.aliases.fast", r#"["groq/llama-3.1-8b-instant", "mistral/mistral-small-latest"]"#)
+        .start()
+        .await?;
 
     let mut stream = sandbox.admin.stream("fast", "hi").await?;
     let text = stream.rest().await?;
@@ -79,7 +101,9 @@ story!(an_error_inside_a_stream_is_an_error_event, |builder| {
     body.truncate(body.len() / 2);
     let cut = body.windows(2).rposition(|window| window == b"\n\n").expect("an event") + 2;
     body.truncate(cut);
-    body.extend_from_slice(b"event: error\ndata: {\"error\":{\"message\":\"secret sk-canary-groq at 10.0.0.1\",\"status_code\":500}}\n\n");
+    body.extend_from_slice(
+        b"event: error\ndata: {\"error\":{\"message\":\"secret sk-canary-groq at 10.0.0.1\",\"status_code\":500}}\n\n",
+    );
     let pause = Duration::from_millis(50);
     groq.next(Answer::Chunks { content_type: "text/event-stream".into(), body, size: cut, pause, end: End::Proper });
     let sandbox = builder.provider("groq", &groq).start().await?;
@@ -98,7 +122,9 @@ story!(an_error_inside_a_stream_is_an_error_event, |builder| {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_cut_at_any_byte_is_complete_or_an_error_and_never_silence() -> Result<()> {
     let upstream = Upstream::start().await?;
-    let builder = PROVIDERS.iter().fold(Sandbox::builder(Shape::One), |builder, (provider, _)| builder.provider(provider, &upstream));
+    let builder = PROVIDERS
+        .iter()
+        .fold(Sandbox::builder(Shape::One), |builder, (provider, _)| builder.provider(provider, &upstream));
     let sandbox = builder.start().await?;
     let mut silent = 0;
     for (provider, model) in PROVIDERS {

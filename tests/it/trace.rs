@@ -11,7 +11,8 @@ story!(the_callers_trace_goes_through_to_the_rows_and_the_event, |builder| {
     let groq = Upstream::start().await?;
     let mut sandbox = builder.provider("groq", &groq).start().await?;
     let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
-    let body = json!({"model": "groq/llama-3.1-8b-instant", "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    let body =
+        json!({"model": "groq/llama-3.1-8b-instant", "messages": [{"role": "user", "content": "hi"}]}).to_string();
 
     let headers = [("content-type", "application/json"), ("traceparent", parent.as_str()), ("x-request-id", "mine-1")];
     let reply = sandbox.admin.send(http::Method::POST, "/v1/chat/completions", &headers, body.into_bytes()).await?;

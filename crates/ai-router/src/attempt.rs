@@ -25,7 +25,13 @@ const REFUSED: Duration = Duration::from_secs(300);
 const NOT_OFFERED: Duration = Duration::from_secs(3600);
 
 /// Sends one attempt and returns its 2xx answer, body unread.
-pub async fn send(router: &Router, context: &CallContext, ledger: &mut Ledger, candidate: &Candidate, encoded: Encoded) -> Result<Inbound, Failure> {
+pub async fn send(
+    router: &Router,
+    context: &CallContext,
+    ledger: &mut Ledger,
+    candidate: &Candidate,
+    encoded: Encoded,
+) -> Result<Inbound, Failure> {
     let sent = Sent::default();
     ledger.begin(candidate, sent.clone());
     let outbound = Outbound {
@@ -58,6 +64,7 @@ async fn read_failure(router: &Router, candidate: &Candidate, mut inbound: Inbou
 }
 
 /// What a failure on the way means.
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
 pub fn from_send_error(error: SendError) -> Failure {
     debug!(%error, "request to provider failed");
     let class = match error {
@@ -81,7 +88,9 @@ pub fn failed(router: &Router, candidate: &Candidate, failure: &Failure, only_on
     match failure.class {
         class if class.counts_for_breaker() => breaker.failure(now),
         Class::Rate if failure.retry_after.is_some_and(|delay| delay <= WORTH_WAITING) => {}
-        Class::Rate | Class::Quota | Class::Concurrency => breaker.block(now.after(failure.retry_after.unwrap_or(UNTOLD_LIMIT))),
+        Class::Rate | Class::Quota | Class::Concurrency => {
+            breaker.block(now.after(failure.retry_after.unwrap_or(UNTOLD_LIMIT)));
+        }
         Class::Auth | Class::Billing if !only_one => candidate.endpoint.breaker.block(now.after(REFUSED)),
         Class::Forbidden | Class::Gone if !only_one => breaker.block(now.after(NOT_OFFERED)),
         _ => {}

@@ -160,7 +160,9 @@ mod tests {
 
         breaker.failure(NOW);
 
-        assert!(matches!(breaker.peek(NOW), Admission::Failing(until) if until.since(NOW) >= Duration::from_millis(13_500)));
+        assert!(
+            matches!(breaker.peek(NOW), Admission::Failing(until) if until.since(NOW) >= Duration::from_millis(13_500))
+        );
     }
 
     #[test]
@@ -206,7 +208,9 @@ mod tests {
             breaker.failure(now);
         }
 
-        assert!(matches!(breaker.peek(now), Admission::Failing(until) if until.since(now) <= Duration::from_secs(660) && until.since(now) >= Duration::from_secs(540)));
+        assert!(
+            matches!(breaker.peek(now), Admission::Failing(until) if until.since(now) <= Duration::from_secs(660) && until.since(now) >= Duration::from_secs(540))
+        );
     }
 
     #[test]

@@ -135,7 +135,9 @@ pub fn models() -> Result<Vec<ModelRow>> {
 }
 
 fn parse<'a, T: Deserialize<'a>>(text: &'a str, name: &str) -> Result<T> {
-    toml::from_str(text).map_err(|error| Error::new(Code::Internal, "INTERNAL", format!("the embedded {name} is broken")).because(error))
+    toml::from_str(text).map_err(|error| {
+        Error::new(Code::Internal, "INTERNAL", format!("the embedded {name} is broken")).because(error)
+    })
 }
 
 #[cfg(test)]

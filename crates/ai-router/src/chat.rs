@@ -40,7 +40,12 @@ pub async fn chat(router: &Router, context: &CallContext, mut request: ai::ChatR
 
 /// Opens the account of a chat.
 pub fn open(router: &Router, context: &CallContext, request: &ai::ChatRequest, needs: &Needs, mode: Mode) -> Ledger {
-    let asked = Asked { operation: "chat", model: &request.model, stream: mode == Mode::Stream, input_tokens: needs.input_tokens };
+    let asked = Asked {
+        operation: "chat",
+        model: &request.model,
+        stream: mode == Mode::Stream,
+        input_tokens: needs.input_tokens,
+    };
     Ledger::open(router, context, asked)
 }
 
@@ -70,7 +75,13 @@ pub fn take_turn(router: &Router, turns: &mut Turns) -> Option<Candidate> {
     None
 }
 
-async fn whole(router: &Router, context: &CallContext, ledger: &mut Ledger, candidate: &Candidate, request: &ai::ChatRequest) -> Result<(Answer, Vec<&'static str>), Failure> {
+async fn whole(
+    router: &Router,
+    context: &CallContext,
+    ledger: &mut Ledger,
+    candidate: &Candidate,
+    request: &ai::ChatRequest,
+) -> Result<(Answer, Vec<&'static str>), Failure> {
     let request = media::inlined(router, context, candidate, request).await?;
     let encoded = candidate.endpoint.codec.encode(&target(candidate), &request, Mode::Whole)?;
     let degraded = check_degraded(&request, &encoded.degraded)?;
@@ -98,7 +109,8 @@ pub fn target(candidate: &Candidate) -> Target<'_> {
 pub fn check_degraded(request: &ai::ChatRequest, degraded: &[&'static str]) -> Result<Vec<&'static str>, Failure> {
     let strict = request.routing.as_ref().is_some_and(|routing| routing.strict);
     if strict && let Some(wish) = degraded.first() {
-        let mut failure = Failure::new(Class::Invalid, format!("the provider cannot fulfil {wish}, and the request is strict"));
+        let mut failure =
+            Failure::new(Class::Invalid, format!("the provider cannot fulfil {wish}, and the request is strict"));
         failure.param = Some((*wish).to_owned());
         return Err(failure);
     }
@@ -106,7 +118,14 @@ pub fn check_degraded(request: &ai::ChatRequest, degraded: &[&'static str]) -> R
 }
 
 /// Books a failure and prepares the next attempt: drops a refused wish, waits, or gives up.
-pub async fn recover(router: &Router, context: &CallContext, ledger: &mut Ledger, turns: &mut Turns, request: &mut ai::ChatRequest, failure: Failure) -> Result<()> {
+pub async fn recover(
+    router: &Router,
+    context: &CallContext,
+    ledger: &mut Ledger,
+    turns: &mut Turns,
+    request: &mut ai::ChatRequest,
+    failure: Failure,
+) -> Result<()> {
     let Some(candidate) = turns.current() else {
         return Err(give_up(turns));
     };
@@ -129,7 +148,11 @@ pub async fn recover(router: &Router, context: &CallContext, ledger: &mut Ledger
             ledger.paused(pause);
             Ok(())
         }
-        _ => Err(Error::new(Code::Timeout, "UPSTREAM_TIMEOUT", "the deadline of the request passed before a provider answered")),
+        _ => Err(Error::new(
+            Code::Timeout,
+            "UPSTREAM_TIMEOUT",
+            "the deadline of the request passed before a provider answered",
+        )),
     }
 }
 

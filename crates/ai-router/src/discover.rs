@@ -22,7 +22,9 @@ const MAX_LIST: u64 = 8 << 20;
 /// Asks every provider that needs no key for its models, again and again, until the future is dropped.
 pub async fn run(router: Router) {
     loop {
-        for endpoint in router.view.endpoints.values().filter(|endpoint| endpoint.enabled && endpoint.key_variable.is_none()) {
+        for endpoint in
+            router.view.endpoints.values().filter(|endpoint| endpoint.enabled && endpoint.key_variable.is_none())
+        {
             refresh(&router, endpoint).await;
         }
         tokio::time::sleep(EVERY).await;
@@ -60,7 +62,8 @@ pub fn discovered(provider: &str, name: &str) -> Model {
 
 /// The provider's own list of models. Free at every provider.
 pub async fn models(http: &Client, endpoint: &Endpoint, now: Timestamp) -> Result<Vec<String>, Failure> {
-    let target = Target { base_url: &endpoint.base_url, model: "", credential: endpoint.credential.as_ref(), context_length: 0 };
+    let target =
+        Target { base_url: &endpoint.base_url, model: "", credential: endpoint.credential.as_ref(), context_length: 0 };
     let encoded = endpoint.codec.encode_models(&target)?;
     let outbound = Outbound {
         request: encoded.request,

@@ -71,10 +71,14 @@ async fn provider(http: &Client, endpoint: &Endpoint, now: Timestamp, offline: b
         Ok(names) => {
             let latency = begun.elapsed().as_millis();
             let trains = if endpoint.trains { "; its free tier may train on prompts" } else { "" };
-            endpoint.discovered.store(Arc::new(names.iter().map(|name| Arc::new(discover::discovered(&endpoint.id, name))).collect()));
+            endpoint
+                .discovered
+                .store(Arc::new(names.iter().map(|name| Arc::new(discover::discovered(&endpoint.id, name))).collect()));
             Finding::new(id, Severity::Ok, format!("answers in {latency} ms with {} models{trains}", names.len()), "")
         }
-        Err(_) if endpoint.key_variable.is_none() && !endpoint.configured => Finding::new(id, Severity::Skip, "not running on this machine", ""),
+        Err(_) if endpoint.key_variable.is_none() && !endpoint.configured => {
+            Finding::new(id, Severity::Skip, "not running on this machine", "")
+        }
         Err(failure) => {
             let remedy = match failure.class.as_str() {
                 "auth" | "forbidden" => "renew its key",
@@ -103,7 +107,9 @@ fn fallback(view: &View, name: &str, kind: Kind, feature: Option<Feature>) -> Fi
         .candidates()
         .iter()
         .filter(|candidate| candidate.endpoint.usable() && candidate.model.kind == Some(kind))
-        .filter(|candidate| feature.is_none_or(|feature| candidate.model.features.as_ref().is_none_or(|known| known.contains(&feature))))
+        .filter(|candidate| {
+            feature.is_none_or(|feature| candidate.model.features.as_ref().is_none_or(|known| known.contains(&feature)))
+        })
         .map(|candidate| candidate.endpoint.id.to_string())
         .collect();
     providers.sort();
@@ -111,8 +117,15 @@ fn fallback(view: &View, name: &str, kind: Kind, feature: Option<Feature>) -> Fi
     let id = format!("fallback.{name}");
     match providers.len() {
         0 => Finding::new(id, Severity::Warn, "no provider", "set the key of a provider; see .env.example"),
-        1 if kind == Kind::Embedding => Finding::new(id, Severity::Ok, format!("{}; embeddings never fall back", providers[0]), ""),
-        1 => Finding::new(id, Severity::Warn, format!("only {}", providers[0]), "set the key of a second provider, so that one outage stops nobody"),
+        1 if kind == Kind::Embedding => {
+            Finding::new(id, Severity::Ok, format!("{}; embeddings never fall back", providers[0]), "")
+        }
+        1 => Finding::new(
+            id,
+            Severity::Warn,
+            format!("only {}", providers[0]),
+            "set the key of a second provider, so that one outage stops nobody",
+        ),
         _ => Finding::new(id, Severity::Ok, providers.join(" "), ""),
     }
 }

@@ -49,8 +49,14 @@ pub fn pieces(router: &Router, context: &CallContext, request: &ai::ChatRequest)
     let needs = plan::needs(request);
     let mut ledger = chat::open(router, context, request, &needs, Mode::Stream);
     let text = last_user_text(request);
-    let started = ai::Started { id: router.answer_id(String::new()), created: router.answer_time(0), served: Some(ledger.served(&[])) };
-    let words = text.split_inclusive(' ').map(|word| Kind::TextDelta(ai::TextDelta { text: word.to_owned(), ..Default::default() }));
+    let started = ai::Started {
+        id: router.answer_id(String::new()),
+        created: router.answer_time(0),
+        served: Some(ledger.served(&[])),
+    };
+    let words = text
+        .split_inclusive(' ')
+        .map(|word| Kind::TextDelta(ai::TextDelta { text: word.to_owned(), ..Default::default() }));
     let mut kinds = vec![Kind::Started(started)];
     kinds.extend(words);
     settle(router, &mut ledger, &needs, &text);
@@ -65,7 +71,11 @@ pub fn pieces(router: &Router, context: &CallContext, request: &ai::ChatRequest)
 
 fn settle(router: &Router, ledger: &mut Ledger, needs: &Needs, text: &str) {
     let candidate = Candidate { endpoint: Arc::clone(&router.echo.endpoint), model: Arc::clone(&router.echo.model) };
-    let usage = ai::Usage { input_tokens: needs.input_tokens, output_tokens: estimate_tokens(text.len()), ..Default::default() };
+    let usage = ai::Usage {
+        input_tokens: needs.input_tokens,
+        output_tokens: estimate_tokens(text.len()),
+        ..Default::default()
+    };
     ledger.begin(&candidate, Sent::default());
     ledger.usage(Some(usage), None);
     ledger.succeed();

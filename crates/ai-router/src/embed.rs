@@ -25,14 +25,20 @@ pub async fn embed(router: &Router, context: &CallContext, request: ai::EmbedReq
     while let Some(candidate) = take_turn(router, &mut turns) {
         match attempt(router, context, &mut ledger, &candidate, &request).await {
             Ok((vectors, degraded)) => {
-                return Ok(ai::EmbedResponse { vectors: vectors.vectors, usage: Some(ledger.settled_usage()), served: Some(ledger.served(&degraded)) });
+                return Ok(ai::EmbedResponse {
+                    vectors: vectors.vectors,
+                    usage: Some(ledger.settled_usage()),
+                    served: Some(ledger.served(&degraded)),
+                });
             }
             Err(failure) => {
                 let failure = failure.redacted(&target(&candidate));
                 ledger.fail(&failure);
                 attempt::failed(router, &candidate, &failure, true);
                 match turns.failed(failure, router.chance()) {
-                    Step::Again(pause) => tokio::time::sleep_until((tokio::time::Instant::now() + pause).min(context.deadline)).await,
+                    Step::Again(pause) => {
+                        tokio::time::sleep_until((tokio::time::Instant::now() + pause).min(context.deadline)).await;
+                    }
                     Step::Next => {}
                     Step::GiveUp => break,
                 }
@@ -46,7 +52,8 @@ pub async fn embed(router: &Router, context: &CallContext, request: ai::EmbedReq
 fn choose(router: &Router, model: &str, needs: &Needs) -> Result<Turns> {
     router.check_room()?;
     let mut candidates = plan::resolve(&router.view, model, Kind::Embedding)?;
-    if let Some(first) = candidates.iter().find(|candidate| candidate.endpoint.usable()).or(candidates.first()).cloned() {
+    if let Some(first) = candidates.iter().find(|candidate| candidate.endpoint.usable()).or(candidates.first()).cloned()
+    {
         candidates.retain(|candidate| same_weights(candidate, &first));
     }
     let now = router.clock.now();
@@ -62,14 +69,23 @@ fn same_weights(left: &Candidate, right: &Candidate) -> bool {
     same || (!left.model.canonical.is_empty() && left.model.canonical == right.model.canonical)
 }
 
-async fn attempt(router: &Router, context: &CallContext, ledger: &mut Ledger, candidate: &Candidate, request: &ai::EmbedRequest) -> Result<(Vectors, Vec<&'static str>), Failure> {
+async fn attempt(
+    router: &Router,
+    context: &CallContext,
+    ledger: &mut Ledger,
+    candidate: &Candidate,
+    request: &ai::EmbedRequest,
+) -> Result<(Vectors, Vec<&'static str>), Failure> {
     let encoded = candidate.endpoint.codec.encode_embed(&target(candidate), request)?;
     let degraded = encoded.degraded.clone();
     let inbound = attempt::send(router, context, ledger, candidate, encoded).await?;
     let body = inbound.bytes().await.map_err(attempt::from_send_error)?;
     let vectors = candidate.endpoint.codec.decode_embed(&body)?;
     if vectors.vectors.len() != request.inputs.len() {
-        return Err(Failure::new(Class::Malformed, "the provider returned another number of vectors than there were inputs"));
+        return Err(Failure::new(
+            Class::Malformed,
+            "the provider returned another number of vectors than there were inputs",
+        ));
     }
     ledger.usage(vectors.usage, vectors.reported_cost);
     ledger.succeed();

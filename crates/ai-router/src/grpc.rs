@@ -5,7 +5,8 @@ use std::pin::Pin;
 use futures::Stream;
 use manifold_contract::ai::v1::inference_server::Inference;
 use manifold_contract::ai::v1::{
-    ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, GetModelRequest, GetModelResponse, ListModelsRequest, ListModelsResponse,
+    ChatRequest, ChatResponse, EmbedRequest, EmbedResponse, GetModelRequest, GetModelResponse, ListModelsRequest,
+    ListModelsResponse,
 };
 use manifold_runtime::{context, to_status};
 use tonic::{Request, Response, Status};

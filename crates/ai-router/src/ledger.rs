@@ -214,7 +214,9 @@ impl Ledger {
         let (usage, source) = settle(&current, failed, self.input_estimate);
         let (cost, state) = match source {
             "none" => (Some(Nanos(0)), PriceState::Free),
-            _ => price::cost(&current.candidate.model.prices, current.candidate.endpoint.tier, &usage, current.reported),
+            _ => {
+                price::cost(&current.candidate.model.prices, current.candidate.endpoint.tier, &usage, current.reported)
+            }
         };
         self.add(&usage, cost, state);
         current.candidate.model.meters.count(failed, duration, &usage, cost);
@@ -266,7 +268,11 @@ impl Drop for Ledger {
         self.row.overhead_us = micros(duration.saturating_sub(self.upstream));
         let (provider, model) = self.last.as_ref().map_or(("", ""), |last| (&*last.endpoint.id, &*last.model.name));
         let draft = events::request_completed(&self.row, provider, model);
-        let cause = Cause::Request { principal: &self.context.principal, request: self.context.request, trace: &self.context.trace };
+        let cause = Cause::Request {
+            principal: &self.context.principal,
+            request: self.context.request,
+            trace: &self.context.trace,
+        };
         let mut group = Group::new();
         match self.router.outbox.row(draft, &cause) {
             Ok(event) => group.add(event),
@@ -285,7 +291,9 @@ impl Drop for Ledger {
 fn settle(current: &Current, failed: Option<Class>, input_estimate: u64) -> (ai::Usage, &'static str) {
     match current.usage {
         // Ollama leaves out the prompt when it had it in its cache.
-        Some(usage) if usage.input_tokens == 0 => return (ai::Usage { input_tokens: input_estimate, ..usage }, "counted"),
+        Some(usage) if usage.input_tokens == 0 => {
+            return (ai::Usage { input_tokens: input_estimate, ..usage }, "counted");
+        }
         Some(usage) => return (usage, "provider"),
         None => {}
     }
@@ -297,7 +305,11 @@ fn settle(current: &Current, failed: Option<Class>, input_estimate: u64) -> (ai:
     if !counted {
         return (ai::Usage::default(), "none");
     }
-    let usage = ai::Usage { input_tokens: input_estimate, output_tokens: estimate_tokens(current.output_bytes), ..Default::default() };
+    let usage = ai::Usage {
+        input_tokens: input_estimate,
+        output_tokens: estimate_tokens(current.output_bytes),
+        ..Default::default()
+    };
     (usage, "counted")
 }
 

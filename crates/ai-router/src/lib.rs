@@ -95,12 +95,19 @@ pub fn check(config: &Config) -> Result<()> {
 /// Checks the configuration, starts the background work and returns the rpc.
 pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let router = Router::new(config, &deps)?;
-    let usable: Vec<_> = router.view.endpoints.values().filter(|endpoint| endpoint.usable()).map(|endpoint| endpoint.id.to_string()).collect();
+    let usable: Vec<_> = router
+        .view
+        .endpoints
+        .values()
+        .filter(|endpoint| endpoint.usable())
+        .map(|endpoint| endpoint.id.to_string())
+        .collect();
     info!(providers = usable.join(" "), "ai-router started");
     deps.tasks.spawn_until_stop("ai discovery", discover::run(router.clone()));
     deps.tasks.spawn_until_stop("ai retention", prune(router.clone(), deps.db.clone()));
     deps.health.component("ai-router").ready();
-    let server = InferenceServer::new(router).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+    let server =
+        InferenceServer::new(router).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
     Ok(Started { routes: Routes::new(server) })
 }
 
@@ -150,7 +157,11 @@ impl Router {
     /// Refuses new work while the rows of finished work cannot be written and the queue is full.
     fn check_room(&self) -> Result<()> {
         if self.rows.is_full() {
-            let error = Error::new(Code::Unavailable, "STORE_UNAVAILABLE", "the database is away and the queue of usage rows is full");
+            let error = Error::new(
+                Code::Unavailable,
+                "STORE_UNAVAILABLE",
+                "the database is away and the queue of usage rows is full",
+            );
             return Err(error.retry_after(Duration::from_secs(5)));
         }
         Ok(())

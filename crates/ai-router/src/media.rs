@@ -17,9 +17,16 @@ const MAX_MEDIA: u64 = 20 << 20;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The request with its images inside, if the candidate wants them so.
-pub async fn inlined<'a>(router: &Router, context: &CallContext, candidate: &Candidate, request: &'a ai::ChatRequest) -> Result<Cow<'a, ai::ChatRequest>, Failure> {
+pub async fn inlined<'a>(
+    router: &Router,
+    context: &CallContext,
+    candidate: &Candidate,
+    request: &'a ai::ChatRequest,
+) -> Result<Cow<'a, ai::ChatRequest>, Failure> {
     let by_address = |part: &ai::Part| matches!(&part.kind, Some(part::Kind::Image(media)) if media.data.is_empty());
-    if !candidate.endpoint.codec.inlines_media() || !request.messages.iter().flat_map(|message| &message.parts).any(by_address) {
+    if !candidate.endpoint.codec.inlines_media()
+        || !request.messages.iter().flat_map(|message| &message.parts).any(by_address)
+    {
         return Ok(Cow::Borrowed(request));
     }
     let mut request = request.clone();
@@ -28,7 +35,9 @@ pub async fn inlined<'a>(router: &Router, context: &CallContext, candidate: &Can
             && media.data.is_empty()
         {
             media.data = fetch(router, context, &media.url).await?;
-            media.mime = sniff(&media.data).ok_or_else(|| refused("the address of an image holds no PNG, JPEG, GIF or WebP"))?.to_owned();
+            media.mime = sniff(&media.data)
+                .ok_or_else(|| refused("the address of an image holds no PNG, JPEG, GIF or WebP"))?
+                .to_owned();
             media.url.clear();
         }
     }
@@ -36,7 +45,8 @@ pub async fn inlined<'a>(router: &Router, context: &CallContext, candidate: &Can
 }
 
 async fn fetch(router: &Router, context: &CallContext, url: &str) -> Result<Bytes, Failure> {
-    let request = http::Request::get(url).body(Bytes::new()).map_err(|_| refused("the address of an image is no URL"))?;
+    let request =
+        http::Request::get(url).body(Bytes::new()).map_err(|_| refused("the address of an image is no URL"))?;
     let outbound = Outbound {
         request,
         trust: Trust::Untrusted,

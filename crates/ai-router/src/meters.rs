@@ -22,9 +22,7 @@ impl Meters {
     /// Handles for `model` of `provider`.
     pub fn new(provider: &str, model: &str) -> Self {
         let (provider, model) = (provider.to_owned(), model.to_owned());
-        let tokens = |kind: &'static str| {
-            histogram!("gen_ai_client_token_usage", "gen_ai_provider_name" => provider.clone(), "gen_ai_request_model" => model.clone(), "gen_ai_token_type" => kind)
-        };
+        let tokens = |kind: &'static str| histogram!("gen_ai_client_token_usage", "gen_ai_provider_name" => provider.clone(), "gen_ai_request_model" => model.clone(), "gen_ai_token_type" => kind);
         Self {
             answered: counter!("manifold_upstream_attempts_total", "provider" => provider.clone(), "outcome" => "ok"),
             duration: histogram!("gen_ai_client_operation_duration_seconds", "gen_ai_provider_name" => provider.clone(), "gen_ai_request_model" => model.clone()),

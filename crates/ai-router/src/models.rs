@@ -12,8 +12,13 @@ use crate::view::Candidate;
 /// Every model with a usable provider, in the order of `auto`; then aliases, `auto` and the diagnostic model.
 pub fn list(router: &Router) -> Vec<ai::Model> {
     let now = router.clock.now();
-    let mut models: Vec<_> =
-        router.view.candidates().iter().filter(|candidate| candidate.endpoint.usable()).map(|candidate| describe(candidate, now)).collect();
+    let mut models: Vec<_> = router
+        .view
+        .candidates()
+        .iter()
+        .filter(|candidate| candidate.endpoint.usable())
+        .map(|candidate| describe(candidate, now))
+        .collect();
     let mut aliases: Vec<_> = router.view.aliases.keys().collect();
     aliases.sort();
     models.extend(aliases.into_iter().map(|name| own(name)));
@@ -41,14 +46,25 @@ pub fn get(router: &Router, name: &str) -> Result<ai::Model> {
 
 fn own(name: &str) -> ai::Model {
     let modalities = vec!["text".to_owned()];
-    ai::Model { id: name.to_owned(), owned_by: "manifold".to_owned(), kind: "chat".to_owned(), input_modalities: modalities, ..Default::default() }
+    ai::Model {
+        id: name.to_owned(),
+        owned_by: "manifold".to_owned(),
+        kind: "chat".to_owned(),
+        input_modalities: modalities,
+        ..Default::default()
+    }
 }
 
 fn describe(candidate: &Candidate, now: Timestamp) -> ai::Model {
     let model = &candidate.model;
     let features = model.features.as_deref().unwrap_or_default();
     let mut modalities = vec!["text".to_owned()];
-    modalities.extend([Feature::Image, Feature::Audio].into_iter().filter(|feature| features.contains(feature)).map(|feature| feature.as_str().to_owned()));
+    modalities.extend(
+        [Feature::Image, Feature::Audio]
+            .into_iter()
+            .filter(|feature| features.contains(feature))
+            .map(|feature| feature.as_str().to_owned()),
+    );
     ai::Model {
         id: candidate.name(),
         owned_by: candidate.endpoint.id.to_string(),

@@ -85,7 +85,9 @@ pub fn needs(request: &ai::ChatRequest) -> Needs {
     Needs {
         features,
         input_tokens: estimate_tokens(bytes) + 4 * request.messages.len() as u64,
-        no_training: labels.into_iter().any(|label| matches!(label.as_str(), "confidential" | "personal" | "no_training")),
+        no_training: labels
+            .into_iter()
+            .any(|label| matches!(label.as_str(), "confidential" | "personal" | "no_training")),
     }
 }
 
@@ -217,32 +219,66 @@ pub fn unavailable(candidate: &Candidate, now: Timestamp) -> &'static str {
 /// Why nothing is left, in the words of the caller's remedy.
 pub fn nothing_left(plan: &Plan, now: Timestamp) -> Error {
     let reasons = || plan.rejected.iter().map(|(_, reason)| reason);
-    if let Some(until) = soonest(reasons(), |reason| if let Reason::Cooldown(until) = reason { Some(until) } else { None }) {
+    if let Some(until) =
+        soonest(reasons(), |reason| if let Reason::Cooldown(until) = reason { Some(until) } else { None })
+    {
         let wait = until.since(now).max(Duration::from_secs(1));
-        return Error::new(Code::Unavailable, "NO_PROVIDER_LEFT", "every provider that could answer is cooling down after failures").retry_after(wait);
+        return Error::new(
+            Code::Unavailable,
+            "NO_PROVIDER_LEFT",
+            "every provider that could answer is cooling down after failures",
+        )
+        .retry_after(wait);
     }
-    if let Some(until) = soonest(reasons(), |reason| if let Reason::Limited(until) = reason { Some(until) } else { None }) {
+    if let Some(until) =
+        soonest(reasons(), |reason| if let Reason::Limited(until) = reason { Some(until) } else { None })
+    {
         let wait = until.since(now).max(Duration::from_secs(1));
-        return Error::new(Code::Exhausted, "RATE_LIMIT_EXCEEDED", "every provider that could answer has used up its limit").retry_after(wait);
+        return Error::new(
+            Code::Exhausted,
+            "RATE_LIMIT_EXCEEDED",
+            "every provider that could answer has used up its limit",
+        )
+        .retry_after(wait);
     }
     if reasons().any(|reason| *reason == Reason::ContextWindow) {
-        return Error::invalid("CONTEXT_LENGTH_EXCEEDED", "the prompt is longer than the context of every model that could answer").at("messages");
+        return Error::invalid(
+            "CONTEXT_LENGTH_EXCEEDED",
+            "the prompt is longer than the context of every model that could answer",
+        )
+        .at("messages");
     }
-    let missing = reasons().find_map(|reason| if let Reason::Capability(feature) = reason { Some(feature.as_str()) } else { None });
+    let missing = reasons()
+        .find_map(|reason| if let Reason::Capability(feature) = reason { Some(feature.as_str()) } else { None });
     if let Some(feature) = missing {
-        return Error::invalid("UNSUPPORTED", format!("no model that was named can do what the request needs: {feature}")).at("model");
+        return Error::invalid(
+            "UNSUPPORTED",
+            format!("no model that was named can do what the request needs: {feature}"),
+        )
+        .at("model");
     }
     if reasons().any(|reason| *reason == Reason::Kind) {
-        return Error::invalid("UNSUPPORTED", "the model does not do this operation; GET /v1/models shows what each is for").at("model");
+        return Error::invalid(
+            "UNSUPPORTED",
+            "the model does not do this operation; GET /v1/models shows what each is for",
+        )
+        .at("model");
     }
     if reasons().any(|reason| *reason == Reason::TrainsOnData) {
-        return Error::new(Code::Unavailable, "NO_PROVIDER_LEFT", "the labels of the request exclude providers that train on prompts, and no other is configured");
+        return Error::new(
+            Code::Unavailable,
+            "NO_PROVIDER_LEFT",
+            "the labels of the request exclude providers that train on prompts, and no other is configured",
+        );
     }
     let keys = plan.rejected.iter().filter_map(|(candidate, _)| candidate.endpoint.key_variable.as_deref());
     Error::new(Code::Unavailable, "NO_PROVIDER_CONFIGURED", no_credential(keys))
 }
 
-fn soonest<'a>(reasons: impl Iterator<Item = &'a Reason>, until: impl Fn(Reason) -> Option<Timestamp>) -> Option<Timestamp> {
+fn soonest<'a>(
+    reasons: impl Iterator<Item = &'a Reason>,
+    until: impl Fn(Reason) -> Option<Timestamp>,
+) -> Option<Timestamp> {
     reasons.filter_map(|reason| until(*reason)).min()
 }
 
@@ -254,7 +290,9 @@ fn no_credential<'a>(variables: impl Iterator<Item = &'a str>) -> String {
         }
     }
     let names = if names.is_empty() { "a provider under [ai.providers]".to_owned() } else { names.join(" or ") };
-    format!("no provider is configured for this model: set {names}, or start Ollama on this machine, then restart; the model manifold/echo answers without any key")
+    format!(
+        "no provider is configured for this model: set {names}, or start Ollama on this machine, then restart; the model manifold/echo answers without any key"
+    )
 }
 
 #[cfg(test)]

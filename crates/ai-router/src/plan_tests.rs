@@ -10,7 +10,8 @@ use crate::config::{Alias, Config, ProviderConfig, Tier};
 const NOW: Timestamp = Timestamp::from_micros(1_763_629_200_000_000);
 
 fn config(keys: &[&str]) -> Config {
-    let with_key = |id: &&str| ((*id).to_owned(), ProviderConfig { api_key: Some(Secret::from("k")), ..Default::default() });
+    let with_key =
+        |id: &&str| ((*id).to_owned(), ProviderConfig { api_key: Some(Secret::from("k")), ..Default::default() });
     Config {
         max_attempts: 4,
         first_token: Duration::from_secs(30),
@@ -45,12 +46,18 @@ fn splits_provider_and_model_at_the_first_slash_only() {
 fn a_canonical_name_means_every_provider_that_serves_it() {
     let candidates = resolve(&view(&[]), "llama-3.3-70b", Kind::Chat).unwrap();
 
-    assert_eq!(names(&candidates), ["groq/llama-3.3-70b-versatile", "openrouter/meta-llama/llama-3.3-70b-instruct:free"]);
+    assert_eq!(
+        names(&candidates),
+        ["groq/llama-3.3-70b-versatile", "openrouter/meta-llama/llama-3.3-70b-instruct:free"]
+    );
 }
 
 #[test]
 fn a_name_that_only_one_provider_uses_needs_no_provider() {
-    assert_eq!(names(&resolve(&view(&[]), "mistral-small-latest", Kind::Chat).unwrap()), ["mistral/mistral-small-latest"]);
+    assert_eq!(
+        names(&resolve(&view(&[]), "mistral-small-latest", Kind::Chat).unwrap()),
+        ["mistral/mistral-small-latest"]
+    );
 }
 
 #[test]
@@ -89,7 +96,11 @@ fn auto_is_catalogue_order_of_what_has_a_credential() {
 
     assert_eq!(plan.ordered[0].name(), "groq/llama-3.3-70b-versatile");
     assert!(plan.ordered.iter().all(|candidate| ["groq", "mistral"].contains(&&*candidate.endpoint.id)));
-    assert!(plan.rejected.iter().any(|(candidate, reason)| &*candidate.endpoint.id == "gemini" && *reason == Reason::NoCredential));
+    assert!(
+        plan.rejected
+            .iter()
+            .any(|(candidate, reason)| &*candidate.endpoint.id == "gemini" && *reason == Reason::NoCredential)
+    );
 }
 
 #[test]
@@ -103,7 +114,8 @@ fn auto_leaves_out_what_cannot_do_the_job() {
 
 #[test]
 fn nothing_is_ruled_out_for_a_model_of_which_only_the_name_is_known() {
-    let needs = Needs { features: vec![Feature::Image, Feature::Logprobs], input_tokens: 10_000_000, ..Default::default() };
+    let needs =
+        Needs { features: vec![Feature::Image, Feature::Logprobs], input_tokens: 10_000_000, ..Default::default() };
 
     assert_eq!(planned(&view(&["groq"]), "groq/brand-new", &needs).ordered.len(), 1);
 }

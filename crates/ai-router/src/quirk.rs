@@ -29,7 +29,8 @@ mod tests {
 
     #[test]
     fn drops_a_wish_once_and_never_what_the_request_is_about() {
-        let mut request = ChatRequest { sampling: Some(Sampling { seed: Some(1), ..Default::default() }), ..Default::default() };
+        let mut request =
+            ChatRequest { sampling: Some(Sampling { seed: Some(1), ..Default::default() }), ..Default::default() };
 
         assert!(drop_wish(&mut request, "seed"));
         assert!(!drop_wish(&mut request, "seed"));

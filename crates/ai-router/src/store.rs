@@ -91,8 +91,25 @@ pub struct AttemptRow {
 impl Row for RequestRow {
     const TABLE: &'static str = "ai_request";
     const COLUMNS: &'static [&'static str] = &[
-        "id", "tenant_id", "created_at", "key_id", "dialect", "operation", "requested", "stream", "outcome", "class", "n_attempts",
-        "input_tokens", "output_tokens", "cost_nanos", "price_state", "ttft_us", "duration_us", "overhead_us", "trace_id",
+        "id",
+        "tenant_id",
+        "created_at",
+        "key_id",
+        "dialect",
+        "operation",
+        "requested",
+        "stream",
+        "outcome",
+        "class",
+        "n_attempts",
+        "input_tokens",
+        "output_tokens",
+        "cost_nanos",
+        "price_state",
+        "ttft_us",
+        "duration_us",
+        "overhead_us",
+        "trace_id",
     ];
 
     fn bind(&self, values: &mut Values<'_>) {
@@ -121,8 +138,24 @@ impl Row for RequestRow {
 impl Row for AttemptRow {
     const TABLE: &'static str = "ai_attempt";
     const COLUMNS: &'static [&'static str] = &[
-        "request_id", "n", "tenant_id", "created_at", "provider", "model", "tier", "class", "status", "input_tokens", "cached_tokens",
-        "output_tokens", "reasoning_tokens", "usage_source", "cost_nanos", "price_state", "ttft_us", "duration_us",
+        "request_id",
+        "n",
+        "tenant_id",
+        "created_at",
+        "provider",
+        "model",
+        "tier",
+        "class",
+        "status",
+        "input_tokens",
+        "cached_tokens",
+        "output_tokens",
+        "reasoning_tokens",
+        "usage_source",
+        "cost_nanos",
+        "price_state",
+        "ttft_us",
+        "duration_us",
     ];
 
     fn bind(&self, values: &mut Values<'_>) {

@@ -25,7 +25,11 @@ use crate::{attempt, echo, media, plan};
 pub type Item = Result<ai::ChatStreamResponse, Status>;
 
 /// Answers a chat in pieces.
-pub fn chat_stream(router: Router, context: CallContext, request: ai::ChatRequest) -> impl Stream<Item = Item> + Send + 'static {
+pub fn chat_stream(
+    router: Router,
+    context: CallContext,
+    request: ai::ChatRequest,
+) -> impl Stream<Item = Item> + Send + 'static {
     let streaming = Streaming { router, context, request, phase: Phase::Planning, queue: VecDeque::new() };
     futures::stream::unfold(streaming, Streaming::next)
 }
@@ -102,7 +106,9 @@ impl Streaming {
     fn start(&mut self, ledger: Ledger, opened: Opened) {
         let Opened { inbound, decoder, candidate, degraded, pieces } = opened;
         let (mut id, mut created) = (String::new(), 0);
-        if let Some(Piece::Head { id: told, created: at, .. }) = pieces.iter().find(|piece| matches!(piece, Piece::Head { .. })) {
+        if let Some(Piece::Head { id: told, created: at, .. }) =
+            pieces.iter().find(|piece| matches!(piece, Piece::Head { .. }))
+        {
             (id, created) = (told.clone(), *at);
         }
         self.queue.push_back(Kind::Started(ai::Started {
@@ -160,7 +166,13 @@ impl Streaming {
 }
 
 /// Sends one attempt and reads up to its first content.
-async fn open(router: &Router, context: &CallContext, request: &ai::ChatRequest, ledger: &mut Ledger, candidate: Candidate) -> Result<Opened, Failure> {
+async fn open(
+    router: &Router,
+    context: &CallContext,
+    request: &ai::ChatRequest,
+    ledger: &mut Ledger,
+    candidate: Candidate,
+) -> Result<Opened, Failure> {
     let request = media::inlined(router, context, &candidate, request).await?;
     let encoded = candidate.endpoint.codec.encode(&target(&candidate), &request, Mode::Stream)?;
     let degraded = check_degraded(&request, &encoded.degraded)?;
@@ -182,7 +194,6 @@ async fn open(router: &Router, context: &CallContext, request: &ai::ChatRequest,
     Ok(Opened { inbound, decoder, candidate, degraded, pieces })
 }
 
-
 struct Opened {
     inbound: Inbound,
     decoder: Box<dyn Decoder>,
@@ -193,7 +204,10 @@ struct Opened {
 
 /// The last message of a stream that broke off.
 fn failed(failure: Failure) -> ai::Failed {
-    let interrupted = matches!(failure.class, Class::Interrupted | Class::Malformed | Class::Server | Class::Overloaded | Class::Timeout);
+    let interrupted = matches!(
+        failure.class,
+        Class::Interrupted | Class::Malformed | Class::Server | Class::Overloaded | Class::Timeout
+    );
     let error: Error = if interrupted {
         Error::new(manifold_core::Code::Unavailable, "STREAM_INTERRUPTED", "the provider's answer broke off")
     } else {

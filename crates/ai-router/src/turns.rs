@@ -38,7 +38,16 @@ pub struct Turns {
 impl Turns {
     /// Over `candidates`, with at most `max_attempts` requests in all.
     pub fn new(candidates: Vec<Candidate>, max_attempts: u32) -> Self {
-        Self { candidates, position: 0, attempts: 0, max_attempts, repeated: false, overloaded: None, last_chance: false, worst: None }
+        Self {
+            candidates,
+            position: 0,
+            attempts: 0,
+            max_attempts,
+            repeated: false,
+            overloaded: None,
+            last_chance: false,
+            worst: None,
+        }
     }
 
     /// The candidate whose turn it is.
@@ -96,7 +105,8 @@ impl Turns {
 
     fn remember(&mut self, failure: Failure) {
         let provider = self.current().map(|candidate| candidate.endpoint.id.to_string()).unwrap_or_default();
-        let more_useful = self.worst.as_ref().is_none_or(|(known, _)| usefulness(failure.class) >= usefulness(known.class));
+        let more_useful =
+            self.worst.as_ref().is_none_or(|(known, _)| usefulness(failure.class) >= usefulness(known.class));
         if more_useful {
             self.worst = Some((failure, provider));
         }
@@ -107,7 +117,12 @@ impl Turns {
         let named = self.only_one();
         let error = match self.worst {
             Some((failure, provider)) => to_error(failure, named).fact("provider", provider),
-            None => Error::new(Code::Unavailable, "NO_PROVIDER_LEFT", "every provider that could answer is busy with a probe").retry_after(Duration::from_secs(1)),
+            None => Error::new(
+                Code::Unavailable,
+                "NO_PROVIDER_LEFT",
+                "every provider that could answer is busy with a probe",
+            )
+            .retry_after(Duration::from_secs(1)),
         };
         error.fact("attempts", self.attempts.to_string())
     }
@@ -147,7 +162,9 @@ pub fn to_error(failure: Failure, named: bool) -> Error {
         Class::Context => Error::invalid("CONTEXT_LENGTH_EXCEEDED", message),
         Class::TooLarge => Error::invalid("REQUEST_TOO_LARGE", message),
         Class::Blocked => Error::invalid("CONTENT_FILTER", message),
-        Class::ToolFormat => Error::new(Code::Unavailable, "BAD_TOOL_CALL", "the model wrote a tool call that cannot be read"),
+        Class::ToolFormat => {
+            Error::new(Code::Unavailable, "BAD_TOOL_CALL", "the model wrote a tool call that cannot be read")
+        }
         Class::Gone if named => Error::not_found("MODEL_NOT_FOUND", message).at("model"),
         Class::Auth => unavailable("the provider refused its credential; the operator has to renew it"),
         Class::Billing => unavailable("the provider's account has no credit left; the operator has to top it up"),
@@ -156,7 +173,9 @@ pub fn to_error(failure: Failure, named: bool) -> Error {
         Class::Overloaded => unavailable("the provider is overloaded"),
         Class::Connect => unavailable("the provider cannot be reached"),
         Class::Timeout => Error::new(Code::Timeout, "UPSTREAM_TIMEOUT", "the provider did not answer in time"),
-        Class::Server | Class::Malformed | Class::Interrupted | Class::Cancelled => Error::new(Code::Unavailable, "UPSTREAM_ERROR", "the provider failed"),
+        Class::Server | Class::Malformed | Class::Interrupted | Class::Cancelled => {
+            Error::new(Code::Unavailable, "UPSTREAM_ERROR", "the provider failed")
+        }
     };
     let error = match failure.param {
         Some(param) => error.at(param),

@@ -5,9 +5,13 @@ use crate::config::Config;
 use crate::view::{self, Model};
 
 fn turns(models: &[&str]) -> Turns {
-    let config: Config = toml::from_str("max_attempts = 4\nfirst_token = '30s'\nidle = '30s'\nretention = '30d'").unwrap();
+    let config: Config =
+        toml::from_str("max_attempts = 4\nfirst_token = '30s'\nidle = '30s'\nretention = '30d'").unwrap();
     let base = view::echo(&config);
-    let candidates = models.iter().map(|name| Candidate { endpoint: base.endpoint.clone(), model: Arc::new(Model::unknown("p", name)) }).collect();
+    let candidates = models
+        .iter()
+        .map(|name| Candidate { endpoint: base.endpoint.clone(), model: Arc::new(Model::unknown("p", name)) })
+        .collect();
     Turns::new(candidates, config.max_attempts)
 }
 
@@ -76,7 +80,10 @@ fn the_error_is_that_of_the_most_useful_attempt() {
 
     let error = turns.into_error();
 
-    assert_eq!((error.code(), error.reason(), error.delay()), (Code::Exhausted, "RATE_LIMIT_EXCEEDED", Some(Duration::from_secs(9))));
+    assert_eq!(
+        (error.code(), error.reason(), error.delay()),
+        (Code::Exhausted, "RATE_LIMIT_EXCEEDED", Some(Duration::from_secs(9)))
+    );
     assert_eq!(error.facts()["attempts"], "2");
 }
 

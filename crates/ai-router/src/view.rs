@@ -146,16 +146,23 @@ impl View {
             let settings = config.providers.get(&row.id).cloned().unwrap_or_default();
             endpoints.insert(row.id.clone(), Arc::new(known(row, settings, config)?));
         }
-        for (id, settings) in config.providers.iter().filter(|(id, _)| !endpoints.contains_key(*id)).collect::<Vec<_>>() {
+        for (id, settings) in config.providers.iter().filter(|(id, _)| !endpoints.contains_key(*id)).collect::<Vec<_>>()
+        {
             endpoints.insert(id.clone(), Arc::new(vendor(id, settings.clone(), config)?));
         }
         let mut listed: Vec<Candidate> = catalogue::models()?
             .iter()
-            .filter_map(|row| Some(Candidate { endpoint: endpoints.get(&row.provider)?.clone(), model: Arc::new(Model::from_row(row)) }))
+            .filter_map(|row| {
+                Some(Candidate {
+                    endpoint: endpoints.get(&row.provider)?.clone(),
+                    model: Arc::new(Model::from_row(row)),
+                })
+            })
             .collect();
         for (id, settings) in &config.providers {
             for name in &settings.models {
-                let known = listed.iter().any(|candidate| *candidate.endpoint.id == **id && *candidate.model.name == **name);
+                let known =
+                    listed.iter().any(|candidate| *candidate.endpoint.id == **id && *candidate.model.name == **name);
                 if !known && let Some(endpoint) = endpoints.get(id) {
                     listed.push(Candidate { endpoint: endpoint.clone(), model: Arc::new(Model::unknown(id, name)) });
                 }
@@ -221,9 +228,14 @@ fn known(row: &ProviderRow, settings: ProviderConfig, config: &Config) -> Result
 }
 
 fn vendor(id: &str, settings: ProviderConfig, config: &Config) -> Result<Endpoint> {
-    let valid = !id.is_empty() && id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let valid = !id.is_empty()
+        && id.len() <= 64
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     if !valid || id == "manifold" || id == "auto" {
-        return Err(setting(id, "the name of a provider is 1 to 64 letters, digits, - _ . and neither manifold nor auto"));
+        return Err(setting(
+            id,
+            "the name of a provider is 1 to 64 letters, digits, - _ . and neither manifold nor auto",
+        ));
     }
     let Some(base_url) = &settings.base_url else {
         return Err(setting(id, "this provider is not known by name: set its base_url, or correct the name"));
@@ -268,14 +280,19 @@ pub fn echo(config: &Config) -> Candidate {
 
 fn check_url(id: &str, text: &str) -> Result<String> {
     let url = url::Url::parse(text).map_err(|error| setting(id, "base_url is no URL").because(error))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || !url.username().is_empty() || url.query().is_some() {
+    if !matches!(url.scheme(), "http" | "https")
+        || url.host().is_none()
+        || !url.username().is_empty()
+        || url.query().is_some()
+    {
         return Err(setting(id, "base_url must be http or https, with a host and without user or query"));
     }
     Ok(text.trim_end_matches('/').to_owned())
 }
 
 fn setting(id: &str, message: &str) -> Error {
-    Error::new(Code::Invalid, "CONFIG_INVALID", format!("ai.providers.{id}: {message}")).at(format!("ai.providers.{id}"))
+    Error::new(Code::Invalid, "CONFIG_INVALID", format!("ai.providers.{id}: {message}"))
+        .at(format!("ai.providers.{id}"))
 }
 
 /// Aliases may point to aliases, but not in a circle, and not be called like something that exists.
@@ -283,9 +300,13 @@ fn check_aliases(config: &Config) -> Result<HashMap<String, Vec<String>>> {
     let aliases: HashMap<String, Vec<String>> =
         config.aliases.iter().map(|(name, alias)| (name.clone(), alias.names().to_vec())).collect();
     for (name, targets) in &aliases {
-        let fail = |message: String| Err(Error::new(Code::Invalid, "CONFIG_INVALID", message).at(format!("ai.aliases.{name}")));
+        let fail = |message: String| {
+            Err(Error::new(Code::Invalid, "CONFIG_INVALID", message).at(format!("ai.aliases.{name}")))
+        };
         if name == "auto" || name.contains('/') || name.is_empty() || name.len() > 256 {
-            return fail(format!("ai.aliases.{name}: an alias has 1 to 256 characters, no slash, and is not called auto"));
+            return fail(format!(
+                "ai.aliases.{name}: an alias has 1 to 256 characters, no slash, and is not called auto"
+            ));
         }
         if targets.is_empty() {
             return fail(format!("ai.aliases.{name}: name at least one model"));

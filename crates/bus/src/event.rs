@@ -69,16 +69,9 @@ pub(crate) fn encode(stamp: &Stamp, draft: Draft, cause: &Cause<'_>) -> Result<V
         hop: 0,
     };
     let bytes = event.encode_to_vec();
-    if bytes.len() > MAX_EVENT {
-        Err(too_large())
-    } else {
-        Ok(bytes)
-    }
+    if bytes.len() > MAX_EVENT { Err(too_large()) } else { Ok(bytes) }
 }
 
 fn too_large() -> Error {
-    Error::invalid(
-        "EVENT_TOO_LARGE",
-        "an event carries at most 256 KiB of data and 512 KiB in all",
-    )
+    Error::invalid("EVENT_TOO_LARGE", "an event carries at most 256 KiB of data and 512 KiB in all")
 }

@@ -40,30 +40,16 @@ impl Outbox {
     /// An event as a row, to be pushed in one group with the rows that it reports, after them.
     pub fn row(&self, draft: Draft, cause: &Cause<'_>) -> Result<OutboxRow> {
         let subject = subject(draft.tenant, draft.type_)?;
-        let stamp = Stamp {
-            id: EventId(self.ids.next()),
-            service: self.service,
-            time: self.clock.now(),
-        };
+        let stamp = Stamp { id: EventId(self.ids.next()), service: self.service, time: self.clock.now() };
         let (event_id, tenant_id, event_type, created_at) = (stamp.id.0, draft.tenant.0, draft.type_, stamp.time);
         let payload = encode(&stamp, draft, cause)?;
-        Ok(OutboxRow {
-            event_id,
-            tenant_id,
-            event_type,
-            subject,
-            payload,
-            created_at,
-        })
+        Ok(OutboxRow { event_id, tenant_id, event_type, subject, payload, created_at })
     }
 
     /// Writes events in the caller's transaction, as its last statements: then the order of events is that of commits.
     /// An event that is refused leaves the transaction usable.
     pub async fn append(&self, tx: &mut Tx<'_>, drafts: &[Draft], cause: &Cause<'_>) -> Result<()> {
-        let rows = drafts
-            .iter()
-            .map(|draft| self.row(draft.clone(), cause))
-            .collect::<Result<Vec<_>>>()?;
+        let rows = drafts.iter().map(|draft| self.row(draft.clone(), cause)).collect::<Result<Vec<_>>>()?;
         for row in rows {
             insert(tx, &row).await?;
         }
@@ -72,14 +58,7 @@ impl Outbox {
 
     /// Deletes events older than 24 hours and counts them.
     pub async fn prune(&self, db: &Db) -> Result<u64> {
-        manifold_store::prune(
-            db,
-            OutboxRow::TABLE,
-            "seq",
-            "created_at",
-            self.clock.now().before(RETAIN),
-        )
-        .await
+        manifold_store::prune(db, OutboxRow::TABLE, "seq", "created_at", self.clock.now().before(RETAIN)).await
     }
 }
 

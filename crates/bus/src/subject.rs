@@ -33,20 +33,10 @@ mod tests {
 
     #[test]
     fn refuses_types_without_exactly_three_plain_tokens() {
-        for event_type in [
-            "",
-            "ai",
-            "ai.request",
-            "ai.request.completed.twice",
-            "ai..completed",
-            "ai.*.completed",
-            "ai.request.>",
-        ] {
-            assert_eq!(
-                subject(TENANT, event_type).unwrap_err().reason(),
-                "EVENT_SUBJECT_INVALID",
-                "{event_type}"
-            );
+        for event_type in
+            ["", "ai", "ai.request", "ai.request.completed.twice", "ai..completed", "ai.*.completed", "ai.request.>"]
+        {
+            assert_eq!(subject(TENANT, event_type).unwrap_err().reason(), "EVENT_SUBJECT_INVALID", "{event_type}");
         }
     }
 }

@@ -27,16 +27,9 @@ pub(crate) fn step(rate: Rate, state: u64, n: u64, now: u64) -> Step {
     let next = state.saturating_add(n.saturating_mul(rate.interval));
     let ahead = next - now;
     if ahead <= capacity {
-        return Step::Admit {
-            state: next,
-            remaining: (capacity - ahead) / rate.interval,
-            reset: ahead,
-        };
+        return Step::Admit { state: next, remaining: (capacity - ahead) / rate.interval, reset: ahead };
     }
-    Step::Deny {
-        remaining: capacity.saturating_sub(state - now) / rate.interval,
-        wait: ahead - capacity,
-    }
+    Step::Deny { remaining: capacity.saturating_sub(state - now) / rate.interval, wait: ahead - capacity }
 }
 
 #[cfg(test)]
@@ -45,10 +38,7 @@ mod tests {
 
     #[test]
     fn follows_the_published_vectors() {
-        let rate = Rate {
-            interval: 600_000,
-            burst: 3,
-        };
+        let rate = Rate { interval: 600_000, burst: 3 };
         let vectors = [
             (1_000_000, 1, true, 2, 0),
             (1_000_000, 1, true, 1, 0),

@@ -52,11 +52,7 @@ impl Limiter {
     /// Room for `max_keys` active keys.
     pub fn new(max_keys: usize) -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Self {
-            shards,
-            max_per_shard: max_keys.div_ceil(SHARDS).max(1),
-            hasher: RandomState::new(),
-        }
+        Self { shards, max_per_shard: max_keys.div_ceil(SHARDS).max(1), hasher: RandomState::new() }
     }
 
     /// Spends `n` units of what `policy` grants to `key`.
@@ -83,10 +79,7 @@ impl Shard {
             return self.shared.entry(policy).or_default();
         }
         // The key may have spent from the shared allowance before.
-        let spent = self
-            .shared
-            .get(&policy)
-            .map_or(0, |state| state.load(Ordering::Relaxed));
+        let spent = self.shared.get(&policy).map_or(0, |state| state.load(Ordering::Relaxed));
         self.states.entry(slot).or_insert_with(|| AtomicU64::new(spent))
     }
 
@@ -94,12 +87,7 @@ impl Shard {
     fn forget_idle(&mut self, now: u64) {
         self.states.retain(|_, state| *state.get_mut() >= now);
         self.shared.retain(|_, state| *state.get_mut() >= now);
-        self.idle_at = self
-            .states
-            .values_mut()
-            .map(|state| *state.get_mut())
-            .min()
-            .unwrap_or(0);
+        self.idle_at = self.states.values_mut().map(|state| *state.get_mut()).min().unwrap_or(0);
     }
 }
 
@@ -108,23 +96,16 @@ fn spend(state: &AtomicU64, rate: Rate, n: u64, now: u64) -> Decision {
     loop {
         match step(rate, stored, n, now) {
             Step::Deny { wait, .. } => {
-                return Decision::Denied {
-                    retry_after: Duration::from_micros(wait),
-                };
+                return Decision::Denied { retry_after: Duration::from_micros(wait) };
             }
-            Step::Admit {
-                state: next,
-                remaining,
-                reset,
-            } => match state.compare_exchange_weak(stored, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => {
-                    return Decision::Admitted {
-                        remaining,
-                        reset: Duration::from_micros(reset),
-                    };
+            Step::Admit { state: next, remaining, reset } => {
+                match state.compare_exchange_weak(stored, next, Ordering::Relaxed, Ordering::Relaxed) {
+                    Ok(_) => {
+                        return Decision::Admitted { remaining, reset: Duration::from_micros(reset) };
+                    }
+                    Err(current) => stored = current,
                 }
-                Err(current) => stored = current,
-            },
+            }
         }
     }
 }
@@ -150,9 +131,7 @@ mod tests {
             let (limiter, policy) = (Limiter::new(64), policy("burst", 100 + round));
 
             let total: u64 = std::thread::scope(|scope| {
-                let threads: Vec<_> = (0..8)
-                    .map(|_| scope.spawn(|| admitted(&limiter, &policy, 7, 60)))
-                    .collect();
+                let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| admitted(&limiter, &policy, 7, 60))).collect();
                 threads.into_iter().map(|thread| thread.join().unwrap()).sum()
             });
 
@@ -166,9 +145,8 @@ mod tests {
 
         // Ten tries per second for ten minutes: the burst of 60, and one per second from then on.
         let times = (0..6_000).map(|tenth| START.after(Duration::from_millis(tenth * 100)));
-        let total = times
-            .filter(|now| matches!(limiter.charge(&policy, 1, 1, *now), Decision::Admitted { .. }))
-            .count();
+        let total =
+            times.filter(|now| matches!(limiter.charge(&policy, 1, 1, *now), Decision::Admitted { .. })).count();
 
         assert_eq!(total, 60 + 599);
     }
@@ -209,10 +187,7 @@ mod tests {
         let later = START.after(Duration::from_secs(13));
         let decisions = [0; 2].map(|_| limiter.charge(&policy, stranger, 1, later));
 
-        assert!(
-            matches!(decisions[0], Decision::Admitted { remaining: 0, .. }),
-            "{decisions:?}"
-        );
+        assert!(matches!(decisions[0], Decision::Admitted { remaining: 0, .. }), "{decisions:?}");
         assert!(matches!(decisions[1], Decision::Denied { .. }), "{decisions:?}");
     }
 

@@ -42,19 +42,9 @@ impl Policy {
         if refill > MAX_REFILL_MICROS {
             return Err(invalid(&name, "a full burst must refill within a year"));
         }
-        let rate = Rate {
-            interval: interval as u64,
-            burst,
-        };
+        let rate = Rate { interval: interval as u64, burst };
         let salt = salt(&name);
-        Ok(Self {
-            name,
-            quota,
-            window,
-            burst,
-            rate,
-            salt,
-        })
+        Ok(Self { name, quota, window, burst, rate, salt })
     }
 
     /// What it is called in headers and messages.
@@ -115,10 +105,7 @@ mod tests {
             (u64::MAX, second, None),
             (1, Duration::from_secs(400 * 24 * 3_600), None),
         ] {
-            assert!(
-                Policy::new("burst", quota, window, burst).is_err(),
-                "{quota} {window:?} {burst:?}"
-            );
+            assert!(Policy::new("burst", quota, window, burst).is_err(), "{quota} {window:?} {burst:?}");
         }
     }
 
@@ -127,12 +114,6 @@ mod tests {
         let policy = Policy::new("burst", 100_000, Duration::from_secs(1), None).unwrap();
 
         assert_eq!(policy.burst(), 100_000);
-        assert_eq!(
-            policy.rate(),
-            Rate {
-                interval: 10,
-                burst: 100_000
-            }
-        );
+        assert_eq!(policy.rate(), Rate { interval: 10, burst: 100_000 });
     }
 }

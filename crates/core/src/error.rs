@@ -54,7 +54,17 @@ impl Error {
     /// A failure. `reason` is stable upper snake case; `message` is lower case, without final dot and without secrets.
     pub fn new(code: Code, reason: impl Into<Cow<'static, str>>, message: impl Into<Cow<'static, str>>) -> Self {
         let (reason, message) = (reason.into(), message.into());
-        Self { inner: Box::new(Inner { code, reason, message, param: None, retry_after: None, facts: BTreeMap::new(), source: None }) }
+        Self {
+            inner: Box::new(Inner {
+                code,
+                reason,
+                message,
+                param: None,
+                retry_after: None,
+                facts: BTreeMap::new(),
+                source: None,
+            }),
+        }
     }
 
     /// The request is wrong.
@@ -192,7 +202,10 @@ mod tests {
 
     #[test]
     fn carries_what_was_wrong_and_when_to_return() {
-        let error = Error::invalid("BODY_INVALID", "no messages").at("messages").retry_after(Duration::from_secs(2)).fact("attempts", "1");
+        let error = Error::invalid("BODY_INVALID", "no messages")
+            .at("messages")
+            .retry_after(Duration::from_secs(2))
+            .fact("attempts", "1");
 
         assert_eq!((error.param(), error.delay()), (Some("messages"), Some(Duration::from_secs(2))));
         assert_eq!(error.facts()["attempts"], "1");

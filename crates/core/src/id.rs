@@ -115,7 +115,12 @@ mod tests {
 
     #[test]
     fn refuses_foreign_prefixes_lengths_and_letters() {
-        for text in ["ten_01h455vb4pex5vsknk084sn02q", "key_01h455vb4pex5vsknk084sn02", "key_81h455vb4pex5vsknk084sn02q", "key_01h455vb4pex5vsknk084sn02l"] {
+        for text in [
+            "ten_01h455vb4pex5vsknk084sn02q",
+            "key_01h455vb4pex5vsknk084sn02",
+            "key_81h455vb4pex5vsknk084sn02q",
+            "key_01h455vb4pex5vsknk084sn02l",
+        ] {
             assert_eq!(decode_id("key", text), None, "{text}");
         }
     }

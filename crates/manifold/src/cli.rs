@@ -103,8 +103,14 @@ pub fn run() -> ExitCode {
 fn execute(cli: Cli) -> Result<ExitCode> {
     let settings = &cli.settings;
     match cli.command {
-        Command::Openapi => output::line(manifold_edge::openapi().to_pretty_json().map_err(|error| Error::internal("print OpenAPI").because(error))?),
-        Command::Completions { shell } => clap_complete::generate(shell, &mut Cli::command(), "manifold", &mut std::io::stdout()),
+        Command::Openapi => output::line(
+            manifold_edge::openapi()
+                .to_pretty_json()
+                .map_err(|error| Error::internal("print OpenAPI").because(error))?,
+        ),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "manifold", &mut std::io::stdout());
+        }
         Command::Keys { command: keys::Command::Generate { test } } => keys::generate(test),
         Command::Serve { services, listen, management } => {
             let flags = [("edge.listen", listen), ("management.listen", management)];

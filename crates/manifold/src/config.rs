@@ -167,19 +167,29 @@ fn list_or_commas<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::res
     }
     Ok(match Either::deserialize(deserializer)? {
         Either::List(list) => list,
-        Either::Text(text) => text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect(),
+        Either::Text(text) => {
+            text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+        }
     })
 }
 
 /// Reads every source once: defaults, file, environment, and `flags` as pairs of key and value.
-pub fn read(file: Option<PathBuf>, environment: BTreeMap<String, String>, flags: Vec<(String, String)>) -> Result<Loaded<Config>> {
+pub fn read(
+    file: Option<PathBuf>,
+    environment: BTreeMap<String, String>,
+    flags: Vec<(String, String)>,
+) -> Result<Loaded<Config>> {
     if let Some(file) = file.as_ref().filter(|file| !file.is_file()) {
-        return Err(Error::invalid("CONFIG_INVALID", format!("the configuration file {} does not exist", file.display())));
+        return Err(Error::invalid(
+            "CONFIG_INVALID",
+            format!("the configuration file {} does not exist", file.display()),
+        ));
     }
     let file = file.or_else(|| Some(PathBuf::from(FILE)).filter(|file| file.is_file()));
     let aliases = manifold_ai_router::key_variables()?;
-    let loaded: Loaded<Config> = load(&Sources { defaults: DEFAULTS, file, env: environment, aliases, overrides: flags })
-        .map_err(|error| Error::invalid("CONFIG_INVALID", error.to_string()))?;
+    let loaded: Loaded<Config> =
+        load(&Sources { defaults: DEFAULTS, file, env: environment, aliases, overrides: flags })
+            .map_err(|error| Error::invalid("CONFIG_INVALID", error.to_string()))?;
     let checked = check(&loaded.value).and_then(|()| manifold_ai_router::check(&loaded.value.ai));
     checked.map_err(|error| located(error, &loaded.settings))?;
     Ok(loaded)
@@ -187,7 +197,8 @@ pub fn read(file: Option<PathBuf>, environment: BTreeMap<String, String>, flags:
 
 /// Contradictions between sections, and what this version cannot do.
 fn check(config: &Config) -> Result<()> {
-    let refuse = |key: &'static str, message: &str| Err(Error::invalid("CONFIG_INVALID", format!("{key}: {message}")).at(key));
+    let refuse =
+        |key: &'static str, message: &str| Err(Error::invalid("CONFIG_INVALID", format!("{key}: {message}")).at(key));
     if !config.bus.nats_url.is_empty() {
         return refuse("bus.nats_url", "this version carries events in process; leave it unset");
     }

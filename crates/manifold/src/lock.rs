@@ -37,7 +37,12 @@ impl DataLock {
 }
 
 fn refused(folder: &Path, what: &str) -> Error {
-    Error::new(Code::Invalid, "DATA_DIR_INVALID", format!("the data folder {} {what}; set data_dir or --data-dir", folder.display())).at("data_dir")
+    Error::new(
+        Code::Invalid,
+        "DATA_DIR_INVALID",
+        format!("the data folder {} {what}; set data_dir or --data-dir", folder.display()),
+    )
+    .at("data_dir")
 }
 
 #[cfg(test)]

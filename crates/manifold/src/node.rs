@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt, Secret};
-use manifold_runtime::http::{Client, HttpConfig};
 use manifold_runtime::health::Component;
+use manifold_runtime::http::{Client, HttpConfig};
 use manifold_runtime::telemetry::prometheus;
 use manifold_runtime::{Health, Mesh, MeshConfig, Tasks};
 use manifold_store::{Db, Durability, Location, Migrations, WriterConfig};
@@ -99,7 +99,8 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
         Location::Postgres { .. } => None,
     };
     let serving = Tasks::new();
-    let management = manifold_edge::management::start(config.management.listen, floor.health.clone(), &floor.background).await;
+    let management =
+        manifold_edge::management::start(config.management.listen, floor.health.clone(), &floor.background).await;
     let management = management.map_err(|error| not_listening(error, "management.listen"))?;
     let mesh = mesh(config)?;
     if services.contains(&Service::AiRouter) {
@@ -166,7 +167,10 @@ async fn ai_router(floor: &Floor<'_>) -> Result<tonic::service::Routes> {
 
 /// The outbound client of this process.
 pub fn http_client(config: &Config) -> Result<Client> {
-    Client::new(&HttpConfig { allow: config.runtime.egress.allow.clone(), connect_timeout: config.runtime.connect_timeout })
+    Client::new(&HttpConfig {
+        allow: config.runtime.egress.allow.clone(),
+        connect_timeout: config.runtime.connect_timeout,
+    })
 }
 
 async fn identity(floor: &Floor<'_>) -> Result<manifold_identity::Started> {
@@ -229,15 +233,18 @@ async fn watch_store(db: Db, health: Component) {
 
 fn mesh(config: &Config) -> Result<Mesh> {
     let places = [("ai-router", &config.mesh.ai_router), ("identity", &config.mesh.identity)];
-    let endpoints = places.into_iter().filter_map(|(service, address)| Some((service.to_owned(), address.clone()?))).collect();
+    let endpoints =
+        places.into_iter().filter_map(|(service, address)| Some((service.to_owned(), address.clone()?))).collect();
     Mesh::new(MeshConfig { endpoints, secret: config.mesh.secret.clone() })
 }
 
 async fn listen_grpc(config: &Config, mesh: &Mesh, serving: &Tasks) -> Result<SocketAddr> {
     if config.mesh.secret.is_none() {
-        return Err(Error::invalid("CONFIG_INVALID", "mesh.secret must be set when services run in several processes").at("mesh.secret"));
+        return Err(Error::invalid("CONFIG_INVALID", "mesh.secret must be set when services run in several processes")
+            .at("mesh.secret"));
     }
-    let listener = TcpListener::bind(config.grpc.listen).await.map_err(|source| refused(config.grpc.listen, &source))?;
+    let listener =
+        TcpListener::bind(config.grpc.listen).await.map_err(|source| refused(config.grpc.listen, &source))?;
     let address = listener.local_addr().or_err(Code::Internal, "read the address of the gRPC listener")?;
     let (mesh, token): (_, CancellationToken) = (mesh.clone(), serving.token());
     serving.spawn("grpc", async move {

@@ -98,13 +98,20 @@ impl Client {
 
     /// One user message to `model`.
     pub async fn chat(&self, model: &str, text: &str) -> Result<Reply> {
-        self.post("/v1/chat/completions", &json!({"model": model, "messages": [{"role": "user", "content": text}]})).await
+        self.post("/v1/chat/completions", &json!({"model": model, "messages": [{"role": "user", "content": text}]}))
+            .await
     }
 
     /// The same, streamed, up to the head of the answer.
     pub async fn stream(&self, model: &str, text: &str) -> Result<Stream> {
         let body = json!({"model": model, "messages": [{"role": "user", "content": text}], "stream": true, "stream_options": {"include_usage": true}});
-        self.open(Method::POST, "/v1/chat/completions", &[("content-type", "application/json")], body.to_string().into_bytes()).await
+        self.open(
+            Method::POST,
+            "/v1/chat/completions",
+            &[("content-type", "application/json")],
+            body.to_string().into_bytes(),
+        )
+        .await
     }
 }
 

@@ -36,13 +36,17 @@ pub fn good(target: &str, body: &[u8], text: &str) -> Answer {
     match target.split('?').next().unwrap_or_default() {
         "/api/chat" if stream => chunks("application/x-ndjson", ollama_stream(text).into_bytes()),
         "/api/chat" => Answer::json(200, &ollama_chat(text)),
-        "/api/embed" => Answer::json(200, &json!({"model": "m", "embeddings": vectors(&body["input"]), "prompt_eval_count": 3})),
+        "/api/embed" => {
+            Answer::json(200, &json!({"model": "m", "embeddings": vectors(&body["input"]), "prompt_eval_count": 3}))
+        }
         path if path.ends_with(":generateContent") => Answer::json(200, &gemini_chat(text)),
         path if path.ends_with(":batchEmbedContents") => {
             let n = body["requests"].as_array().map_or(0, Vec::len);
             Answer::json(200, &json!({"embeddings": vec![json!({"values": [0.25, -0.5, 1.0]}); n]}))
         }
-        path if path.ends_with(":embedContent") => Answer::json(200, &json!({"embedding": {"values": [0.25, -0.5, 1.0]}})),
+        path if path.ends_with(":embedContent") => {
+            Answer::json(200, &json!({"embedding": {"values": [0.25, -0.5, 1.0]}}))
+        }
         path if path.ends_with("/embeddings") => Answer::json(200, &openai_vectors(&body["input"])),
         _ if stream => sse(openai_stream(text)),
         _ => Answer::json(200, &openai_chat(text)),
@@ -63,7 +67,13 @@ fn sse(body: String) -> Answer {
 }
 
 fn chunks(content_type: &str, body: Vec<u8>) -> Answer {
-    Answer::Chunks { content_type: content_type.to_owned(), body, size: usize::MAX, pause: Duration::ZERO, end: End::Proper }
+    Answer::Chunks {
+        content_type: content_type.to_owned(),
+        body,
+        size: usize::MAX,
+        pause: Duration::ZERO,
+        end: End::Proper,
+    }
 }
 
 /// OpenAI's chat completion.
@@ -80,7 +90,8 @@ fn openai_stream(text: &str) -> String {
         chunk["choices"] = choices;
         chunk
     };
-    let mut events = vec![chunk(json!([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]))];
+    let mut events =
+        vec![chunk(json!([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": null}]))];
     for word in text.split_inclusive(' ') {
         events.push(chunk(json!([{"index": 0, "delta": {"content": word}, "finish_reason": null}])));
     }
@@ -94,7 +105,11 @@ fn openai_stream(text: &str) -> String {
 }
 
 fn openai_vectors(input: &Value) -> Value {
-    let data: Vec<_> = vectors(input).into_iter().enumerate().map(|(index, vector)| json!({"object": "embedding", "index": index, "embedding": vector})).collect();
+    let data: Vec<_> = vectors(input)
+        .into_iter()
+        .enumerate()
+        .map(|(index, vector)| json!({"object": "embedding", "index": index, "embedding": vector}))
+        .collect();
     json!({"object": "list", "data": data, "model": "m", "usage": {"prompt_tokens": 3, "total_tokens": 3}})
 }
 

@@ -38,8 +38,10 @@ pub async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Option
     let Some(target) = words.nth(1) else {
         bail!("no request line in {head}");
     };
-    let split = |line: &str| line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
-    let mut request = Request { target: target.to_owned(), headers: lines.filter_map(split).collect(), body: Vec::new() };
+    let split =
+        |line: &str| line.split_once(':').map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()));
+    let mut request =
+        Request { target: target.to_owned(), headers: lines.filter_map(split).collect(), body: Vec::new() };
     let length: usize = request.header("content-length").map_or(Ok(0), str::parse)?;
     let begin = head_end + 4;
     while buffer.len() < begin + length {
@@ -53,7 +55,12 @@ pub async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<Option
 }
 
 /// Writes a head and, for bodies that come in chunks, nothing else.
-pub async fn write_head(stream: &mut TcpStream, status: u16, headers: &[(String, String)], length: Option<usize>) -> Result<()> {
+pub async fn write_head(
+    stream: &mut TcpStream,
+    status: u16,
+    headers: &[(String, String)],
+    length: Option<usize>,
+) -> Result<()> {
     let mut head = format!("HTTP/1.1 {status} Scripted\r\n");
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));

@@ -54,7 +54,8 @@ pub struct Sandbox {
 /// The throw-away Postgres that `make test` starts.
 #[expect(clippy::disallowed_methods, reason = "the test runner tells where its Postgres is")]
 pub fn postgres_url() -> Result<String> {
-    std::env::var("MANIFOLD_TEST_POSTGRES").context("this test needs Postgres: run it through `make test`, which starts one")
+    std::env::var("MANIFOLD_TEST_POSTGRES")
+        .context("this test needs Postgres: run it through `make test`, which starts one")
 }
 
 impl Sandbox {
@@ -135,8 +136,13 @@ impl Builder {
             "ollama" => "",
             _ => "/v1",
         };
-        let sandbox = self.set(&format!("ai.providers.{provider}.base_url"), format!("http://{}{path}", upstream.address));
-        if provider == "ollama" { sandbox } else { sandbox.set(&format!("ai.providers.{provider}.api_key"), format!("sk-canary-{provider}")) }
+        let sandbox =
+            self.set(&format!("ai.providers.{provider}.base_url"), format!("http://{}{path}", upstream.address));
+        if provider == "ollama" {
+            sandbox
+        } else {
+            sandbox.set(&format!("ai.providers.{provider}.api_key"), format!("sk-canary-{provider}"))
+        }
     }
 
     /// Starts it.
@@ -144,12 +150,16 @@ impl Builder {
         let folder = Arc::new(tempfile::tempdir()?);
         let clock = Clock::manual(Timestamp::from_micros(Clock::system().now().micros()));
         self = self.set("data_dir", folder.path().display().to_string());
-        self = self.set("edge.listen", "127.0.0.1:0").set("management.listen", "127.0.0.1:0").set("grpc.listen", "127.0.0.1:0");
+        self = self
+            .set("edge.listen", "127.0.0.1:0")
+            .set("management.listen", "127.0.0.1:0")
+            .set("grpc.listen", "127.0.0.1:0");
         let (mut database, mut wire) = (None, None);
         let mut nodes = Vec::new();
         if self.shape == Shape::Two {
             let url = create_database().await?;
-            let through = if self.cuttable { wire.insert(Wire::to(&host(&url)?).await?).route(&url)? } else { url.clone() };
+            let through =
+                if self.cuttable { wire.insert(Wire::to(&host(&url)?).await?).route(&url)? } else { url.clone() };
             self = self.set("store.url", through).set("mesh.secret", SECRET);
             database = Some(url);
             let router = self.node(&[Service::AiRouter], &clock).await?;
@@ -166,7 +176,17 @@ impl Builder {
         let admin_key = std::fs::read_to_string(folder.path().join("admin.key"))?.trim().to_owned();
         let admin = Client::new(public, Some(&admin_key));
         wait_ready(&admin).await?;
-        Ok(Sandbox { admin, management: Client::new(management, None), clock, folder, admin_key, wire, shape: self.shape, nodes, database })
+        Ok(Sandbox {
+            admin,
+            management: Client::new(management, None),
+            clock,
+            folder,
+            admin_key,
+            wire,
+            shape: self.shape,
+            nodes,
+            database,
+        })
     }
 
     async fn node(&self, services: &[Service], clock: &Clock) -> Result<Node> {

@@ -64,18 +64,32 @@ pub enum End {
 impl Answer {
     /// A JSON body.
     pub fn json(status: u16, body: &Value) -> Self {
-        Self::Whole { status, headers: vec![("content-type".into(), "application/json".into())], body: body.to_string().into_bytes() }
+        Self::Whole {
+            status,
+            headers: vec![("content-type".into(), "application/json".into())],
+            body: body.to_string().into_bytes(),
+        }
     }
 
     /// An empty error with a header.
     pub fn status(status: u16, header: Option<(&str, &str)>) -> Self {
         let headers = header.map(|(name, value)| (name.to_owned(), value.to_owned()));
-        Self::Whole { status, headers: headers.into_iter().collect(), body: br#"{"error":{"message":"scripted","type":"scripted"}}"#.to_vec() }
+        Self::Whole {
+            status,
+            headers: headers.into_iter().collect(),
+            body: br#"{"error":{"message":"scripted","type":"scripted"}}"#.to_vec(),
+        }
     }
 
     /// A stream that ends after its first `at` bytes.
     pub fn cut(content_type: &str, body: &[u8], at: usize, end: End) -> Self {
-        Self::Chunks { content_type: content_type.to_owned(), body: body[..at].to_vec(), size: usize::MAX, pause: Duration::ZERO, end }
+        Self::Chunks {
+            content_type: content_type.to_owned(),
+            body: body[..at].to_vec(),
+            size: usize::MAX,
+            pause: Duration::ZERO,
+            end,
+        }
     }
 }
 
@@ -199,7 +213,9 @@ async fn converse(mut stream: TcpStream, state: &State) -> Result<()> {
 /// Answers; false if the connection is over.
 async fn reply(stream: &mut TcpStream, request: &Request, answer: Answer) -> Result<bool> {
     match answer {
-        Answer::Good(text) => return Box::pin(reply(stream, request, dialect::good(&request.target, &request.body, &text))).await,
+        Answer::Good(text) => {
+            return Box::pin(reply(stream, request, dialect::good(&request.target, &request.body, &text))).await;
+        }
         Answer::Whole { status, headers, body } => {
             http1::write_head(stream, status, &headers, Some(body.len())).await?;
             stream.write_all(&body).await?;

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import subprocess
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import openai
@@ -80,3 +82,33 @@ def test_the_contract_can_be_printed():
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_get_completions(shell):
     assert "manifold" in manifold("completions", shell).stdout
+
+
+# What a variable of .env.example needs beside it, and values for those that are shown empty.
+COMPANY = {
+    "MANIFOLD_AI__PROVIDERS__ACME__API_KEY": {"MANIFOLD_AI__PROVIDERS__ACME__BASE_URL": "https://llm.acme.example/v1"},
+    "MANIFOLD_MESH__AI_ROUTER": {"MANIFOLD_MESH__SECRET": "sixteen-characters"},
+    "MANIFOLD_MESH__IDENTITY": {"MANIFOLD_MESH__SECRET": "sixteen-characters"},
+    "MANIFOLD_EDGE__LIMITS__PER_KEY__QUOTA": {"MANIFOLD_EDGE__LIMITS__PER_KEY__WINDOW": "60s"},
+    "MANIFOLD_EDGE__LIMITS__PER_KEY__WINDOW": {"MANIFOLD_EDGE__LIMITS__PER_KEY__QUOTA": "600"},
+    "MANIFOLD_EDGE__LIMITS__PER_KEY__BURST": {
+        "MANIFOLD_EDGE__LIMITS__PER_KEY__QUOTA": "600",
+        "MANIFOLD_EDGE__LIMITS__PER_KEY__WINDOW": "60s",
+    },
+}
+
+
+def test_every_variable_of_the_example_is_known(tmp_path):
+    text = (Path(__file__).resolve().parents[3] / ".env.example").read_text()
+    key = manifold("keys", "generate").stdout.strip()
+    variables = re.findall(r"^# ([A-Z][A-Z0-9_]+)=(.*)$", text, re.MULTILINE)
+
+    refused = {}
+    for name, shown in variables:
+        settings = {**COMPANY.get(name, {}), name: shown or key, "HOME": str(tmp_path)}
+        done = manifold("config", "check", **settings)
+        if done.returncode != 0:
+            refused[name] = done.stderr
+
+    assert len(variables) > 60
+    assert refused == {}

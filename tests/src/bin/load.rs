@@ -4,11 +4,7 @@
 //! `load --url http://HOST:PORT/PATH --requests N [--rate N] [--connections N] [--header 'Name: value'] [--body TEXT]`
 //! prints one line of JSON, times in microseconds.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "the result is one line on standard output"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the result is one line on standard output")]
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -71,19 +67,11 @@ fn plan(mut arguments: impl Iterator<Item = String>) -> Result<Plan, String> {
         "POST /{path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
     );
     let requests = requests.ok_or("--requests is missing")?;
-    Ok(Plan {
-        address: address.to_owned(),
-        request: request.into_bytes(),
-        requests,
-        rate,
-        connections,
-    })
+    Ok(Plan { address: address.to_owned(), request: request.into_bytes(), requests, rate, connections })
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, String> {
-    value
-        .parse()
-        .map_err(|_| format!("{name} must be a number, not {value}"))
+    value.parse().map_err(|_| format!("{name} must be a number, not {value}"))
 }
 
 fn run(plan: &Arc<Plan>, started: Instant) -> Vec<Seen> {
@@ -94,10 +82,7 @@ fn run(plan: &Arc<Plan>, started: Instant) -> Vec<Seen> {
             thread::spawn(move || send(&plan, &next, started))
         })
         .collect();
-    threads
-        .into_iter()
-        .map(|thread| thread.join().unwrap_or_default())
-        .collect()
+    threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
 }
 
 /// Takes the next number, waits until it is due, sends it, until none is left.
@@ -133,10 +118,7 @@ fn exchange(plan: &Plan, connection: &mut Option<BufReader<TcpStream>>) -> io::R
     };
     stream.get_mut().write_all(&plan.request)?;
     let mut line = Vec::with_capacity(256);
-    let status = next_line(stream, &mut line)?
-        .get(9..12)
-        .and_then(|text| text.parse().ok())
-        .ok_or_else(broken)?;
+    let status = next_line(stream, &mut line)?.get(9..12).and_then(|text| text.parse().ok()).ok_or_else(broken)?;
     let (mut length, mut chunked) = (0_usize, false);
     loop {
         let header = next_line(stream, &mut line)?.to_ascii_lowercase();

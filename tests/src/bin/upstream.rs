@@ -13,9 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-const WORDS: [&str; 12] = [
-    "The", " answer", " comes", " in", " twelve", " pieces", " and", " is", " always", " the", " same", ".",
-];
+const WORDS: [&str; 12] =
+    ["The", " answer", " comes", " in", " twelve", " pieces", " and", " is", " always", " the", " same", "."];
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
 
 /// The bytes of both answers, built once.
@@ -45,10 +44,7 @@ async fn main() -> io::Result<()> {
 }
 
 async fn accept(listener: TcpListener) -> io::Result<()> {
-    let answers = Rc::new(Answers {
-        whole: whole(),
-        stream: stream(),
-    });
+    let answers = Rc::new(Answers { whole: whole(), stream: stream() });
     let answered = Rc::new(Cell::new(0_u64));
     loop {
         let (socket, _) = listener.accept().await?;
@@ -106,9 +102,7 @@ fn content_length(head: &[u8]) -> usize {
     let line = head
         .split(|byte| *byte == b'\n')
         .find(|line| line.len() > 15 && line[..15].eq_ignore_ascii_case(b"content-length:"));
-    line.and_then(|line| std::str::from_utf8(&line[15..]).ok())
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(0)
+    line.and_then(|line| std::str::from_utf8(&line[15..]).ok()).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
@@ -116,11 +110,8 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
 }
 
 fn json(body: &str) -> Vec<u8> {
-    format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        .into_bytes()
 }
 
 fn whole() -> Vec<u8> {
@@ -134,23 +125,14 @@ fn whole() -> Vec<u8> {
 fn stream() -> Vec<u8> {
     let mut answer =
         String::from("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
-    let first = event(
-        r#"[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]"#,
-        "null",
-    );
+    let first = event(r#"[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]"#, "null");
     push_chunk(&mut answer, &first);
     for word in WORDS {
         let choices = format!(r#"[{{"index":0,"delta":{{"content":"{word}"}},"finish_reason":null}}]"#);
         push_chunk(&mut answer, &event(&choices, "null"));
     }
-    push_chunk(
-        &mut answer,
-        &event(r#"[{"index":0,"delta":{},"finish_reason":"stop"}]"#, "null"),
-    );
-    push_chunk(
-        &mut answer,
-        &event("[]", r#"{"prompt_tokens":24,"completion_tokens":12,"total_tokens":36}"#),
-    );
+    push_chunk(&mut answer, &event(r#"[{"index":0,"delta":{},"finish_reason":"stop"}]"#, "null"));
+    push_chunk(&mut answer, &event("[]", r#"{"prompt_tokens":24,"completion_tokens":12,"total_tokens":36}"#));
     push_chunk(&mut answer, "data: [DONE]\n\n");
     answer.push_str("0\r\n\r\n");
     answer.into_bytes()

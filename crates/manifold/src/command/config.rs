@@ -32,7 +32,8 @@ pub fn run(loaded: &Loaded<Config>, command: &Command) -> Result<()> {
 /// Only what somebody set: the defaults are in the manual.
 fn show(loaded: &Loaded<Config>) {
     let set = loaded.settings.iter().filter(|(_, setting)| setting.origin != "the defaults");
-    let rows: Vec<_> = set.map(|(key, setting)| vec![key.clone(), setting.value.clone(), setting.origin.clone()]).collect();
+    let rows: Vec<_> =
+        set.map(|(key, setting)| vec![key.clone(), setting.value.clone(), setting.origin.clone()]).collect();
     if rows.is_empty() {
         output::line("every setting has its default");
     }

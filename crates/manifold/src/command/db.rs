@@ -21,10 +21,15 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
     let Command::Migrate = command;
     let location = Location::parse(&config.store.url, &config.data_dir)?;
     let bus = manifold_bus::migrations();
-    for (service, migrations) in [("identity", manifold_identity::migrations()), ("ai-router", manifold_ai_router::migrations())] {
+    for (service, migrations) in
+        [("identity", manifold_identity::migrations()), ("ai-router", manifold_ai_router::migrations())]
+    {
         let pending = Db::pending(&location, service, &[&bus, &migrations]).await?;
         let (_db, _writer) = Db::open(&location, service, &[&bus, &migrations], &WriterConfig::default()).await?;
-        output::line(format!("{service}: {}", if pending.is_empty() { "up to date".to_owned() } else { pending.join(", ") }));
+        output::line(format!(
+            "{service}: {}",
+            if pending.is_empty() { "up to date".to_owned() } else { pending.join(", ") }
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -16,10 +16,20 @@ use crate::config::Config;
 use crate::{node, output};
 
 /// Examines everything and prints the report.
-pub async fn run(loaded: Result<Loaded<Config>>, environment: BTreeMap<String, String>, offline: bool, as_json: bool) -> Result<ExitCode> {
+pub async fn run(
+    loaded: Result<Loaded<Config>>,
+    environment: BTreeMap<String, String>,
+    offline: bool,
+    as_json: bool,
+) -> Result<ExitCode> {
     let findings = match loaded {
         Ok(loaded) => examine(&loaded, &environment, offline).await,
-        Err(error) => vec![Finding::new("configuration", Severity::Fail, error.message(), "correct it; every setting is explained in config.default.toml")],
+        Err(error) => vec![Finding::new(
+            "configuration",
+            Severity::Fail,
+            error.message(),
+            "correct it; every setting is explained in config.default.toml",
+        )],
     };
     if as_json {
         output::json(&findings.iter().map(to_json).collect::<Vec<_>>());
@@ -33,14 +43,21 @@ pub async fn run(loaded: Result<Loaded<Config>>, environment: BTreeMap<String, S
 async fn examine(loaded: &Loaded<Config>, environment: &BTreeMap<String, String>, offline: bool) -> Vec<Finding> {
     let config = &loaded.value;
     let set = loaded.settings.values().filter(|setting| setting.origin != "the defaults").count();
-    let mut findings = vec![Finding::new("configuration", Severity::Ok, format!("valid, with {set} settings beside the defaults"), "")];
+    let mut findings = vec![Finding::new(
+        "configuration",
+        Severity::Ok,
+        format!("valid, with {set} settings beside the defaults"),
+        "",
+    )];
     findings.push(data_folder(&config.data_dir));
     findings.push(open_files());
     findings.extend(databases(config).await);
     findings.extend(risks(config, environment));
     match providers(config, offline).await {
         Ok(more) => findings.extend(more),
-        Err(error) => findings.push(Finding::new("providers", Severity::Fail, error.message(), "correct the section [ai]")),
+        Err(error) => {
+            findings.push(Finding::new("providers", Severity::Fail, error.message(), "correct the section [ai]"));
+        }
     }
     findings
 }
@@ -67,10 +84,15 @@ fn data_folder(folder: &Path) -> Finding {
     let shown = folder.display();
     match std::fs::metadata(folder) {
         Err(_) => Finding::new("data_dir", Severity::Ok, format!("{shown} will be made at the first start"), ""),
-        Ok(found) if !found.is_dir() => Finding::new("data_dir", Severity::Fail, format!("{shown} is no folder"), "set data_dir"),
-        Ok(found) if found.permissions().mode() & 0o077 != 0 => {
-            Finding::new("data_dir", Severity::Warn, format!("{shown} can be read by others"), format!("chmod 700 {shown}"))
+        Ok(found) if !found.is_dir() => {
+            Finding::new("data_dir", Severity::Fail, format!("{shown} is no folder"), "set data_dir")
         }
+        Ok(found) if found.permissions().mode() & 0o077 != 0 => Finding::new(
+            "data_dir",
+            Severity::Warn,
+            format!("{shown} can be read by others"),
+            format!("chmod 700 {shown}"),
+        ),
         Ok(_) => Finding::new("data_dir", Severity::Ok, format!("{shown} belongs to its owner alone"), ""),
     }
 }
@@ -78,9 +100,13 @@ fn data_folder(folder: &Path) -> Finding {
 /// Every connection is an open file.
 fn open_files() -> Finding {
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<u64>().ok());
+    let soft = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<u64>().ok());
     match soft {
-        Some(limit) if limit < 4_096 => Finding::new("open_files", Severity::Warn, format!("at most {limit} open files"), "ulimit -n 65536"),
+        Some(limit) if limit < 4_096 => {
+            Finding::new("open_files", Severity::Warn, format!("at most {limit} open files"), "ulimit -n 65536")
+        }
         Some(limit) => Finding::new("open_files", Severity::Ok, format!("up to {limit}"), ""),
         None => Finding::new("open_files", Severity::Skip, "the system does not tell", ""),
     }
@@ -93,7 +119,9 @@ async fn databases(config: &Config) -> Vec<Finding> {
     };
     let bus = manifold_bus::migrations();
     let mut findings = Vec::new();
-    for (service, migrations) in [("identity", manifold_identity::migrations()), ("ai-router", manifold_ai_router::migrations())] {
+    for (service, migrations) in
+        [("identity", manifold_identity::migrations()), ("ai-router", manifold_ai_router::migrations())]
+    {
         let id = format!("database.{service}");
         if matches!(&location, Location::Sqlite { folder } if !folder.join(format!("{service}.db")).exists()) {
             findings.push(Finding::new(id, Severity::Ok, "will be made at the first start", ""));
@@ -101,7 +129,12 @@ async fn databases(config: &Config) -> Vec<Finding> {
         }
         findings.push(match Db::pending(&location, service, &[&bus, &migrations]).await {
             Ok(pending) if pending.is_empty() => Finding::new(id, Severity::Ok, "reachable, schema up to date", ""),
-            Ok(pending) => Finding::new(id, Severity::Warn, format!("reachable, {} migrations wait", pending.len()), "manifold db migrate, or start the server"),
+            Ok(pending) => Finding::new(
+                id,
+                Severity::Warn,
+                format!("reachable, {} migrations wait", pending.len()),
+                "manifold db migrate, or start the server",
+            ),
             Err(error) => Finding::new(id, Severity::Fail, error.message(), "start the database, or correct store.url"),
         });
     }
@@ -111,24 +144,48 @@ async fn databases(config: &Config) -> Vec<Finding> {
 /// Settings that work and may hurt.
 fn risks(config: &Config, environment: &BTreeMap<String, String>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let mut warn = |id: &str, found: String, remedy: &str| findings.push(Finding::new(id, Severity::Warn, found, remedy));
+    let mut warn =
+        |id: &str, found: String, remedy: &str| findings.push(Finding::new(id, Severity::Warn, found, remedy));
     if !config.edge.listen.ip().is_loopback() {
-        warn("risk.plain_http", format!("{} is open to the network without TLS", config.edge.listen), "put a TLS proxy in front and name it in edge.trusted_proxies");
+        warn(
+            "risk.plain_http",
+            format!("{} is open to the network without TLS", config.edge.listen),
+            "put a TLS proxy in front and name it in edge.trusted_proxies",
+        );
     }
     if !config.management.listen.ip().is_loopback() {
-        warn("risk.management", format!("metrics at {} are open to the network", config.management.listen), "keep the port away from the internet");
+        warn(
+            "risk.management",
+            format!("metrics at {} are open to the network", config.management.listen),
+            "keep the port away from the internet",
+        );
     }
     if config.admin_key_file().exists() {
-        warn("risk.admin_key", "admin.key still lies in the data folder".to_owned(), "store it elsewhere and delete the file");
+        warn(
+            "risk.admin_key",
+            "admin.key still lies in the data folder".to_owned(),
+            "store it elsewhere and delete the file",
+        );
     }
     if config.data_dir.join("master.key").exists() && config.store.url.expose().is_empty() {
-        warn("risk.master_key", "master.key lies beside the databases it protects".to_owned(), "keep it out of backups of the data folder");
+        warn(
+            "risk.master_key",
+            "master.key lies beside the databases it protects".to_owned(),
+            "keep it out of backups of the data folder",
+        );
     }
     if config.edge.limits.per_key.is_none() {
         warn("risk.no_limit", "no limit per API key".to_owned(), "set [edge.limits.per_key]");
     }
-    if let Some(name) = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"].into_iter().find(|name| environment.contains_key(*name)) {
-        warn("risk.proxy", format!("{name} is set and ignored: providers are called directly"), "allow the way to the providers");
+    if let Some(name) = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"]
+        .into_iter()
+        .find(|name| environment.contains_key(*name))
+    {
+        warn(
+            "risk.proxy",
+            format!("{name} is set and ignored: providers are called directly"),
+            "allow the way to the providers",
+        );
     }
     findings
 }

@@ -128,11 +128,16 @@ impl Api {
     /// A call with the admin key; anything but 2xx is an error.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
         let Some(key) = &self.key else {
-            return Err(Error::new(Code::Unauthenticated, "INVALID_KEY", "no admin key: run this where the server's data folder is, or name it with --data-dir"));
+            return Err(Error::new(
+                Code::Unauthenticated,
+                "INVALID_KEY",
+                "no admin key: run this where the server's data folder is, or name it with --data-dir",
+            ));
         };
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let mut request = self.request(method, path, bytes)?;
-        let bearer = HeaderValue::from_str(&format!("Bearer {}", key.expose())).or_err(Code::Invalid, "read the admin key")?;
+        let bearer =
+            HeaderValue::from_str(&format!("Bearer {}", key.expose())).or_err(Code::Invalid, "read the admin key")?;
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
         let (status, text) = self.send(request).await?;
         let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -149,7 +154,10 @@ impl Api {
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Bytes>> {
-        let request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header(header::CONTENT_TYPE, "application/json");
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(header::CONTENT_TYPE, "application/json");
         request.body(body).or_err(Code::Invalid, "build the request")
     }
 
@@ -163,7 +171,10 @@ impl Api {
             max_body: MAX_ANSWER,
             sent: Sent::default(),
         };
-        let failed = |source| Error::new(Code::Unavailable, "SERVER_UNREACHABLE", format!("no server answers at {}", self.base)).because(source);
+        let failed = |source| {
+            Error::new(Code::Unavailable, "SERVER_UNREACHABLE", format!("no server answers at {}", self.base))
+                .because(source)
+        };
         let inbound = self.client.send(outbound).await.map_err(failed)?;
         let status = inbound.head.status.as_u16();
         let body = inbound.bytes().await.map_err(failed)?;

@@ -26,7 +26,9 @@ fn parse(names: Option<&str>) -> Result<Vec<Service>> {
     let mut services = Vec::new();
     for name in names.split(',').map(str::trim) {
         let known = Service::ALL.map(Service::name).join(", ");
-        let service = Service::parse(name).ok_or_else(|| Error::invalid("CONFIG_INVALID", format!("--services: there is no service {name}; there are {known}")))?;
+        let service = Service::parse(name).ok_or_else(|| {
+            Error::invalid("CONFIG_INVALID", format!("--services: there is no service {name}; there are {known}"))
+        })?;
         if !services.contains(&service) {
             services.push(service);
         }

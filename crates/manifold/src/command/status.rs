@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use manifold_core::Result;
 
+use crate::command::keys::Api;
 use crate::config::Config;
 use crate::output;
-use crate::command::keys::Api;
 
 /// Asks `/readyz`: exit code 0 if ready, 1 if not.
 pub async fn run(config: Config, quiet: bool) -> Result<ExitCode> {

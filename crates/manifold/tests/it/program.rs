@@ -133,14 +133,14 @@ impl Program {
     /// Starts some services and returns when they have greeted.
     pub async fn start(&self, services: &str) -> Result<Server> {
         let mut server = self.spawn(&["--services", services])?;
-        server.greeted().await?;
+        server.greeted("mesh     ").await?;
         Ok(server)
     }
 
     /// Starts everything and returns when it is ready.
     pub async fn serve(&self) -> Result<Server> {
         let mut server = self.spawn(&[])?;
-        server.greeted().await?;
+        server.greeted("metrics  ").await?;
         server.ready().await?;
         Ok(server)
     }
@@ -204,9 +204,10 @@ impl Server {
         Ok(Client::new(self.management()?, None))
     }
 
-    async fn greeted(&mut self) -> Result<()> {
+    /// Waits until it has printed the line that says `last`.
+    async fn greeted(&mut self, last: &str) -> Result<()> {
         let end = Instant::now() + PATIENCE;
-        while !self.output().contains("/metrics\n") {
+        while !self.output().split_once(last).is_some_and(|(_, rest)| rest.contains('\n')) {
             if let Some(status) = self.child.try_wait()? {
                 bail!("ended with {status} instead of starting:\n{}", self.log());
             }
@@ -267,13 +268,14 @@ pub fn admin_key(data: &Path) -> Result<String> {
 /// Asks again until the answer is yes.
 pub async fn until(what: &str, mut asked: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let end = Instant::now() + PATIENCE;
-    while !asked().await.unwrap_or(false) {
-        if Instant::now() > end {
-            bail!("waited in vain until {what}");
+    loop {
+        match asked().await {
+            Ok(true) => return Ok(()),
+            Ok(false) if Instant::now() > end => bail!("waited in vain until {what}"),
+            Err(error) if Instant::now() > end => return Err(error.context(format!("waited in vain until {what}"))),
+            Ok(false) | Err(_) => sleep(POLL).await,
         }
-        sleep(POLL).await;
     }
-    Ok(())
 }
 
 /// A port for a process that has to come back on it: none that the system hands out to others meanwhile.
