@@ -208,7 +208,7 @@ impl Ledger {
         };
         let duration = current.began.elapsed();
         self.upstream += duration;
-        if failed == Some(Class::Cancelled) && !current.sent.get() {
+        if failed == Some(Class::Cancelled) && !current.sent.settle() {
             return;
         }
         let (usage, source) = settle(&current, failed, self.input_estimate);

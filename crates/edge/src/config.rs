@@ -129,6 +129,11 @@ pub(crate) struct Checked {
 }
 
 impl Config {
+    /// Refuses what the door would refuse when it opens.
+    pub fn validate(&self) -> Result<()> {
+        self.check().map(|_| ())
+    }
+
     /// Checks what types cannot.
     pub(crate) fn check(&self) -> Result<Checked> {
         let per_key = match &self.limits.per_key {

@@ -35,7 +35,7 @@ fn fault<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<Refusal> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     let error = serde_path_to_error::deserialize::<_, T>(&mut deserializer).err()?;
     let path = error.path().to_string();
-    let refusal = Refusal::bad("BODY_INVALID", without_position(&error.inner().to_string()));
+    let refusal = Refusal::bad("BODY_INVALID", without_value(without_position(&error.inner().to_string())));
     Some(if path == "." { refusal } else { refusal.at(path) })
 }
 
@@ -43,10 +43,24 @@ fn syntax(error: &serde_json::Error) -> Refusal {
     Refusal::bad("BODY_NOT_JSON", format!("the body is not valid JSON: {error}"))
 }
 
+/// Only the kind of a wrong value is told: the value may be a prompt, and messages end up in logs.
+fn without_value(message: &str) -> String {
+    let Some((what, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    match what.split_once(": ") {
+        Some((fault @ ("invalid type" | "invalid value"), value)) => {
+            let kind = value.split(' ').next().unwrap_or_default();
+            format!("{fault}: {kind}, expected {expected}")
+        }
+        _ => message.to_owned(),
+    }
+}
+
 /// serde_json ends every message with a position, which the path tells better.
-fn without_position(message: &str) -> String {
+fn without_position(message: &str) -> &str {
     let end = message.rfind(" at line ").unwrap_or(message.len());
-    message[..end].to_owned()
+    &message[..end]
 }
 
 /// Counts brackets outside strings.
@@ -107,6 +121,13 @@ mod tests {
         ] {
             assert_eq!(refused(body), (status, reason.to_owned(), param.map(str::to_owned)), "{body}");
         }
+    }
+
+    #[test]
+    fn a_wrong_value_is_not_repeated() {
+        let error = read::<Body>(br#"{"list":"my, expected secret"}"#).unwrap_err();
+
+        assert_eq!(error.error.message(), "invalid type: string, expected a sequence");
     }
 
     #[test]

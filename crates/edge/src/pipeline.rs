@@ -25,7 +25,7 @@ use crate::limit::Left;
 use crate::listen::Peer;
 use crate::measure::Delivery;
 use crate::problem::{self, About};
-use crate::record::{Record, Tracked};
+use crate::record::{Record, Traced, Tracked};
 use crate::refusal::{Answer, Refusal};
 use crate::routes::Operation;
 use crate::{auth, body, cors, headers, normalise};
@@ -56,7 +56,7 @@ pub(crate) async fn answer(edge: Arc<Edge>, peer: Arc<Peer>, request: Request<In
     let scope = scene.scope.clone();
     let outcome = scope.run(AssertUnwindSafe(admit(&edge, &mut scene, parts)).catch_unwind()).await;
     let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a handler panicked").into()));
-    let mut response = outcome.unwrap_or_else(|refusal| problem::render(&refusal, scene.about));
+    let mut response = outcome.unwrap_or_else(|refusal| scene.scope.enter(|| problem::render(&refusal, scene.about)));
     // 4 Headers of every answer, refused or not.
     if let (Some(limit), Some(left)) = (&edge.per_key, scene.left) {
         limit.describe(left, response.headers_mut());
@@ -135,11 +135,12 @@ fn open(edge: &Edge, peer: &Peer, parts: &Parts, body: Incoming) -> Scene {
     let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
     let mut trace = telemetry::start_trace(traceparent.and_then(TraceContext::parse));
     let client = normalise::client(peer.address.ip(), &parts.headers, &edge.config.trusted_proxies);
-    let mut record = Record::open(request, client, &edge.in_flight, &peer.line);
-    record.span = telemetry::request_span(&parts.method, &mut trace);
+    let span = telemetry::request_span(&parts.method, &mut trace);
+    let scope = Scope::new(&trace, request, span.clone());
+    let traced = Traced { method: parts.method.clone(), span, scope: scope.clone() };
     Scene {
-        scope: Scope::new(&trace, request, record.span.clone()),
-        record,
+        scope,
+        record: Record::open(request, client, traced, &edge.in_flight, &peer.line),
         about: About { request, trace_id: trace.trace_id, dialect: Dialect::of(parts.uri.path()) },
         trace,
         kept_id: headers::kept_id(&parts.headers),

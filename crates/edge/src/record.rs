@@ -10,9 +10,10 @@ use std::task::{Context, Poll};
 use ::metrics::Gauge;
 use axum::body::{Body, HttpBody};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 use manifold_core::RequestId;
+use manifold_runtime::telemetry::{self, Scope};
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -39,6 +40,13 @@ impl InFlight {
     }
 }
 
+/// The request in its trace.
+pub(crate) struct Traced {
+    pub(crate) method: Method,
+    pub(crate) span: Span,
+    pub(crate) scope: Scope,
+}
+
 /// The account of one request; closed when dropped.
 pub(crate) struct Record {
     pub(crate) request: RequestId,
@@ -46,7 +54,7 @@ pub(crate) struct Record {
     pub(crate) started: Instant,
     pub(crate) operation: Option<Arc<Operation>>,
     pub(crate) delivery: Delivery,
-    pub(crate) span: Span,
+    traced: Traced,
     status: Option<StatusCode>,
     in_flight: Arc<InFlight>,
     line: Arc<Line>,
@@ -54,7 +62,13 @@ pub(crate) struct Record {
 
 impl Record {
     /// A request has come.
-    pub(crate) fn open(request: RequestId, client: IpAddr, in_flight: &Arc<InFlight>, line: &Arc<Line>) -> Self {
+    pub(crate) fn open(
+        request: RequestId,
+        client: IpAddr,
+        traced: Traced,
+        in_flight: &Arc<InFlight>,
+        line: &Arc<Line>,
+    ) -> Self {
         line.begin();
         in_flight.count.fetch_add(1, Ordering::Relaxed);
         in_flight.gauge.increment(1.0);
@@ -66,7 +80,7 @@ impl Record {
             started,
             operation: None,
             delivery: Delivery::Whole,
-            span: Span::none(),
+            traced,
             status: None,
             in_flight,
             line,
@@ -91,16 +105,11 @@ impl Drop for Record {
             Some(operation) => operation.durations.record(status, self.delivery, took),
             None => measure::record_unmatched(status, took),
         }
-        let route = self.operation.as_ref().map(|operation| operation.route.as_str());
-        self.span.record("http.response.status_code", status).record("http.route", route);
-        tracing::debug!(
-            request = %self.request,
-            client = %self.client,
-            route,
-            status,
-            took_us = took.as_micros(),
-            "request answered"
-        );
+        let route = self.operation.as_ref().map_or("", |operation| operation.route.as_str());
+        let Traced { method, span, scope } = &self.traced;
+        telemetry::end_request(span, method, route, status);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        scope.enter(|| tracing::debug!(client = %self.client, route, status, took_us, "request answered"));
     }
 }
 

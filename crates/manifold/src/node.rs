@@ -78,6 +78,8 @@ struct Floor<'a> {
 pub fn check(config: &Config) -> Result<()> {
     Location::parse(&config.store.url, &config.data_dir)?;
     mesh(config)?;
+    config.edge.validate()?;
+    config.telemetry.validate()?;
     http_client(config).map(|_| ())
 }
 

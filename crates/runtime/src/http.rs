@@ -8,7 +8,7 @@ mod tls;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -80,7 +80,11 @@ pub enum Trust {
 /// Whether a request went out. Set when its body is asked for, which is when its head is being written; not set when no
 /// connection came about. A request without body is never asked for it: it counts as sent until connecting fails.
 #[derive(Clone, Debug, Default)]
-pub struct Sent(Arc<AtomicBool>);
+pub struct Sent(Arc<AtomicU8>);
+
+const WAITING: u8 = 0;
+const SENT: u8 = 1;
+const SETTLED: u8 = 2;
 
 impl Sent {
     /// Not yet.
@@ -90,15 +94,21 @@ impl Sent {
 
     /// Whether the request may have reached the other side.
     pub fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire) == SENT
     }
 
-    fn set(&self) {
-        self.0.store(true, Ordering::Release);
+    /// Whether the request went out, once and for all: one that did not cannot go out any more.
+    pub fn settle(&self) -> bool {
+        self.0.compare_exchange(WAITING, SETTLED, Ordering::AcqRel, Ordering::Acquire) == Err(SENT)
+    }
+
+    /// The request goes out now; false if it was settled before.
+    fn set(&self) -> bool {
+        self.0.compare_exchange(WAITING, SENT, Ordering::AcqRel, Ordering::Acquire) != Err(SETTLED)
     }
 
     fn clear(&self) {
-        self.0.store(false, Ordering::Release);
+        self.0.store(WAITING, Ordering::Release);
     }
 }
 

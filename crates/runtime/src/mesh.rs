@@ -17,7 +17,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::channel::{self, Channel, Place, Remote};
 use crate::rpc::Rpcs;
-use crate::server;
+use crate::{server, wire};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -84,7 +84,7 @@ impl Mesh {
     /// The services at an address that do not answer now.
     pub async fn unreachable(&self) -> Vec<String> {
         let probes = self.inner.endpoints.iter().map(|(service, endpoint)| async move {
-            let healthy = probe(endpoint).await;
+            let healthy = probe(endpoint, self.inner.secret.as_ref()).await;
             (!healthy).then(|| service.clone())
         });
         join_all(probes).await.into_iter().flatten().collect()
@@ -144,10 +144,12 @@ fn endpoint(address: &str) -> Result<Endpoint> {
         .keep_alive_while_idle(true))
 }
 
-async fn probe(endpoint: &Endpoint) -> bool {
+async fn probe(endpoint: &Endpoint, secret: Option<&Secret<String>>) -> bool {
     let check = async {
         let mut client = HealthClient::new(endpoint.connect().await.ok()?);
-        let answer = client.check(HealthCheckRequest::default()).await.ok()?;
+        let mut request = tonic::Request::new(HealthCheckRequest::default());
+        request.metadata_mut().insert(wire::SECRET_NAME, secret?.expose().parse().ok()?);
+        let answer = client.check(request).await.ok()?;
         Some(answer.into_inner().status() == ServingStatus::Serving)
     };
     tokio::time::timeout(PROBE_TIMEOUT, check).await.ok().flatten().unwrap_or(false)

@@ -56,6 +56,13 @@ impl Default for TelemetryConfig {
     }
 }
 
+impl TelemetryConfig {
+    /// Refuses what [`init`] would refuse before it has opened anything.
+    pub fn validate(&self) -> Result<()> {
+        logs::filter(&self.log_level).map(|_| ())
+    }
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -16,7 +16,9 @@ use tokio::time::Instant;
 use crate::CallContext;
 
 const PREFIX: &str = "x-manifold-";
-const SECRET: HeaderName = HeaderName::from_static("x-manifold-mesh-secret");
+/// Where the mesh secret travels.
+pub(crate) const SECRET_NAME: &str = "x-manifold-mesh-secret";
+const SECRET: HeaderName = HeaderName::from_static(SECRET_NAME);
 const PRINCIPAL: HeaderName = HeaderName::from_static("x-manifold-principal-bin");
 const REQUEST: HeaderName = HeaderName::from_static("x-manifold-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -1,6 +1,6 @@
 //! A request body that tells when it is asked for.
 
-use std::convert::Infallible;
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -21,12 +21,26 @@ impl Tracked {
     }
 }
 
+/// The request was settled as never sent before its body was asked for.
+#[derive(Debug)]
+pub(super) struct Settled;
+
+impl fmt::Display for Settled {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("nobody waits for this request any more")
+    }
+}
+
+impl std::error::Error for Settled {}
+
 impl Body for Tracked {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Settled;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.sent.set();
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Settled>>> {
+        if !self.sent.set() {
+            return Poll::Ready(Some(Err(Settled)));
+        }
         Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
     }
 

@@ -59,6 +59,8 @@ fn appender(path: &Path, config: &TelemetryConfig) -> Result<RollingFileAppender
     };
     let text = |part: Option<&OsStr>| part.map(|part| part.to_string_lossy().into_owned()).unwrap_or_default();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let made = std::fs::create_dir_all(folder).or_err(Code::Invalid, "make the folder of telemetry.log_file");
+    made.map_err(|error| error.at("telemetry.log_file"))?;
     let mut builder = RollingFileAppender::builder()
         .rotation(rotation)
         .filename_prefix(text(path.file_stem()))
@@ -73,7 +75,7 @@ fn appender(path: &Path, config: &TelemetryConfig) -> Result<RollingFileAppender
 }
 
 /// A bare level is meant for Manifold; libraries are heard when they warn.
-fn filter(level: &str) -> Result<Targets> {
+pub(super) fn filter(level: &str) -> Result<Targets> {
     if let Ok(level) = level.trim().parse::<LevelFilter>() {
         return Ok(Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("manifold", level));
     }

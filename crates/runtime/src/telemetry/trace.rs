@@ -95,14 +95,14 @@ pub fn request_span(method: &http::Method, trace: &mut TraceContext) -> Span {
 }
 
 /// Notes on the span of a public request how it ended. The route is the matched pattern, never the path.
-pub fn end_request(span: &Span, method: &http::Method, route: &str, status: http::StatusCode) {
+pub fn end_request(span: &Span, method: &http::Method, route: &str, status: u16) {
     if span.is_disabled() {
         return;
     }
     span.context().span().update_name(format!("{method} {route}"));
     span.record("http.route", route);
-    span.record("http.response.status_code", i64::from(status.as_u16()));
-    if status.is_server_error() {
+    span.record("http.response.status_code", i64::from(status));
+    if status >= 500 {
         span.record("otel.status_code", "ERROR");
     }
 }

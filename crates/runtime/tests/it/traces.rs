@@ -74,7 +74,7 @@ async fn one_request_is_one_trace_through_both_processes_and_out() {
         path.client().say(say).await.unwrap().into_inner().text
     });
     let seen_by_handler = TraceContext::parse(&inside.await).unwrap();
-    telemetry::end_request(&span, &Method::POST, "/v1/echo", http::StatusCode::OK);
+    telemetry::end_request(&span, &Method::POST, "/v1/echo", 200);
     drop((scope, span));
     tokio::time::timeout(Duration::from_secs(10), telemetry.shutdown()).await.unwrap();
 

@@ -28,8 +28,8 @@ async fn commits(scratch: &Scratch, db: &Db) -> usize {
         return count as usize;
     };
     let log = std::fs::read(folder.join("test-things.db-wal")).unwrap();
-    // A header of 32 bytes, then frames of 24 + 4096 bytes; bytes 4 to 8 of a frame are not zero at a commit.
-    log[32..].chunks(24 + 4096).filter(|frame| frame[4..8] != [0; 4]).count()
+    // A header of 32 bytes, then frames of 24 + 8192 bytes; bytes 4 to 8 of a frame are not zero at a commit.
+    log[32..].chunks(24 + 8192).filter(|frame| frame[4..8] != [0; 4]).count()
 }
 
 async fn what_waits_is_written_in_few_commits(scratch: &Scratch) {

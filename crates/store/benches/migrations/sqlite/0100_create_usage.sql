@@ -5,7 +5,7 @@ CREATE TABLE ai_request (
     outcome TEXT NOT NULL, class TEXT NOT NULL, n_attempts BIGINT NOT NULL, input_tokens BIGINT NOT NULL,
     output_tokens BIGINT NOT NULL, cost_nanos BIGINT, price_state TEXT NOT NULL, ttft_us BIGINT,
     duration_us BIGINT NOT NULL, overhead_us BIGINT NOT NULL, trace_id TEXT NOT NULL
-);
+) WITHOUT ROWID;
 CREATE INDEX ai_request_tenant ON ai_request (tenant_id, id);
 CREATE INDEX ai_request_key ON ai_request (tenant_id, key_id, id);
 
