@@ -73,7 +73,7 @@ async fn admit(routes: Routes, rpcs: &Rpcs, sender: Sender, mut request: Request
         Sender::Stranger => {}
         Sender::Impostor => {
             tracing::warn!("a call with a wrong mesh secret was refused: every process needs the same mesh.secret");
-            let error = Error::new(Code::Unavailable, "MESH_SECRET_WRONG", "the service cannot be reached");
+            let error = Error::new(Code::Unavailable, "UNAVAILABLE", "the service cannot be reached");
             return to_status(error).into_http();
         }
     }

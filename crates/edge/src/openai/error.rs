@@ -140,7 +140,6 @@ mod tests {
         400 {"error":{"message":"why","type":"invalid_request_error","param":"model","code":"context_length_exceeded"}}
         400 {"error":{"message":"why","type":"invalid_request_error","param":"model","code":null}}
         429 {"error":{"message":"why","type":"requests","param":"model","code":"rate_limit_exceeded"}}
-        429 final {"error":{"message":"why","type":"insufficient_quota","param":"model","code":"insufficient_quota"}}
         503 {"error":{"message":"why","type":"server_error","param":null,"code":"no_provider_left"}}
         503 final {"error":{"message":"why","type":"server_error","param":null,"code":"no_provider_configured"}}
         502 {"error":{"message":"why","type":"server_error","param":null,"code":"upstream_error"}}
