@@ -25,7 +25,7 @@ pub async fn chat(router: &Router, context: &CallContext, mut request: ai::ChatR
         return Ok(echo::whole(router, context, &request));
     }
     let needs = plan::needs(&request);
-    let mut ledger = open(router, context, &request, &needs, Mode::Whole);
+    let mut ledger = Ledger::open(router, context, Asked::chat(&request, &needs, Mode::Whole));
     let mut turns = choose(router, &request, &needs).inspect_err(|error| ledger.refuse(error))?;
     loop {
         let Some(candidate) = take_turn(router, &mut turns) else {
@@ -36,17 +36,6 @@ pub async fn chat(router: &Router, context: &CallContext, mut request: ai::ChatR
             Err(failure) => recover(router, context, &mut ledger, &mut turns, &mut request, failure).await?,
         }
     }
-}
-
-/// Opens the account of a chat.
-pub fn open(router: &Router, context: &CallContext, request: &ai::ChatRequest, needs: &Needs, mode: Mode) -> Ledger {
-    let asked = Asked {
-        operation: "chat",
-        model: &request.model,
-        stream: mode == Mode::Stream,
-        input_tokens: needs.input_tokens,
-    };
-    Ledger::open(router, context, asked)
 }
 
 /// The candidates of a chat, or why there are none.

@@ -8,8 +8,7 @@ use manifold_runtime::CallContext;
 use manifold_runtime::http::Sent;
 
 use crate::Router;
-use crate::chat;
-use crate::ledger::Ledger;
+use crate::ledger::{Asked, Ledger};
 use crate::plan::{self, Needs};
 use crate::price::estimate_tokens;
 use crate::provider::Mode;
@@ -26,7 +25,7 @@ pub fn is_echo(model: &str) -> bool {
 /// The answer as a whole.
 pub fn whole(router: &Router, context: &CallContext, request: &ai::ChatRequest) -> ai::ChatResponse {
     let needs = plan::needs(request);
-    let mut ledger = chat::open(router, context, request, &needs, Mode::Whole);
+    let mut ledger = Ledger::open(router, context, Asked::chat(request, &needs, Mode::Whole));
     let text = last_user_text(request);
     settle(router, &mut ledger, &needs, &text);
     let choice = ai::Choice {
@@ -47,7 +46,7 @@ pub fn whole(router: &Router, context: &CallContext, request: &ai::ChatRequest) 
 /// The answer word by word.
 pub fn pieces(router: &Router, context: &CallContext, request: &ai::ChatRequest) -> Vec<Kind> {
     let needs = plan::needs(request);
-    let mut ledger = chat::open(router, context, request, &needs, Mode::Stream);
+    let mut ledger = Ledger::open(router, context, Asked::chat(request, &needs, Mode::Stream));
     let text = last_user_text(request);
     let started = ai::Started {
         id: router.answer_id(String::new()),

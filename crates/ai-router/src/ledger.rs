@@ -13,7 +13,9 @@ use manifold_store::Group;
 use crate::Router;
 use crate::classify::{Class, Failure};
 use crate::events;
+use crate::plan::Needs;
 use crate::price::{self, PriceState, estimate_tokens};
+use crate::provider::Mode;
 use crate::store::{AttemptRow, RequestRow};
 use crate::view::Candidate;
 
@@ -28,6 +30,14 @@ pub struct Asked<'a> {
     pub stream: bool,
     /// Tokens of the prompt, estimated.
     pub input_tokens: u64,
+}
+
+impl<'a> Asked<'a> {
+    /// A chat, whole or streamed.
+    pub fn chat(request: &'a ai::ChatRequest, needs: &Needs, mode: Mode) -> Self {
+        let stream = mode == Mode::Stream;
+        Self { operation: "chat", model: &request.model, stream, input_tokens: needs.input_tokens }
+    }
 }
 
 /// The guard. One per request, from validation to the last byte.
@@ -273,14 +283,13 @@ impl Drop for Ledger {
             request: self.context.request,
             trace: &self.context.trace,
         };
-        let mut group = Group::new();
+        let mut group = Group::new().with(self.row.clone());
+        for attempt in self.attempts.drain(..) {
+            group.add(attempt);
+        }
         match self.router.outbox.row(draft, &cause) {
             Ok(event) => group.add(event),
             Err(error) => tracing::error!(error = %error.chain(), "usage event cannot be written"),
-        }
-        group.add(self.row.clone());
-        for attempt in self.attempts.drain(..) {
-            group.add(attempt);
         }
         self.router.rows.push(group);
     }

@@ -15,7 +15,7 @@ use tonic::Status;
 use crate::Router;
 use crate::chat::{self, check_degraded, target};
 use crate::classify::{Class, Failure};
-use crate::ledger::Ledger;
+use crate::ledger::{Asked, Ledger};
 use crate::provider::{Decoder, Mode, Piece};
 use crate::turns::{Turns, to_error};
 use crate::view::Candidate;
@@ -83,7 +83,7 @@ impl Streaming {
             return Ok(());
         }
         let needs = plan::needs(&self.request);
-        let mut ledger = chat::open(&self.router, &self.context, &self.request, &needs, Mode::Stream);
+        let mut ledger = Ledger::open(&self.router, &self.context, Asked::chat(&self.request, &needs, Mode::Stream));
         let mut turns = chat::choose(&self.router, &self.request, &needs).inspect_err(|error| ledger.refuse(error))?;
         loop {
             let Some(candidate) = chat::take_turn(&self.router, &mut turns) else {

@@ -54,8 +54,11 @@ impl Location {
             return Err(Error::internal("the database is not Postgres"));
         };
         let options = url.expose().parse::<PgConnectOptions>();
-        let options = options
-            .map_err(|source| Error::invalid("STORE_URL_INVALID", "cannot read it").at("store.url").because(source))?;
+        let options = options.map_err(|source| {
+            Error::invalid("STORE_URL_INVALID", "not a postgres:// URL that can be read")
+                .at("store.url")
+                .because(source)
+        })?;
         let options = options
             .application_name(&format!("manifold-{service}"))
             .statement_cache_capacity(256)

@@ -170,7 +170,7 @@ fn storable(text: &str) -> Cow<'_, str> {
 
 /// JSON without the escape of NUL. An even number of backslashes before it means that it is not an escape.
 fn storable_json(text: &str) -> Cow<'_, str> {
-    if !text.contains("\\u0000") {
+    if !text.as_bytes().contains(&b'\\') || !text.contains("\\u0000") {
         return Cow::Borrowed(text);
     }
     let mut clean = String::with_capacity(text.len());

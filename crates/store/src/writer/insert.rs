@@ -18,27 +18,77 @@ const MAX_ROWS: usize = 128;
 /// Values per statement, at most: SQLite's limit, which is below that of Postgres.
 const MAX_VALUES: usize = 32_766;
 
-/// The texts of the statements.
+/// What a statement does besides inserting. On SQLite each statement costs two changes of threads; a block without
+/// commands saves those of BEGIN and COMMIT.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Frame {
+    /// The transaction is begun and ended by the caller.
+    Open,
+    /// The first statement begins it, the last one ends it.
+    Whole,
+}
+
+/// A statement and its values.
+pub(super) struct Statement {
+    text: Arc<str>,
+    values: Engine<SqliteArguments, PgArguments>,
+}
+
+/// The texts of the statements, by the kind of row, their number, and whether they begin and end the transaction.
 pub(super) struct Statements {
-    numbered: bool,
-    texts: HashMap<(TypeId, usize), Arc<str>>,
+    postgres: bool,
+    texts: HashMap<(TypeId, usize, bool, bool), Arc<str>>,
 }
 
 impl Statements {
-    /// `numbered` placeholders ($1) for Postgres. SQLite gets `?`: it looks names up one by one, which is quadratic.
-    pub(super) fn new(numbered: bool) -> Self {
-        Self { numbered, texts: HashMap::new() }
+    pub(super) fn new(postgres: bool) -> Self {
+        Self { postgres, texts: HashMap::new() }
     }
 
-    fn text(&mut self, row: &dyn AnyRow, n_rows: usize) -> Arc<str> {
-        let text = self.texts.entry((row.kind(), n_rows));
-        text.or_insert_with(|| write_text(row.table(), row.columns(), n_rows, self.numbered).into()).clone()
+    /// The statements that insert the rows of all groups. Tables follow each other in the order in which the groups
+    /// name them.
+    pub(super) fn encode(&mut self, groups: &[Group], frame: Frame) -> Result<Vec<Statement>, sqlx::Error> {
+        let tables = by_table(groups);
+        let chunks: Vec<_> = tables.iter().flat_map(|rows| chunks(rows)).collect();
+        let whole = frame == Frame::Whole;
+        let encode = |(index, rows): (usize, &&[&dyn AnyRow])| {
+            let text = self.text(rows, whole && index == 0, whole && index + 1 == chunks.len());
+            Ok(Statement { text, values: self.values(rows)? })
+        };
+        chunks.iter().enumerate().map(encode).collect()
+    }
+
+    fn text(&mut self, rows: &[&dyn AnyRow], begins: bool, ends: bool) -> Arc<str> {
+        let text = self.texts.entry((rows[0].kind(), rows.len(), begins, ends));
+        let write = || {
+            let insert = write_text(rows[0].table(), rows[0].columns(), rows.len(), self.postgres);
+            let (before, after) = (if begins { "BEGIN IMMEDIATE; " } else { "" }, if ends { "; COMMIT" } else { "" });
+            format!("{before}{insert}{after}").into()
+        };
+        text.or_insert_with(write).clone()
+    }
+
+    fn values(&self, rows: &[&dyn AnyRow]) -> Result<Engine<SqliteArguments, PgArguments>, sqlx::Error> {
+        let n_values = rows.len() * rows[0].columns().len();
+        if self.postgres {
+            let mut values = PgArguments::default();
+            values.reserve(n_values, 8 * n_values);
+            bind(rows, |row| bind_row(row, Engine::Postgres(&mut values)))?;
+            complete(rows, values.len())?;
+            return Ok(Engine::Postgres(values));
+        }
+        let mut values = SqliteArguments::default();
+        values.reserve(n_values, 0);
+        bind(rows, |row| bind_row(row, Engine::Sqlite(&mut values)))?;
+        complete(rows, values.len())?;
+        Ok(Engine::Sqlite(values))
     }
 }
 
-fn write_text(table: &str, columns: &[&str], n_rows: usize, numbered: bool) -> String {
+/// Postgres has numbered placeholders; SQLite gets `?`, because it looks names up one by one, which is quadratic.
+fn write_text(table: &str, columns: &[&str], n_rows: usize, postgres: bool) -> String {
     // A statement that fails is followed by ROLLBACK: with OR FAIL, SQLite keeps no journal to undo its first rows.
-    let insert = if numbered { "INSERT" } else { "INSERT OR FAIL" };
+    let insert = if postgres { "INSERT" } else { "INSERT OR FAIL" };
     let mut text = format!("{insert} INTO \"{table}\" (\"{}\") VALUES ", columns.join("\", \""));
     let mut number = 0;
     for row in 0..n_rows {
@@ -46,7 +96,7 @@ fn write_text(table: &str, columns: &[&str], n_rows: usize, numbered: bool) -> S
         for column in 0..columns.len() {
             number += 1;
             text.push_str(if column == 0 { "" } else { ", " });
-            if numbered {
+            if postgres {
                 write!(text, "${number}").expect("writing to a string cannot fail");
             } else {
                 text.push('?');
@@ -58,31 +108,32 @@ fn write_text(table: &str, columns: &[&str], n_rows: usize, numbered: bool) -> S
     text
 }
 
-/// Inserts the rows of all groups. Tables follow each other in the order in which the groups name them.
-pub(super) async fn insert(tx: &mut Tx<'_>, statements: &mut Statements, groups: &[Group]) -> Result<(), sqlx::Error> {
-    for rows in by_table(groups) {
-        let mut rest = &rows[..];
-        while let Some(first) = rest.first() {
-            let (chunk, others) = rest.split_at(chunk_size(rest.len(), first.columns().len()));
-            let text = AssertSqlSafe(statements.text(*first, chunk.len()));
-            match tx.engine() {
-                Engine::Sqlite(connection) => {
-                    let mut arguments = SqliteArguments::default();
-                    bind(chunk, |row| bind_row(row, Engine::Sqlite(&mut arguments)))?;
-                    complete(chunk, arguments.len())?;
-                    sqlx::query_with(text, arguments).execute(connection).await?;
-                }
-                Engine::Postgres(connection) => {
-                    let mut arguments = PgArguments::default();
-                    bind(chunk, |row| bind_row(row, Engine::Postgres(&mut arguments)))?;
-                    complete(chunk, arguments.len())?;
-                    sqlx::query_with(text, arguments).execute(connection).await?;
-                }
+/// Runs the statements.
+pub(super) async fn insert(tx: &mut Tx<'_>, statements: Vec<Statement>) -> Result<(), sqlx::Error> {
+    for Statement { text, values } in statements {
+        let text = AssertSqlSafe(text);
+        match (tx.engine(), values) {
+            (Engine::Sqlite(connection), Engine::Sqlite(values)) => {
+                sqlx::query_with(text, values).execute(connection).await?;
             }
-            rest = others;
+            (Engine::Postgres(connection), Engine::Postgres(values)) => {
+                sqlx::query_with(text, values).execute(connection).await?;
+            }
+            _ => return Err(sqlx::Error::Encode("the values are those of the other engine".into())),
         }
     }
     Ok(())
+}
+
+/// Cuts the rows of a table into as many as statements take.
+fn chunks<'r, 'g>(mut rows: &'r [&'g dyn AnyRow]) -> Vec<&'r [&'g dyn AnyRow]> {
+    let mut chunks = Vec::new();
+    while let Some(first) = rows.first() {
+        let (chunk, rest) = rows.split_at(chunk_size(rows.len(), first.columns().len()));
+        chunks.push(chunk);
+        rows = rest;
+    }
+    chunks
 }
 
 fn by_table(groups: &[Group]) -> Vec<Vec<&dyn AnyRow>> {

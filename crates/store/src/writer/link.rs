@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::block::{Block, Cut, Failure};
-use super::insert::{Statements, insert};
+use super::insert::{Frame, Statement, Statements, insert};
 use crate::fault::Fault;
 use crate::{Engine, Tx, on};
 
@@ -36,31 +36,45 @@ impl Link {
 
     /// Writes the block in one transaction.
     pub(super) async fn attempt(&mut self, block: &mut Block) -> Result<(), Failure> {
-        let outcome = timeout(STUCK, self.transaction(block)).await.unwrap_or_else(|_| {
+        let whole = block.commands.is_empty() && matches!(self.options, Engine::Sqlite(_));
+        let frame = if whole { Frame::Whole } else { Frame::Open };
+        let encoded = self.statements.encode(&block.groups, frame);
+        let rows = encoded.map_err(|source| Failure::of_statement(Cut::Rows, "encode rows", source))?;
+        let outcome = timeout(STUCK, self.transaction(block, rows, frame)).await.unwrap_or_else(|_| {
             let error = Error::internal("the database did not finish a transaction in time");
             Err(Failure::Fault { fault: Fault::Away, error })
         });
-        if matches!(outcome, Err(Failure::Fault { .. })) {
-            self.connection = None;
+        match &outcome {
+            Ok(()) => {}
+            Err(Failure::Refused { .. }) if self.roll_back().await => {}
+            Err(_) => self.connection = None,
         }
         outcome
     }
 
-    async fn transaction(&mut self, block: &mut Block) -> Result<(), Failure> {
+    async fn transaction(&mut self, block: &mut Block, rows: Vec<Statement>, frame: Frame) -> Result<(), Failure> {
         let mut tx = connect(&self.options, &mut self.connection).await?;
+        if frame == Frame::Whole {
+            return insert_rows(&mut tx, rows).await;
+        }
         let begin = if matches!(tx, Tx::Sqlite(_)) { "BEGIN IMMEDIATE" } else { "BEGIN" };
         control(&mut tx, begin).await.map_err(|source| Failure::fault("begin a transaction", source))?;
-        let outcome = body(&mut tx, &mut self.statements, block).await;
-        if matches!(outcome, Err(Failure::Refused { .. })) {
-            let undone = control(&mut tx, "ROLLBACK").await;
-            undone.map_err(|source| Failure::fault("roll a transaction back", source))?;
+        run_commands(&mut tx, block).await?;
+        insert_rows(&mut tx, rows).await?;
+        let committed = control(&mut tx, "COMMIT").await;
+        committed.map_err(|source| Failure::of_statement(Cut::Anywhere, "commit", source))
+    }
+
+    /// Whether the connection stands where it stood before the transaction.
+    async fn roll_back(&mut self) -> bool {
+        match connect(&self.options, &mut self.connection).await {
+            Ok(mut tx) => matches!(timeout(STUCK, control(&mut tx, "ROLLBACK")).await, Ok(Ok(()))),
+            Err(_) => false,
         }
-        outcome
     }
 }
 
-/// Everything between BEGIN and the end of COMMIT.
-async fn body(tx: &mut Tx<'_>, statements: &mut Statements, block: &mut Block) -> Result<(), Failure> {
+async fn run_commands(tx: &mut Tx<'_>, block: &mut Block) -> Result<(), Failure> {
     for (index, job) in block.commands.iter_mut().enumerate() {
         let begun = Instant::now();
         let outcome = job.run(tx).await;
@@ -70,10 +84,11 @@ async fn body(tx: &mut Tx<'_>, statements: &mut Statements, block: &mut Block) -
         }
         outcome.map_err(|error| Failure::of_command(index, error))?;
     }
-    let inserted = insert(tx, statements, &block.groups).await;
-    inserted.map_err(|source| Failure::of_statement(Cut::Rows, "insert rows", source))?;
-    let committed = control(tx, "COMMIT").await;
-    committed.map_err(|source| Failure::of_statement(Cut::Anywhere, "commit", source))
+    Ok(())
+}
+
+async fn insert_rows(tx: &mut Tx<'_>, rows: Vec<Statement>) -> Result<(), Failure> {
+    insert(tx, rows).await.map_err(|source| Failure::of_statement(Cut::Rows, "insert rows", source))
 }
 
 async fn control(tx: &mut Tx<'_>, statement: &'static str) -> Result<(), sqlx::Error> {
