@@ -34,7 +34,7 @@ use std::time::Duration;
 use manifold_contract::ai::v1::inference_client::InferenceClient;
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt};
 use manifold_identity::Identity;
-use manifold_runtime::{Health, Mesh, Tasks};
+use manifold_runtime::{Health, Lanes, Mesh, Tasks};
 
 use crate::caps::Caps;
 pub use crate::config::{Config, Limits, Rate};
@@ -60,8 +60,10 @@ pub struct Deps {
     pub clock: Clock,
     /// Ids.
     pub ids: Ids,
-    /// Where tasks run.
+    /// Tasks that shutdown waits for.
     pub tasks: Tasks,
+    /// Where connections are served.
+    pub lanes: Lanes,
     /// Where it tells how it is, and what `/readyz` answers from.
     pub health: Health,
 }
@@ -86,7 +88,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let manners = manners(&config, config.check()?.trusted_proxies);
     let edge = Arc::new(edge(&config, &deps)?);
     let handler = move |peer, request| pipeline::answer(Arc::clone(&edge), peer, request);
-    deps.tasks.spawn("edge listener", listen::accept(listener, manners, handler, deps.tasks.clone()));
+    deps.tasks.spawn("edge listener", listen::accept(listener, manners, handler, deps.lanes, deps.tasks.clone()));
     deps.tasks.spawn("edge watch", watch(deps.mesh, deps.health, deps.tasks.clone()));
     component.ready();
     tracing::info!(%address, "public listener is open");

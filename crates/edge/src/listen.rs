@@ -15,7 +15,7 @@ use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use manifold_core::{Code, Error, Result};
-use manifold_runtime::Tasks;
+use manifold_runtime::{Lanes, Tasks};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -65,8 +65,9 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until shutdown. Each connection is a task of its own, which finishes what it answers within `drain`.
-pub(crate) async fn accept<H, F, B>(listener: TcpListener, manners: Manners, handler: H, tasks: Tasks)
+/// Accepts until shutdown. Each connection is a task of its own on one of the lanes, which finishes what it answers within
+/// `drain`.
+pub(crate) async fn accept<H, F, B>(listener: TcpListener, manners: Manners, handler: H, lanes: Lanes, tasks: Tasks)
 where
     H: Fn(Arc<Peer>, Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
@@ -78,11 +79,12 @@ where
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
         };
-        match accepted {
+        // The socket changes its scheduler, so it travels as what it is to the kernel.
+        match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
             Ok((stream, address)) => match manners.caps.enter(address.ip()) {
                 Ok(place) => {
                     let connection = serve(stream, address, manners.clone(), handler.clone(), shutdown.clone());
-                    tasks.spawn("edge connection", async move {
+                    lanes.spawn(&tasks, "edge connection", async move {
                         connection.await;
                         drop(place);
                     });
@@ -105,7 +107,7 @@ async fn pause(error: &io::Error) {
 }
 
 async fn serve<H, F, B>(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     address: SocketAddr,
     manners: Manners,
     handler: H,
@@ -115,6 +117,10 @@ async fn serve<H, F, B>(
     F: Future<Output = Response<B>>,
     B: HttpBody<Data = bytes::Bytes, Error = axum::Error> + 'static,
 {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return pause(&error).await,
+    };
     // Small answers must not wait for the acknowledgement of earlier ones.
     let _ = stream.set_nodelay(true);
     let line = Arc::new(Line::default());

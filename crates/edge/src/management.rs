@@ -9,7 +9,7 @@ use axum::response::Response;
 use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use manifold_core::{Result, ResultExt};
-use manifold_runtime::{Health, Tasks, telemetry};
+use manifold_runtime::{Health, Lanes, Tasks, telemetry};
 
 use crate::caps::Caps;
 use crate::guard::Timers;
@@ -37,7 +37,7 @@ pub async fn start(listen: SocketAddr, health: Health, tasks: &Tasks) -> Result<
         peer.line.end();
         ready(response)
     };
-    tasks.spawn("management listener", listen::accept(listener, manners, handler, tasks.clone()));
+    tasks.spawn("management listener", listen::accept(listener, manners, handler, Lanes::none(), tasks.clone()));
     tracing::info!(%address, "management listener is open");
     Ok(address)
 }

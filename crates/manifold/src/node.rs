@@ -8,7 +8,7 @@ use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt, Secret};
 use manifold_runtime::health::Component;
 use manifold_runtime::http::{Client, HttpConfig};
 use manifold_runtime::telemetry::prometheus;
-use manifold_runtime::{Health, Mesh, MeshConfig, Tasks};
+use manifold_runtime::{Health, Lanes, Mesh, MeshConfig, Tasks};
 use manifold_store::{Db, Durability, Location, Migrations, WriterConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -119,6 +119,7 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
             clock: floor.clock.clone(),
             ids: floor.ids.clone(),
             tasks: serving.clone(),
+            lanes: Lanes::start()?,
             health: floor.health.clone(),
         };
         let door = manifold_edge::start(config.edge.clone(), deps).await;

@@ -16,7 +16,7 @@ use manifold_core::{Code, Result, ResultExt};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument;
 
-use crate::telemetry;
+use crate::{lanes, telemetry};
 use body::Tracked;
 use egress::{Egress, PublicOnly, Way};
 pub use inbound::Inbound;
@@ -42,11 +42,18 @@ impl Default for HttpConfig {
 /// The outbound client. Clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
+    /// One per lane, so that a call never leaves the thread of its caller; the first is for all other threads.
+    pools: Arc<[Pool]>,
+    egress: Arc<Egress>,
+}
+
+/// Connections of one lane.
+#[derive(Debug)]
+struct Pool {
     /// Connects wherever the operator says.
     direct: reqwest::Client,
     /// Connects to public addresses only; checked after DNS, with the very addresses that are then used.
     guarded: reqwest::Client,
-    egress: Arc<Egress>,
 }
 
 /// One request on its way out.
@@ -161,10 +168,8 @@ impl Client {
     pub fn new(config: &HttpConfig) -> Result<Self> {
         let egress = Arc::new(Egress::new(&config.allow)?);
         let tls = tls::config()?;
-        let direct = builder(config, tls.clone()).build().or_err(Code::Internal, "make the http client")?;
-        let guarded = builder(config, tls).dns_resolver(PublicOnly);
-        let guarded = guarded.build().or_err(Code::Internal, "make the http client")?;
-        Ok(Self { direct, guarded, egress })
+        let pools = (0..=lanes::count()).map(|_| Pool::new(config, &tls)).collect::<Result<_>>()?;
+        Ok(Self { pools, egress })
     }
 
     /// Sends a request and waits for the head of the answer.
@@ -174,9 +179,10 @@ impl Client {
         let request = request.map(|bytes| reqwest::Body::wrap(Tracked::new(bytes, sent.clone())));
         let request = reqwest::Request::try_from(request)
             .map_err(|error| SendError::Denied(format!("the URL cannot be read: {}", error.without_url())))?;
+        let pool = &self.pools[lanes::current() % self.pools.len()];
         let client = match self.egress.way(trust, request.url())? {
-            Way::Direct => &self.direct,
-            Way::Guarded => &self.guarded,
+            Way::Direct => &pool.direct,
+            Way::Guarded => &pool.guarded,
         };
         let span = telemetry::outbound_span(request.method(), request.url().host_str().unwrap_or_default());
         if empty {
@@ -201,6 +207,15 @@ impl Client {
         span.record("http.response.status_code", i64::from(response.status().as_u16()));
         let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
         Ok(Inbound::new(head, body, inbound::Limits { deadline, idle, max_body }, span))
+    }
+}
+
+impl Pool {
+    fn new(config: &HttpConfig, tls: &rustls::ClientConfig) -> Result<Self> {
+        let direct = builder(config, tls.clone()).build().or_err(Code::Internal, "make the http client")?;
+        let guarded = builder(config, tls.clone()).dns_resolver(PublicOnly);
+        let guarded = guarded.build().or_err(Code::Internal, "make the http client")?;
+        Ok(Self { direct, guarded })
     }
 }
 

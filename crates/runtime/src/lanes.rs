@@ -1,0 +1,155 @@
+//! Lanes: one thread per core, each with a scheduler, timers and sockets of its own. What begins on a lane stays there, so
+//! that answering a request wakes no other thread.
+
+use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use manifold_core::{Code, Result, ResultExt};
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::Tasks;
+
+thread_local! {
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// The lanes of one process. They end when the last clone is dropped, and their tasks with them.
+#[derive(Clone)]
+pub struct Lanes {
+    lanes: Arc<[Lane]>,
+    _stop: Option<Arc<DropGuard>>,
+}
+
+struct Lane {
+    handle: Handle,
+    /// Tasks that run on it now.
+    load: Arc<AtomicUsize>,
+}
+
+/// How many lanes a process has: one per core that it may use.
+pub(crate) fn count() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Number of the lane that the caller runs on, from 1; 0 on every other thread.
+pub(crate) fn current() -> usize {
+    CURRENT.get()
+}
+
+impl Lanes {
+    /// Starts one lane per core.
+    pub fn start() -> Result<Self> {
+        let stop = CancellationToken::new();
+        let lanes = (1..=count()).map(|number| start(number, stop.clone())).collect::<Result<_>>()?;
+        Ok(Self { lanes, _stop: Some(Arc::new(stop.drop_guard())) })
+    }
+
+    /// No lanes: tasks run where they are started from.
+    pub fn none() -> Self {
+        Self { lanes: Arc::new([]), _stop: None }
+    }
+
+    /// Starts a task on the lane with the fewest tasks. Its sockets and timers have to be made inside of it.
+    pub fn spawn<F>(&self, tasks: &Tasks, name: &'static str, future: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Some(lane) = self.lanes.iter().min_by_key(|lane| lane.load.load(Ordering::Relaxed)) else {
+            tasks.spawn(name, future);
+            return;
+        };
+        let seat = Seat::take(&lane.load);
+        let _inside = lane.handle.enter();
+        tasks.spawn(name, async move {
+            future.await;
+            drop(seat);
+        });
+    }
+}
+
+impl fmt::Debug for Lanes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Lanes").field(&self.lanes.len()).finish()
+    }
+}
+
+fn start(number: usize, stop: CancellationToken) -> Result<Lane> {
+    let runtime = Builder::new_current_thread().enable_all().build().or_err(Code::Internal, "start a scheduler")?;
+    let handle = runtime.handle().clone();
+    let run = move || {
+        CURRENT.set(number);
+        runtime.block_on(stop.cancelled());
+    };
+    let thread = thread::Builder::new().name(format!("lane-{number}")).spawn(run);
+    thread.or_err(Code::Internal, "start a thread")?;
+    Ok(Lane { handle, load: Arc::default() })
+}
+
+/// One task's share of the load of a lane.
+struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    fn take(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn tasks_are_spread_evenly_over_the_lanes() {
+        let (lanes, tasks) = (Lanes::start().unwrap(), Tasks::new());
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let token = tasks.token();
+
+        for _ in 0..count() {
+            let (tell, token) = (tell.clone(), token.clone());
+            lanes.spawn(&tasks, "busy", async move {
+                tell.send(current()).unwrap();
+                token.cancelled().await;
+            });
+        }
+
+        let mut used = BTreeSet::new();
+        for _ in 0..count() {
+            used.insert(told.recv().await.unwrap());
+        }
+        assert_eq!(used, (1..=count()).collect());
+        assert!(tasks.shutdown(Duration::from_secs(5)).await);
+        assert_eq!(current(), 0);
+    }
+
+    #[tokio::test]
+    async fn lanes_end_with_the_last_clone() {
+        let (lanes, tasks) = (Lanes::start().unwrap(), Tasks::new());
+        let (alive, mut ended) = mpsc::channel::<()>(1);
+        lanes.spawn(&tasks, "endless", async move {
+            std::future::pending::<()>().await;
+            drop(alive);
+        });
+
+        drop(lanes.clone());
+        assert!(tokio::time::timeout(Duration::from_millis(20), ended.recv()).await.is_err());
+        drop(lanes);
+
+        assert_eq!(ended.recv().await, None);
+    }
+}
