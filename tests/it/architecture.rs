@@ -40,7 +40,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Library → crates that may use it.
 const HOMES: &[(&str, &[&str])] = &[
     ("figment", &["manifold-runtime"]),
-    ("reqwest", &["manifold-runtime"]),
+    ("hyper-rustls", &["manifold-runtime"]),
     ("opentelemetry_sdk", &["manifold-runtime"]),
     ("opentelemetry-otlp", &["manifold-runtime"]),
     ("metrics-exporter-prometheus", &["manifold-runtime"]),

@@ -2,27 +2,35 @@
 //! It never follows a redirect, never uses a proxy, never retries.
 
 mod body;
+mod connect;
 mod egress;
 mod inbound;
 mod tls;
 
+use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use manifold_core::{Code, Result, ResultExt};
+use http::HeaderValue;
+use http::header::USER_AGENT;
+use hyper_util::client::legacy;
+use manifold_core::Result;
 use tokio::time::{Instant, timeout_at};
+use tower::{BoxError, Service};
+use tower_http::decompression::Decompression;
 use tracing::Instrument;
 
 use crate::{lanes, telemetry};
 use body::Tracked;
-use egress::{Egress, PublicOnly, Way};
+use connect::{Slow, Transport};
+use egress::{Egress, NotPublic, Way};
 pub use inbound::Inbound;
 
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("manifold/", env!("CARGO_PKG_VERSION")));
 
 /// What the client needs to know.
 #[derive(Clone, Debug)]
@@ -51,9 +59,9 @@ pub struct Client {
 #[derive(Debug)]
 struct Pool {
     /// Connects wherever the operator says.
-    direct: reqwest::Client,
+    direct: Transport,
     /// Connects to public addresses only; checked after DNS, with the very addresses that are then used.
-    guarded: reqwest::Client,
+    guarded: Transport,
 }
 
 /// One request on its way out.
@@ -151,13 +159,13 @@ pub enum SendError {
     Denied(String),
     /// No connection came about.
     #[error("no connection could be made")]
-    Connect(#[source] reqwest::Error),
+    Connect(#[source] BoxError),
     /// Something took too long.
     #[error("waiting for {0} took too long")]
     Timeout(Phase),
     /// The connection broke, or what came is not HTTP.
     #[error("the connection broke")]
-    Broken(#[source] reqwest::Error),
+    Broken(#[source] BoxError),
     /// The body is larger than allowed.
     #[error("the answer is larger than {0} bytes")]
     TooLarge(u64),
@@ -168,29 +176,30 @@ impl Client {
     pub fn new(config: &HttpConfig) -> Result<Self> {
         let egress = Arc::new(Egress::new(&config.allow)?);
         let tls = tls::config()?;
-        let pools = (0..=lanes::count()).map(|_| Pool::new(config, &tls)).collect::<Result<_>>()?;
-        Ok(Self { pools, egress })
+        let pool = |_| Pool {
+            direct: connect::transport(config, &tls, Way::Direct),
+            guarded: connect::transport(config, &tls, Way::Guarded),
+        };
+        Ok(Self { pools: (0..=lanes::count()).map(pool).collect(), egress })
     }
 
     /// Sends a request and waits for the head of the answer.
     pub async fn send(&self, outbound: Outbound) -> Result<Inbound, SendError> {
-        let Outbound { request, trust, deadline, first_byte, idle, max_body, sent } = outbound;
-        let empty = request.body().is_empty();
-        let request = request.map(|bytes| reqwest::Body::wrap(Tracked::new(bytes, sent.clone())));
-        let request = reqwest::Request::try_from(request)
-            .map_err(|error| SendError::Denied(format!("the URL cannot be read: {}", error.without_url())))?;
+        let Outbound { mut request, trust, deadline, first_byte, idle, max_body, sent } = outbound;
         let pool = &self.pools[lanes::current() % self.pools.len()];
-        let client = match self.egress.way(trust, request.url())? {
+        let transport = match self.egress.admit(trust, request.uri_mut())? {
             Way::Direct => &pool.direct,
             Way::Guarded => &pool.guarded,
         };
-        let span = telemetry::outbound_span(request.method(), request.url().host_str().unwrap_or_default());
-        if empty {
+        let span = telemetry::outbound_span(request.method(), request.uri().host().unwrap_or_default());
+        request.headers_mut().entry(USER_AGENT).or_insert(AGENT);
+        if request.body().is_empty() {
             sent.set();
         }
+        let request = request.map(|bytes| Tracked::new(bytes, sent.clone()));
+        let call = Decompression::new(transport.clone()).call(request);
         let until = deadline.min(Instant::now() + first_byte);
-        let answer = timeout_at(until, client.execute(request).instrument(span.clone())).await;
-        let response = match answer {
+        let response = match timeout_at(until, call.instrument(span.clone())).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 if error.is_connect() {
@@ -205,46 +214,32 @@ impl Client {
         // An answer may come before the request was read to its end.
         sent.set();
         span.record("http.response.status_code", i64::from(response.status().as_u16()));
-        let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+        let (head, body) = response.into_parts();
         Ok(Inbound::new(head, body, inbound::Limits { deadline, idle, max_body }, span))
     }
 }
 
-impl Pool {
-    fn new(config: &HttpConfig, tls: &rustls::ClientConfig) -> Result<Self> {
-        let direct = builder(config, tls.clone()).build().or_err(Code::Internal, "make the http client")?;
-        let guarded = builder(config, tls.clone()).dns_resolver(PublicOnly);
-        let guarded = guarded.build().or_err(Code::Internal, "make the http client")?;
-        Ok(Self { direct, guarded })
+fn explain(error: legacy::Error) -> SendError {
+    if let Some(denied) = find::<NotPublic>(&error) {
+        return SendError::Denied(denied.to_string());
+    }
+    match error.is_connect() {
+        true if find::<Slow>(&error).is_some() => SendError::Timeout(Phase::Connect),
+        true => SendError::Connect(error.into()),
+        false => SendError::Broken(error.into()),
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is the home of the outbound client")]
-fn builder(config: &HttpConfig, tls: rustls::ClientConfig) -> reqwest::ClientBuilder {
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .user_agent(concat!("manifold/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .no_proxy()
-        .referer(false)
-        .connect_timeout(config.connect_timeout)
-        .pool_idle_timeout(Duration::from_secs(30))
-        .tcp_keepalive(Duration::from_secs(30))
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(Duration::from_secs(15))
-        .http2_keep_alive_timeout(Duration::from_secs(10))
-}
-
-/// URLs are taken out of every error: they may hold keys.
-fn explain(error: reqwest::Error) -> SendError {
-    if let Some(denied) = egress::denied(&error) {
-        return SendError::Denied(denied);
+/// What lies at the bottom of an error of the HTTP library. An I/O error shows the source of its content, never the
+/// content itself.
+fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let content = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref()?.downcast_ref());
+        if let Some(found) = error.downcast_ref().or(content) {
+            return Some(found);
+        }
+        next = error.source();
     }
-    match (error.is_connect(), error.is_timeout()) {
-        (true, true) => SendError::Timeout(Phase::Connect),
-        (true, false) => SendError::Connect(error.without_url()),
-        (false, _) => SendError::Broken(error.without_url()),
-    }
+    None
 }

@@ -6,8 +6,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use manifold_core::{Error, Result};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use manifold_core::Error;
+use http::Uri;
 use url::{Host, Url};
 
 use super::{SendError, Trust};
@@ -81,19 +81,27 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    pub(super) fn new(allow: &[String]) -> Result<Self> {
-        let allow = allow.iter().map(|entry| parse_entry(entry)).collect::<Result<_>>()?;
+    pub(super) fn new(allow: &[String]) -> manifold_core::Result<Self> {
+        let allow = allow.iter().map(|entry| parse_entry(entry)).collect::<manifold_core::Result<_>>()?;
         Ok(Self { allow })
     }
 
-    /// Names go the guarded way: what they resolve to is checked there.
-    pub(super) fn way(&self, trust: Trust, url: &Url) -> Result<Way, SendError> {
-        if !matches!(url.scheme(), "http" | "https") {
+    /// Chooses the way to `target`. Untrusted ones are spelled anew, so that what was checked is what is called. Names go the
+    /// guarded way: what they resolve to is checked there.
+    pub(super) fn admit(&self, trust: Trust, target: &mut Uri) -> Result<Way, SendError> {
+        if !matches!(target.scheme_str(), Some("http" | "https")) {
             return Err(SendError::Denied("only http and https can be called".to_owned()));
         }
         if trust == Trust::Operator {
             return Ok(Way::Direct);
         }
+        let unreadable = || SendError::Denied("the URL cannot be read".to_owned());
+        let url = Url::parse(&target.to_string()).map_err(|_| unreadable())?;
+        *target = url.as_str().parse().map_err(|_| unreadable())?;
+        self.way(&url)
+    }
+
+    fn way(&self, url: &Url) -> Result<Way, SendError> {
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
             return Err(SendError::Denied("the URL names no host".to_owned()));
         };
@@ -114,7 +122,7 @@ impl Egress {
 }
 
 /// Read as a URL reads it, so that both spell hosts alike.
-fn parse_entry(entry: &str) -> Result<(String, u16)> {
+fn parse_entry(entry: &str) -> manifold_core::Result<(String, u16)> {
     let wrong = || {
         let message = format!("{entry:?} is not of the form host:port");
         Error::invalid("CONFIG_INVALID", message).at("runtime.egress.allow")
@@ -125,25 +133,14 @@ fn parse_entry(entry: &str) -> Result<(String, u16)> {
     Ok((url.host().ok_or_else(wrong)?.to_string(), port))
 }
 
-/// Resolves names and refuses those with any address that is not public.
-#[derive(Debug)]
-pub(super) struct PublicOnly;
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let addresses: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if addresses.iter().any(|address| !is_public(address.ip())) {
-                return Err(NotPublic(name.as_str().to_owned()).into());
-            }
-            Ok(Box::new(addresses.into_iter()) as Addrs)
-        })
-    }
+/// Refuses a name with any address that is not public.
+pub(super) fn check(name: &str, addresses: &[SocketAddr]) -> Result<(), NotPublic> {
+    if addresses.iter().all(|address| is_public(address.ip())) { Ok(()) } else { Err(NotPublic(name.to_owned())) }
 }
 
 /// A target that untrusted URLs may not name.
 #[derive(Debug)]
-struct NotPublic(String);
+pub(super) struct NotPublic(String);
 
 impl fmt::Display for NotPublic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -152,18 +149,6 @@ impl fmt::Display for NotPublic {
 }
 
 impl StdError for NotPublic {}
-
-/// The refusal inside an error of the HTTP library.
-pub(super) fn denied(error: &(dyn StdError + 'static)) -> Option<String> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(refused) = error.downcast_ref::<NotPublic>() {
-            return Some(refused.to_string());
-        }
-        next = error.source();
-    }
-    None
-}
 
 #[cfg(test)]
 mod tests {
@@ -202,6 +187,19 @@ mod tests {
         }
     }
 
+    fn admit(egress: &Egress, url: &str) -> Option<Way> {
+        egress.admit(Trust::Untrusted, &mut url.parse().unwrap()).ok()
+    }
+
+    #[test]
+    fn an_untrusted_url_is_called_as_it_was_checked() {
+        let mut target: Uri = "http://0x01010101/a?b=c".parse().unwrap();
+
+        let way = Egress::new(&[]).unwrap().admit(Trust::Untrusted, &mut target).unwrap();
+
+        assert_eq!((way, target.to_string().as_str()), (Way::Guarded, "http://1.1.1.1/a?b=c"));
+    }
+
     #[test]
     fn untrusted_literals_are_checked_in_every_spelling() {
         let egress = Egress::new(&[]).unwrap();
@@ -216,7 +214,7 @@ mod tests {
             ("http://[::ffff:127.0.0.1]/", None),
             ("ftp://1.1.1.1/", None),
         ] {
-            assert_eq!(egress.way(Trust::Untrusted, &Url::parse(url).unwrap()).ok(), way, "{url}");
+            assert_eq!(admit(&egress, url), way, "{url}");
         }
     }
 
@@ -232,7 +230,7 @@ mod tests {
             ("http://[::1]/", false),
             ("https://10.0.0.1/", false),
         ] {
-            let way = egress.way(Trust::Untrusted, &Url::parse(url).unwrap()).ok();
+            let way = admit(&egress, url);
             assert_eq!(way == Some(Way::Direct), direct, "{url}");
         }
     }

@@ -1,21 +1,23 @@
 //! An answer: its head, and its body part by part within the limits of time and size.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
+use tower_http::decompression::DecompressionBody;
 use tracing::Span;
 
 use super::{Phase, SendError};
 
 /// An answer whose body is still coming. Dropping it ends the connection or resets the stream.
-#[derive(Debug)]
 pub struct Inbound {
     /// Status and headers.
     pub head: http::response::Parts,
-    body: Option<reqwest::Body>,
+    body: Option<DecompressionBody<Incoming>>,
     limits: Limits,
     n_read: u64,
     span: Span,
@@ -28,8 +30,19 @@ pub(super) struct Limits {
     pub(super) max_body: u64,
 }
 
+impl fmt::Debug for Inbound {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Inbound").field("head", &self.head).field("n_read", &self.n_read).finish()
+    }
+}
+
 impl Inbound {
-    pub(super) fn new(head: http::response::Parts, body: reqwest::Body, limits: Limits, span: Span) -> Self {
+    pub(super) fn new(
+        head: http::response::Parts,
+        body: DecompressionBody<Incoming>,
+        limits: Limits,
+        span: Span,
+    ) -> Self {
         Self { head, body: Some(body), limits, n_read: 0, span }
     }
 
@@ -60,7 +73,7 @@ impl Inbound {
         Ok(all.freeze())
     }
 
-    async fn read(&self, body: &mut reqwest::Body) -> Result<Option<Bytes>, SendError> {
+    async fn read(&self, body: &mut DecompressionBody<Incoming>) -> Result<Option<Bytes>, SendError> {
         if body.size_hint().lower() > self.limits.max_body.saturating_sub(self.n_read) {
             return Err(self.fail(SendError::TooLarge(self.limits.max_body)));
         }
@@ -68,7 +81,7 @@ impl Inbound {
         loop {
             let frame = match timeout_at(until, body.frame()).await {
                 Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => return Err(self.fail(SendError::Broken(error.without_url()))),
+                Ok(Some(Err(error))) => return Err(self.fail(SendError::Broken(error))),
                 Ok(None) => return Ok(None),
                 Err(_) if until == self.limits.deadline => return Err(self.fail(SendError::Timeout(Phase::Deadline))),
                 Err(_) => return Err(self.fail(SendError::Timeout(Phase::Idle))),
