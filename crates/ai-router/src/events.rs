@@ -1,11 +1,13 @@
 //! What the service publishes. Customers may subscribe, so payloads are JSON in snake case.
 
-use bytes::Bytes;
 use manifold_bus::Draft;
 use manifold_core::{KeyId, RequestId, TenantId};
 use serde::Serialize;
 
 use crate::store::RequestRow;
+
+/// Room for most payloads without growing.
+const USUAL_SIZE: usize = 512;
 
 /// `ai.request.completed`: one request came to its end, well or not.
 #[derive(Serialize)]
@@ -52,6 +54,12 @@ pub fn request_completed(row: &RequestRow, provider: &str, model: &str) -> Draft
         type_: "ai.request.completed",
         subject: payload.request_id.clone(),
         tenant: TenantId(row.tenant_id),
-        data: Bytes::from(serde_json::to_vec(&payload).expect("a struct of numbers and texts is JSON")),
+        data: json(&payload).into(),
     }
+}
+
+fn json(payload: &RequestCompleted<'_>) -> Vec<u8> {
+    let mut json = Vec::with_capacity(USUAL_SIZE);
+    serde_json::to_writer(&mut json, payload).expect("a struct of numbers and texts is JSON");
+    json
 }

@@ -89,7 +89,7 @@ impl Ledger {
             ttft_us: None,
             duration_us: 0,
             overhead_us: 0,
-            trace_id: format!("{:032x}", context.trace.trace_id),
+            trace_id: context.trace.hex_id(),
         };
         Self {
             router: router.clone(),

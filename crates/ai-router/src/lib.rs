@@ -37,9 +37,8 @@ use manifold_bus::Outbox;
 use manifold_contract::ai::v1::inference_server::InferenceServer;
 use manifold_core::{Clock, Code, Error, Ids, Result};
 use manifold_runtime::http::Client;
-use manifold_runtime::{Health, Tasks};
+use manifold_runtime::{Health, Routes, Tasks};
 use manifold_store::{Db, Migrations, Rows};
-use tonic::service::Routes;
 use tracing::{info, warn};
 
 pub use config::{Alias, Config, ProviderConfig, Tier};

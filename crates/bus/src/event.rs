@@ -40,19 +40,19 @@ pub enum Cause<'a> {
 /// Which event it is, from whom and when.
 pub(crate) struct Stamp {
     pub(crate) id: EventId,
-    pub(crate) service: &'static str,
+    pub(crate) source: String,
     pub(crate) time: Timestamp,
 }
 
 /// The encoded envelope.
-pub(crate) fn encode(stamp: &Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Vec<u8>> {
+pub(crate) fn encode(stamp: Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Vec<u8>> {
     if draft.data.len() > MAX_DATA {
         return Err(too_large());
     }
     let Cause::Request { request, trace, .. } = cause;
     let event = Event {
         id: stamp.id.to_string(),
-        source: format!("manifold/{}", stamp.service),
+        source: stamp.source,
         r#type: draft.type_.to_owned(),
         type_version: 1,
         ordering_key: draft.subject.clone(),

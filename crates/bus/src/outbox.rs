@@ -1,5 +1,6 @@
 //! The outbox: events written in the transaction of the state they report. All SQL of the crate.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_core::{Clock, EventId, Ids, Result, Timestamp};
@@ -15,7 +16,8 @@ const RETAIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// Writes the events of one service.
 #[derive(Clone, Debug)]
 pub struct Outbox {
-    service: &'static str,
+    /// `manifold/<service>`.
+    source: Arc<str>,
     clock: Clock,
     ids: Ids,
 }
@@ -34,15 +36,15 @@ pub struct OutboxRow {
 impl Outbox {
     /// The outbox of `service`.
     pub fn new(service: &'static str, clock: Clock, ids: Ids) -> Self {
-        Self { service, clock, ids }
+        Self { source: format!("manifold/{service}").into(), clock, ids }
     }
 
     /// An event as a row, to be pushed in one group with the rows that it reports, after them.
     pub fn row(&self, draft: Draft, cause: &Cause<'_>) -> Result<OutboxRow> {
         let subject = subject(draft.tenant, draft.type_)?;
-        let stamp = Stamp { id: EventId(self.ids.next()), service: self.service, time: self.clock.now() };
+        let stamp = Stamp { id: EventId(self.ids.next()), source: self.source.to_string(), time: self.clock.now() };
         let (event_id, tenant_id, event_type, created_at) = (stamp.id.0, draft.tenant.0, draft.type_, stamp.time);
-        let payload = encode(&stamp, draft, cause)?;
+        let payload = encode(stamp, draft, cause)?;
         Ok(OutboxRow { event_id, tenant_id, event_type, subject, payload, created_at })
     }
 

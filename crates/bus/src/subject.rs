@@ -4,18 +4,18 @@ use manifold_core::{Error, Result, TenantId};
 
 /// `mf.evt.<tenant>.<domain>.<entity>.<action>`: under which subject the event travels.
 pub(crate) fn subject(tenant: TenantId, event_type: &str) -> Result<String> {
-    let mut tokens = event_type.split('.');
-    let three = tokens.by_ref().take(3).filter(|token| is_token(token)).count() == 3;
-    if !three || tokens.next().is_some() {
+    let tokens = event_type.as_bytes().split(|byte| *byte == b'.');
+    if tokens.clone().count() != 3 || !tokens.clone().all(is_token) {
         let message = format!("the event type {event_type:?} is not domain.entity.past");
         return Err(Error::invalid("EVENT_SUBJECT_INVALID", message));
     }
-    Ok(format!("mf.evt.{tenant}.{event_type}"))
+    let tenant = tenant.to_string();
+    Ok(["mf.evt.", &tenant, ".", event_type].concat())
 }
 
-fn is_token(text: &str) -> bool {
-    let foreign = |byte: u8| !(byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
-    !text.is_empty() && text.len() <= 64 && !text.bytes().any(foreign)
+fn is_token(text: &[u8]) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_';
+    !text.is_empty() && text.len() <= 64 && text.iter().all(plain)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 #![expect(missing_docs, reason = "the comments in the proto files are the documentation")]
 #![expect(clippy::allow_attributes, reason = "generated code carries its own")]
 
+mod codec;
+
 /// What every service shares: error details.
 pub mod common {
     pub mod v1 {

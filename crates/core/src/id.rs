@@ -13,11 +13,25 @@ pub fn encode_id(prefix: &str, id: Uuid) -> String {
     let mut text = String::with_capacity(prefix.len() + 27);
     text.push_str(prefix);
     text.push('_');
-    let value = id.as_u128();
-    for position in (0..26).rev() {
-        text.push(char::from(ALPHABET[(value >> (position * 5)) as usize & 31]));
-    }
+    text.push_str(ascii(&digits(id)));
     text
+}
+
+fn digits(id: Uuid) -> [u8; 26] {
+    // Two halves: shifting 128 bits for every digit would be most of the work.
+    let (high, low) = ((id.as_u128() >> 65) as u64, id.as_u128());
+    let mut digits = [0; 26];
+    for (position, digit) in digits.iter_mut().enumerate() {
+        let shifted = if position < 13 { high >> (60 - position * 5) } else { low as u64 >> (125 - position * 5) };
+        *digit = ALPHABET[shifted as usize & 31];
+    }
+    // The thirteenth digit from the end begins above the lower 64 bits.
+    digits[13] = ALPHABET[(low >> 60) as usize & 31];
+    digits
+}
+
+fn ascii(digits: &[u8]) -> &str {
+    std::str::from_utf8(digits).expect("the alphabet is ASCII")
 }
 
 /// Reads what [`encode_id`] printed; None for another prefix, another length or a foreign character.
@@ -52,7 +66,10 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&encode_id($prefix, self.0))
+                let mut text = [b'_'; $prefix.len() + 27];
+                text[..$prefix.len()].copy_from_slice($prefix.as_bytes());
+                text[$prefix.len() + 1..].copy_from_slice(&digits(self.0));
+                formatter.write_str(ascii(&text))
             }
         }
 

@@ -22,6 +22,13 @@ impl TraceContext {
         Self { trace_id, span_id: random_span(), sampled: false }
     }
 
+    /// The trace id as 32 digits, as it stands in `traceparent`.
+    pub fn hex_id(&self) -> String {
+        let mut digits = [0; 32];
+        write_hex(self.trace_id, &mut digits);
+        String::from_utf8_lossy(&digits).into_owned()
+    }
+
     /// A new span in the same trace.
     #[must_use]
     pub fn child(self) -> Self {
@@ -59,10 +66,22 @@ fn random_span() -> u64 {
     (high ^ low).max(1)
 }
 
+/// The lower digits of `value`, as many as there is room for. The formatting of the standard library takes ten times as long.
+fn write_hex(mut value: u128, digits: &mut [u8]) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[value as usize & 15];
+        value >>= 4;
+    }
+}
+
 /// The `traceparent` header.
 impl fmt::Display for TraceContext {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        write_hex(self.trace_id, &mut text[3..35]);
+        write_hex(self.span_id.into(), &mut text[36..52]);
+        text[54] += u8::from(self.sampled);
+        formatter.write_str(std::str::from_utf8(&text).expect("digits are ASCII"))
     }
 }
 

@@ -21,10 +21,9 @@ use std::time::Duration;
 use manifold_bus::Outbox;
 use manifold_contract::identity::v1::keys_server::KeysServer;
 use manifold_core::{Clock, Error, Ids, Result, Secret};
-use manifold_runtime::{Health, Tasks};
+use manifold_runtime::{Health, Routes, Tasks};
 use manifold_store::{Db, Migrations};
 use tokio::sync::Semaphore;
-use tonic::service::Routes;
 
 use crate::key::pepper::Peppers;
 use crate::revoke::Pulse;

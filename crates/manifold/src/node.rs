@@ -8,7 +8,7 @@ use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt, Secret};
 use manifold_runtime::health::Component;
 use manifold_runtime::http::{Client, HttpConfig};
 use manifold_runtime::telemetry::prometheus;
-use manifold_runtime::{Health, Lanes, Mesh, MeshConfig, Tasks};
+use manifold_runtime::{Health, Lanes, Mesh, MeshConfig, Routes, Tasks};
 use manifold_store::{Db, Durability, Location, Migrations, WriterConfig};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -156,7 +156,7 @@ impl Node {
     }
 }
 
-async fn ai_router(floor: &Floor<'_>) -> Result<tonic::service::Routes> {
+async fn ai_router(floor: &Floor<'_>) -> Result<Routes> {
     let deps = manifold_ai_router::Deps {
         db: open(floor, "ai-router", "store.ai-router", manifold_ai_router::migrations()).await?,
         http: http_client(floor.config)?,

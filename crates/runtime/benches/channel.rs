@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use manifold_core::{Principal, RequestId, SubjectKind, TenantId, TraceContext};
-use manifold_runtime::{CallContext, Mesh, MeshConfig, telemetry};
-use tonic::service::Routes;
+use manifold_runtime::{CallContext, Mesh, MeshConfig, Routes, telemetry};
 use tonic::{Request, Response, Status, Streaming};
 
 #[expect(clippy::allow_attributes, reason = "generated code")]

@@ -2,22 +2,27 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
+use futures::future::BoxFuture;
 use http::{HeaderValue, Request, Response};
 use manifold_core::{Code, Error};
 use tonic::Status;
 use tonic::body::Body;
-use tonic::service::Routes;
-use tower::util::{BoxCloneSyncService, ServiceExt, service_fn};
+use tower::{Service, ServiceExt};
 
 use crate::guard::Guard;
 use crate::rpc::{Measure, Rpcs, Side};
 use crate::status::to_status;
 use crate::telemetry::{self, Scope};
-use crate::{CallContext, wire};
+use crate::{CallContext, Routes, wire};
 
-/// What a generated client calls.
-pub type Channel = BoxCloneSyncService<Request<Body>, Response<Body>, ChannelError>;
+/// What a generated client calls. Finds the service when it is called; in this process first.
+#[derive(Clone, Debug)]
+pub struct Channel {
+    pub(crate) place: Arc<Place>,
+    pub(crate) rpcs: Arc<Rpcs>,
+}
 
 /// Never made: a call that fails answers with a status. A concrete type, because a handler that calls a generated client
 /// over `Box<dyn Error>` does not compile.
@@ -47,22 +52,29 @@ pub(crate) struct Place {
     pub(crate) remote: OnceLock<Remote>,
 }
 
-/// A channel to wherever the service is when it is called; this process first.
-pub(crate) fn to(place: Arc<Place>, rpcs: Arc<Rpcs>) -> Channel {
-    BoxCloneSyncService::new(service_fn(move |request: Request<Body>| {
-        let (place, rpcs) = (Arc::clone(&place), Arc::clone(&rpcs));
-        async move {
+impl Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = ChannelError;
+    type Future = BoxFuture<'static, Result<Response<Body>, ChannelError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ChannelError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let Self { place, rpcs } = self.clone();
+        Box::pin(async move {
             Ok(match (place.routes.get(), place.remote.get()) {
-                (Some(routes), _) => serve(routes.clone(), &rpcs, request).await,
+                (Some(routes), _) => serve(routes, &rpcs, request).await,
                 (None, Some(remote)) => call(remote.clone(), &rpcs, request).await,
                 (None, None) => absent(&place.service).into_http(),
             })
-        }
-    }))
+        })
+    }
 }
 
 /// Runs a call in this process. The context stands in the request's extensions.
-pub(crate) async fn serve(routes: Routes, rpcs: &Rpcs, mut request: Request<Body>) -> Response<Body> {
+pub(crate) async fn serve(routes: &Routes, rpcs: &Rpcs, mut request: Request<Body>) -> Response<Body> {
     let measure = Measure::start(rpcs.get(request.uri().path()), Side::Server);
     let (scope, deadline) = match request.extensions_mut().get_mut::<CallContext>() {
         Some(context) => {
@@ -71,11 +83,8 @@ pub(crate) async fn serve(routes: Routes, rpcs: &Rpcs, mut request: Request<Body
         }
         None => (Scope::none(), None),
     };
-    let call = async {
-        let Ok(response) = routes.oneshot(request).await;
-        Ok(response)
-    };
-    Guard { measure, scope, deadline }.run(call).await
+    let call = routes.call(request);
+    Guard { measure, scope, deadline }.run(async { Ok(call.await) }).await
 }
 
 /// Sends a call to another process.

@@ -17,11 +17,11 @@ thread_local! {
     static CURRENT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// The lanes of one process. They end when the last clone is dropped, and their tasks with them.
+/// The lanes of one process. They end when the last clone is dropped and their last task has ended.
 #[derive(Clone)]
 pub struct Lanes {
     lanes: Arc<[Lane]>,
-    _stop: Option<Arc<DropGuard>>,
+    stop: Option<Arc<DropGuard>>,
 }
 
 struct Lane {
@@ -45,12 +45,12 @@ impl Lanes {
     pub fn start() -> Result<Self> {
         let stop = CancellationToken::new();
         let lanes = (1..=count()).map(|number| start(number, stop.clone())).collect::<Result<_>>()?;
-        Ok(Self { lanes, _stop: Some(Arc::new(stop.drop_guard())) })
+        Ok(Self { lanes, stop: Some(Arc::new(stop.drop_guard())) })
     }
 
     /// No lanes: tasks run where they are started from.
     pub fn none() -> Self {
-        Self { lanes: Arc::new([]), _stop: None }
+        Self { lanes: Arc::new([]), stop: None }
     }
 
     /// Starts a task on the lane with the fewest tasks. Its sockets and timers have to be made inside of it.
@@ -62,11 +62,11 @@ impl Lanes {
             tasks.spawn(name, future);
             return;
         };
-        let seat = Seat::take(&lane.load);
+        let (seat, stop) = (Seat::take(&lane.load), self.stop.clone());
         let _inside = lane.handle.enter();
         tasks.spawn(name, async move {
             future.await;
-            drop(seat);
+            drop((seat, stop));
         });
     }
 }
@@ -110,7 +110,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::time::Duration;
 
-    use tokio::sync::mpsc;
+    use tokio::sync::{mpsc, oneshot};
 
     use super::*;
 
@@ -138,18 +138,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lanes_end_with_the_last_clone() {
+    async fn lanes_outlive_their_owner_until_the_last_task_has_ended() {
         let (lanes, tasks) = (Lanes::start().unwrap(), Tasks::new());
-        let (alive, mut ended) = mpsc::channel::<()>(1);
-        lanes.spawn(&tasks, "endless", async move {
-            std::future::pending::<()>().await;
-            drop(alive);
+        let (finish, finished) = oneshot::channel();
+        let (tell, told) = oneshot::channel();
+        lanes.spawn(&tasks, "slow", async move {
+            finished.await.unwrap();
+            tell.send(current()).unwrap();
         });
+        let handle = lanes.lanes[0].handle.clone();
 
-        drop(lanes.clone());
-        assert!(tokio::time::timeout(Duration::from_millis(20), ended.recv()).await.is_err());
         drop(lanes);
+        finish.send(()).unwrap();
 
-        assert_eq!(ended.recv().await, None);
+        assert_ne!(told.await.unwrap(), 0);
+        assert!(tasks.shutdown(Duration::from_secs(5)).await);
+        // A lane that has ended takes no tasks: it drops them.
+        while handle.spawn(async {}).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
     }
 }

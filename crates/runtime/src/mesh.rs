@@ -9,15 +9,14 @@ use http::HeaderValue;
 use manifold_core::{Code, Error, Result, ResultExt, Secret};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::channel::{self, Channel, Place, Remote};
+use crate::channel::{Channel, Place, Remote};
 use crate::rpc::Rpcs;
-use crate::{server, wire};
+use crate::{Routes, server, wire};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -71,12 +70,12 @@ impl Mesh {
     /// A channel to a service, wherever it is. Needs no start order: where is decided when it is called. Inside the
     /// async runtime only.
     pub fn channel(&self, service: &'static str) -> Channel {
-        channel::to(self.place(service), Arc::clone(&self.inner.rpcs))
+        Channel { place: self.place(service), rpcs: Arc::clone(&self.inner.rpcs) }
     }
 
     /// Offers a service of this process: to its own channels and, through [`Mesh::serve`], to other processes.
     pub fn provide(&self, service: &'static str, routes: Routes) {
-        if self.place(service).routes.set(routes.prepare()).is_err() {
+        if self.place(service).routes.set(routes).is_err() {
             tracing::error!(service, "service was provided twice, the first stays");
         }
     }

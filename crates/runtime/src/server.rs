@@ -9,7 +9,6 @@ use manifold_core::{Code, Error, Result, ResultExt, Secret};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tower::util::service_fn;
@@ -17,7 +16,7 @@ use tower::util::service_fn;
 use crate::rpc::Rpcs;
 use crate::status::to_status;
 use crate::wire::{self, Sender};
-use crate::{CallContext, channel};
+use crate::{CallContext, Routes, channel};
 
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
@@ -34,16 +33,14 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> Result<()> {
     let (health, health_server) = tonic_health::server::health_reporter();
-    let mut router = Routes::new(health_server).into_axum_router();
-    for (service, routes) in provided {
+    let mut routes = Routes::new(health_server);
+    for (service, offered) in provided {
         health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
-        // Each brings the answer for unknown methods with it; one is enough.
-        router = router.merge(routes.into_axum_router().reset_fallback());
+        routes = routes.and(offered);
     }
-    let routes = Routes::from(router).prepare();
     let service = service_fn(move |request: Request<Body>| {
         let (routes, rpcs, sender) = (routes.clone(), Arc::clone(&rpcs), wire::sender(request.headers(), &secret));
-        async move { Ok::<_, Infallible>(admit(routes, &rpcs, sender, request).await) }
+        async move { Ok::<_, Infallible>(admit(&routes, &rpcs, sender, request).await) }
     });
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
@@ -62,7 +59,7 @@ pub(crate) async fn run(
 }
 
 /// Believes what members say about the caller. A stranger's call goes on without a caller, a wrong secret ends here.
-async fn admit(routes: Routes, rpcs: &Rpcs, sender: Sender, mut request: Request<Body>) -> Response<Body> {
+async fn admit(routes: &Routes, rpcs: &Rpcs, sender: Sender, mut request: Request<Body>) -> Response<Body> {
     request.extensions_mut().remove::<CallContext>();
     match sender {
         Sender::Member => {

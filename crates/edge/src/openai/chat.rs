@@ -72,7 +72,11 @@ const N_HEADERS: usize = 24;
 )]
 pub(crate) async fn create_chat_completion(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     let decoded = convert::decode(&call.body, &call.headers)?;
-    if decoded.stream { streamed(&house, call, decoded).await } else { whole(&house, call, decoded).await }
+    // Boxed here, because the layers above move the future of a handler several times, and these two are large.
+    match decoded.stream {
+        true => Box::pin(streamed(&house, call, decoded)).await,
+        false => Box::pin(whole(&house, call, decoded)).await,
+    }
 }
 
 async fn whole(house: &House, call: Call, decoded: Decoded) -> Answer<Response> {

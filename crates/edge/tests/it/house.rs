@@ -8,13 +8,12 @@ use manifold_contract::ai::v1::inference_server::InferenceServer;
 use manifold_core::{Clock, Ids, Timestamp};
 use manifold_edge::{Config, Deps};
 use manifold_identity::{Environment, generate_key};
-use manifold_runtime::{Health, Lanes, Mesh, MeshConfig, Tasks};
+use manifold_runtime::{Health, Lanes, Mesh, MeshConfig, Routes, Tasks};
 use manifold_store::{Db, Location, WriterConfig};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tonic::service::Routes;
 
 use crate::fake::Fake;
 

@@ -29,7 +29,7 @@ pub struct House {
 pub struct Process {
     pub identity: Identity,
     pub first_admin_key: Option<Secret<String>>,
-    pub routes: tonic::service::Routes,
+    pub routes: manifold_runtime::Routes,
     pub health: Health,
     pub db: Db,
     tasks: Tasks,

@@ -3,9 +3,9 @@
 use manifold_contract::identity::v1 as proto;
 use manifold_contract::identity::v1::keys_client::KeysClient;
 use manifold_core::Code;
-use manifold_runtime::{from_status, request};
+use manifold_runtime::{Channel, Mesh, MeshConfig, from_status, request};
 
-use crate::house::House;
+use crate::house::{House, Process};
 
 on_both_engines!(a_key_is_made_shown_listed_and_revoked, refusals_keep_their_reasons, nobody_calls_without_a_caller);
 
@@ -13,10 +13,16 @@ fn wish(name: &str) -> proto::CreateKeyRequest {
     proto::CreateKeyRequest { name: name.to_owned(), ..Default::default() }
 }
 
+fn client(process: &Process) -> KeysClient<Channel> {
+    let mesh = Mesh::new(MeshConfig::default()).unwrap();
+    mesh.provide("identity", process.routes.clone());
+    KeysClient::new(mesh.channel("identity"))
+}
+
 async fn a_key_is_made_shown_listed_and_revoked(house: &House) {
     let process = house.start().await;
     let admin = process.admin(house).await;
-    let mut client = KeysClient::new(process.routes.clone());
+    let mut client = client(&process);
 
     let made = client.create_key(request(wish("ci"), admin.clone())).await.unwrap().into_inner();
     let key = made.key.unwrap();
@@ -42,7 +48,7 @@ async fn a_key_is_made_shown_listed_and_revoked(house: &House) {
 async fn refusals_keep_their_reasons(house: &House) {
     let process = house.start().await;
     let admin = process.admin(house).await;
-    let mut client = KeysClient::new(process.routes.clone());
+    let mut client = client(&process);
 
     let unnamed = client.create_key(request(wish(""), admin.clone())).await.unwrap_err();
     let elsewhere = proto::CreateKeyRequest { environment: "prod".to_owned(), ..wish("ci") };
@@ -69,7 +75,7 @@ async fn refusals_keep_their_reasons(house: &House) {
 
 async fn nobody_calls_without_a_caller(house: &House) {
     let process = house.start().await;
-    let mut client = KeysClient::new(process.routes.clone());
+    let mut client = client(&process);
 
     let status = client.create_key(wish("ci")).await.unwrap_err();
 

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use manifold_core::{Code, Error, Principal, RequestId, Secret, SubjectKind, TenantId, TraceContext};
-use manifold_runtime::{CallContext, Channel, Mesh, MeshConfig, Tasks, context, to_status};
+use manifold_runtime::{CallContext, Channel, Mesh, MeshConfig, Routes, Tasks, context, to_status};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
