@@ -71,7 +71,7 @@ fn calls(criterion: &mut Criterion) {
             }
         });
     });
-    let bare = EchoClient::new(Routes::new(EchoServer::new(Service)));
+    let bare = EchoClient::new(EchoServer::new(Service));
     criterion.bench_function("the same call without channel", |bencher| {
         bencher.to_async(&runtime).iter(|| {
             let (mut client, context) = (bare.clone(), context.clone());

@@ -77,8 +77,15 @@ impl House {
         mesh.provide("ai-router", Routes::new(InferenceServer::new(fake.clone()).max_decoding_message_size(32 << 20)));
         let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
         change(&mut config);
-        let deps =
-            Deps { identity, mesh, clock, ids, tasks: tasks.clone(), lanes: Lanes::start().unwrap(), health: health.clone() };
+        let deps = Deps {
+            identity,
+            mesh,
+            clock,
+            ids,
+            tasks: tasks.clone(),
+            lanes: Lanes::start().unwrap(),
+            health: health.clone(),
+        };
         let address = manifold_edge::start(config, deps).await.unwrap().address;
         let local = SocketAddr::from(([127, 0, 0, 1], 0));
         let management = manifold_edge::management::start(local, health, &tasks).await.unwrap();

@@ -6,8 +6,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use manifold_core::Error;
 use http::Uri;
+use manifold_core::Error;
 use url::{Host, Url};
 
 use super::{SendError, Trust};

@@ -1,4 +1,4 @@
-//! Rows of many requests in one statement per table.
+//! Rows of many requests in one INSERT per table, and on SQLite the INSERTs of all tables in one call of the database.
 
 use std::any::TypeId;
 use std::collections::HashMap;
@@ -18,26 +18,37 @@ const MAX_ROWS: usize = 128;
 /// Values per statement, at most: SQLite's limit, which is below that of Postgres.
 const MAX_VALUES: usize = 32_766;
 
-/// What a statement does besides inserting. On SQLite each statement costs two changes of threads; a block without
-/// commands saves those of BEGIN and COMMIT.
+/// What a call does besides inserting. On SQLite each call costs two changes of threads; a block without commands saves
+/// those of BEGIN and COMMIT.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Frame {
     /// The transaction is begun and ended by the caller.
     Open,
-    /// The first statement begins it, the last one ends it.
+    /// The first call begins it, the last one ends it.
     Whole,
 }
 
-/// A statement and its values.
+/// One call of the database: an INSERT or, on SQLite, several, and their values.
 pub(super) struct Statement {
     text: Arc<str>,
     values: Engine<SqliteArguments, PgArguments>,
 }
 
-/// The texts of the statements, by the kind of row, their number, and whether they begin and end the transaction.
+/// Rows of one table that go into one INSERT.
+type Part<'r, 'g> = &'r [&'g dyn AnyRow];
+
+/// The texts of the calls. All INSERTs of a call have the same number of rows, so that texts stay few.
 pub(super) struct Statements {
     postgres: bool,
-    texts: HashMap<(TypeId, usize, bool, bool), Arc<str>>,
+    texts: HashMap<Shape, Arc<str>>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Shape {
+    tables: Vec<TypeId>,
+    n_rows: usize,
+    begins: bool,
+    ends: bool,
 }
 
 impl Statements {
@@ -49,38 +60,40 @@ impl Statements {
     /// name them.
     pub(super) fn encode(&mut self, groups: &[Group], frame: Frame) -> Result<Vec<Statement>, sqlx::Error> {
         let tables = by_table(groups);
-        let chunks: Vec<_> = tables.iter().flat_map(|rows| chunks(rows)).collect();
+        let calls = calls(&tables, self.postgres);
         let whole = frame == Frame::Whole;
-        let encode = |(index, rows): (usize, &&[&dyn AnyRow])| {
-            let text = self.text(rows, whole && index == 0, whole && index + 1 == chunks.len());
-            Ok(Statement { text, values: self.values(rows)? })
+        let encode = |(index, parts): (usize, &Vec<Part<'_, '_>>)| {
+            let text = self.text(parts, whole && index == 0, whole && index + 1 == calls.len());
+            Ok(Statement { text, values: self.values(parts)? })
         };
-        chunks.iter().enumerate().map(encode).collect()
+        calls.iter().enumerate().map(encode).collect()
     }
 
-    fn text(&mut self, rows: &[&dyn AnyRow], begins: bool, ends: bool) -> Arc<str> {
-        let text = self.texts.entry((rows[0].kind(), rows.len(), begins, ends));
+    fn text(&mut self, parts: &[Part<'_, '_>], begins: bool, ends: bool) -> Arc<str> {
+        let tables = parts.iter().map(|rows| rows[0].kind()).collect();
+        let text = self.texts.entry(Shape { tables, n_rows: parts[0].len(), begins, ends });
+        let insert = |rows: &Part<'_, '_>| write_text(rows[0].table(), rows[0].columns(), rows.len(), self.postgres);
         let write = || {
-            let insert = write_text(rows[0].table(), rows[0].columns(), rows.len(), self.postgres);
-            let (before, after) = (if begins { "BEGIN IMMEDIATE; " } else { "" }, if ends { "; COMMIT" } else { "" });
-            format!("{before}{insert}{after}").into()
+            let (begin, end) = (begins.then(|| "BEGIN IMMEDIATE".to_owned()), ends.then(|| "COMMIT".to_owned()));
+            let statements: Vec<_> = begin.into_iter().chain(parts.iter().map(insert)).chain(end).collect();
+            statements.join("; ").into()
         };
         text.or_insert_with(write).clone()
     }
 
-    fn values(&self, rows: &[&dyn AnyRow]) -> Result<Engine<SqliteArguments, PgArguments>, sqlx::Error> {
-        let n_values = rows.len() * rows[0].columns().len();
+    fn values(&self, parts: &[Part<'_, '_>]) -> Result<Engine<SqliteArguments, PgArguments>, sqlx::Error> {
+        let n_values = parts.iter().map(|rows| rows.len() * rows[0].columns().len()).sum();
         if self.postgres {
             let mut values = PgArguments::default();
             values.reserve(n_values, 8 * n_values);
-            bind(rows, |row| bind_row(row, Engine::Postgres(&mut values)))?;
-            complete(rows, values.len())?;
+            bind(parts, |row| bind_row(row, Engine::Postgres(&mut values)))?;
+            complete(n_values, values.len())?;
             return Ok(Engine::Postgres(values));
         }
         let mut values = SqliteArguments::default();
         values.reserve(n_values, 0);
-        bind(rows, |row| bind_row(row, Engine::Sqlite(&mut values)))?;
-        complete(rows, values.len())?;
+        bind(parts, |row| bind_row(row, Engine::Sqlite(&mut values)))?;
+        complete(n_values, values.len())?;
         Ok(Engine::Sqlite(values))
     }
 }
@@ -125,15 +138,28 @@ pub(super) async fn insert(tx: &mut Tx<'_>, statements: Vec<Statement>) -> Resul
     Ok(())
 }
 
-/// Cuts the rows of a table into as many as statements take.
-fn chunks<'r, 'g>(mut rows: &'r [&'g dyn AnyRow]) -> Vec<&'r [&'g dyn AnyRow]> {
-    let mut chunks = Vec::new();
-    while let Some(first) = rows.first() {
-        let (chunk, rest) = rows.split_at(chunk_size(rows.len(), first.columns().len()));
-        chunks.push(chunk);
-        rows = rest;
+/// Cuts the rows of all tables into parts, and the parts into calls: a round of parts that are equally long is one call,
+/// except on Postgres, which takes one statement at a time.
+fn calls<'r, 'g>(tables: &'r [Vec<&'g dyn AnyRow>], postgres: bool) -> Vec<Vec<Part<'r, 'g>>> {
+    let mut left: Vec<Part<'r, 'g>> = tables.iter().map(Vec::as_slice).collect();
+    let mut calls = Vec::new();
+    while !left.is_empty() {
+        let parts: Vec<_> = left.iter_mut().map(|rows| next_part(rows)).collect();
+        left.retain(|rows| !rows.is_empty());
+        if !postgres && parts.iter().all(|part| part.len() == parts[0].len()) {
+            calls.push(parts);
+        } else {
+            calls.extend(parts.into_iter().map(|part| vec![part]));
+        }
     }
-    chunks
+    calls
+}
+
+/// Takes as many rows as an INSERT takes.
+fn next_part<'r, 'g>(rows: &mut Part<'r, 'g>) -> Part<'r, 'g> {
+    let (part, rest) = rows.split_at(chunk_size(rows.len(), rows[0].columns().len()));
+    *rows = rest;
+    part
 }
 
 fn by_table(groups: &[Group]) -> Vec<Vec<&dyn AnyRow>> {
@@ -154,11 +180,11 @@ fn chunk_size(n_rows: usize, n_columns: usize) -> usize {
 }
 
 fn bind(
-    rows: &[&dyn AnyRow],
+    parts: &[Part<'_, '_>],
     mut bind_row: impl FnMut(&dyn AnyRow) -> Result<(), sqlx::Error>,
 ) -> Result<(), sqlx::Error> {
     // A panic must fail this row only, and not the writer of everybody.
-    let bound = catch_unwind(AssertUnwindSafe(|| rows.iter().try_for_each(|row| bind_row(*row))));
+    let bound = catch_unwind(AssertUnwindSafe(|| parts.iter().copied().flatten().try_for_each(|row| bind_row(*row))));
     bound.unwrap_or_else(|_| Err(sqlx::Error::Encode("a row panicked".into())))
 }
 
@@ -169,8 +195,8 @@ fn bind_row(row: &dyn AnyRow, arguments: Engine<&mut SqliteArguments, &mut PgArg
 }
 
 /// A row that gives too few values would shift those of the next.
-fn complete(rows: &[&dyn AnyRow], n_values: usize) -> Result<(), sqlx::Error> {
-    if rows.iter().map(|row| row.columns().len()).sum::<usize>() == n_values {
+fn complete(n_wanted: usize, n_values: usize) -> Result<(), sqlx::Error> {
+    if n_wanted == n_values {
         return Ok(());
     }
     Err(sqlx::Error::Encode("a row did not give one value per column".into()))
@@ -198,5 +224,52 @@ mod tests {
         {
             assert_eq!(chunk_size(n_rows, n_columns), size, "{n_rows} rows of {n_columns} columns");
         }
+    }
+
+    struct Narrow;
+    struct Wide;
+
+    impl crate::Row for Narrow {
+        const TABLE: &'static str = "narrow";
+        const COLUMNS: &'static [&'static str] = &["id"];
+        fn bind(&self, values: &mut Values<'_>) {
+            values.int(1);
+        }
+    }
+
+    impl crate::Row for Wide {
+        const TABLE: &'static str = "wide";
+        const COLUMNS: &'static [&'static str] = &["id", "n"];
+        fn bind(&self, values: &mut Values<'_>) {
+            values.int(1);
+            values.int(2);
+        }
+    }
+
+    fn texts(postgres: bool, groups: &[Group]) -> Vec<String> {
+        let statements = Statements::new(postgres).encode(groups, Frame::Whole).unwrap();
+        statements.iter().map(|statement| statement.text.replace('"', "")).collect()
+    }
+
+    #[test]
+    fn tables_with_equally_many_rows_share_a_call_of_sqlite() {
+        let groups = [Group::new().with(Narrow).with(Wide)];
+
+        assert_eq!(
+            texts(false, &groups),
+            ["BEGIN IMMEDIATE; INSERT OR FAIL INTO narrow (id) VALUES (?) ON CONFLICT DO NOTHING; \
+                 INSERT OR FAIL INTO wide (id, n) VALUES (?, ?) ON CONFLICT DO NOTHING; COMMIT"]
+        );
+        assert_eq!(texts(true, &groups).len(), 2);
+    }
+
+    #[test]
+    fn tables_with_different_numbers_of_rows_are_written_one_by_one() {
+        let groups = [Group::new().with(Narrow).with(Narrow).with(Wide)];
+
+        let texts = texts(false, &groups);
+
+        assert_eq!(texts.len(), 2);
+        assert!(texts[0].starts_with("BEGIN IMMEDIATE; INSERT") && texts[1].ends_with("; COMMIT"), "{texts:?}");
     }
 }
