@@ -48,7 +48,8 @@ pub async fn send(
     if inbound.head.status.is_success() {
         return Ok(inbound);
     }
-    Err(read_failure(router, candidate, inbound).await)
+    // Boxed, because failures are rare and every request would carry the room for one.
+    Err(Box::pin(read_failure(router, candidate, inbound)).await)
 }
 
 async fn read_failure(router: &Router, candidate: &Candidate, mut inbound: Inbound) -> Failure {

@@ -1,5 +1,7 @@
 //! A whole answer: plan, then attempts until one succeeds or nothing is left.
 
+use std::sync::Arc;
+
 use manifold_contract::ai::v1 as ai;
 use manifold_core::{Code, Error, Result};
 use manifold_runtime::CallContext;
@@ -20,20 +22,24 @@ use crate::turns::{Step, Turns};
 use crate::view::Candidate;
 
 /// Answers a chat.
-pub async fn chat(router: &Router, context: &CallContext, mut request: ai::ChatRequest) -> Result<ai::ChatResponse> {
+pub async fn chat(
+    router: &Router,
+    context: &Arc<CallContext>,
+    request: &mut ai::ChatRequest,
+) -> Result<ai::ChatResponse> {
     if echo::is_echo(&request.model) {
-        return Ok(echo::whole(router, context, &request));
+        return Ok(echo::whole(router, context, request));
     }
-    let needs = plan::needs(&request);
-    let mut ledger = Ledger::open(router, context, Asked::chat(&request, &needs, Mode::Whole));
-    let mut turns = choose(router, &request, &needs).inspect_err(|error| ledger.refuse(error))?;
+    let needs = plan::needs(request);
+    let mut ledger = Ledger::open(router, context, Asked::chat(request, &needs, Mode::Whole));
+    let mut turns = choose(router, request, &needs).inspect_err(|error| ledger.refuse(error))?;
     loop {
         let Some(candidate) = take_turn(router, &mut turns) else {
             return Err(turns.into_error());
         };
-        match whole(router, context, &mut ledger, &candidate, &request).await {
+        match whole(router, context, &mut ledger, &candidate, request).await {
             Ok((answer, degraded)) => return Ok(respond(router, &ledger, answer, &degraded)),
-            Err(failure) => recover(router, context, &mut ledger, &mut turns, &mut request, failure).await?,
+            Err(failure) => Box::pin(recover(router, context, &mut ledger, &mut turns, request, failure)).await?,
         }
     }
 }

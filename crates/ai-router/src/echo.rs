@@ -12,7 +12,6 @@ use crate::ledger::{Asked, Ledger};
 use crate::plan::{self, Needs};
 use crate::price::estimate_tokens;
 use crate::provider::Mode;
-use crate::view::Candidate;
 
 /// The name of the model.
 pub const NAME: &str = "manifold/echo";
@@ -23,7 +22,7 @@ pub fn is_echo(model: &str) -> bool {
 }
 
 /// The answer as a whole.
-pub fn whole(router: &Router, context: &CallContext, request: &ai::ChatRequest) -> ai::ChatResponse {
+pub fn whole(router: &Router, context: &Arc<CallContext>, request: &ai::ChatRequest) -> ai::ChatResponse {
     let needs = plan::needs(request);
     let mut ledger = Ledger::open(router, context, Asked::chat(request, &needs, Mode::Whole));
     let text = last_user_text(request);
@@ -44,7 +43,7 @@ pub fn whole(router: &Router, context: &CallContext, request: &ai::ChatRequest) 
 }
 
 /// The answer word by word.
-pub fn pieces(router: &Router, context: &CallContext, request: &ai::ChatRequest) -> Vec<Kind> {
+pub fn pieces(router: &Router, context: &Arc<CallContext>, request: &ai::ChatRequest) -> Vec<Kind> {
     let needs = plan::needs(request);
     let mut ledger = Ledger::open(router, context, Asked::chat(request, &needs, Mode::Stream));
     let text = last_user_text(request);
@@ -69,13 +68,12 @@ pub fn pieces(router: &Router, context: &CallContext, request: &ai::ChatRequest)
 }
 
 fn settle(router: &Router, ledger: &mut Ledger, needs: &Needs, text: &str) {
-    let candidate = Candidate { endpoint: Arc::clone(&router.echo.endpoint), model: Arc::clone(&router.echo.model) };
     let usage = ai::Usage {
         input_tokens: needs.input_tokens,
         output_tokens: estimate_tokens(text.len()),
         ..Default::default()
     };
-    ledger.begin(&candidate, Sent::default());
+    ledger.begin(&router.echo, Sent::default());
     ledger.usage(Some(usage), None);
     ledger.succeed();
 }

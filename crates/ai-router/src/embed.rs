@@ -1,5 +1,7 @@
 //! Vectors of texts. Never falls back to another model: vectors of two models cannot be compared.
 
+use std::sync::Arc;
+
 use manifold_contract::ai::v1::{self as ai, embed_input};
 use manifold_core::Result;
 use manifold_runtime::CallContext;
@@ -17,7 +19,11 @@ use crate::turns::{Step, Turns};
 use crate::view::Candidate;
 
 /// Makes vectors.
-pub async fn embed(router: &Router, context: &CallContext, request: ai::EmbedRequest) -> Result<ai::EmbedResponse> {
+pub async fn embed(
+    router: &Router,
+    context: &Arc<CallContext>,
+    request: ai::EmbedRequest,
+) -> Result<ai::EmbedResponse> {
     let needs = Needs { input_tokens: input_tokens(&request), ..Default::default() };
     let asked = Asked { operation: "embed", model: &request.model, stream: false, input_tokens: needs.input_tokens };
     let mut ledger = Ledger::open(router, context, asked);

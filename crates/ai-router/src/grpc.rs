@@ -23,7 +23,7 @@ impl Inference for Router {
     async fn chat(&self, request: Request<ChatRequest>) -> Result<Response<ChatResponse>, Status> {
         let context = context(&request)?;
         context.principal.require(RUN).map_err(to_status)?;
-        chat::chat(self, &context, request.into_inner()).await.map(Response::new).map_err(to_status)
+        chat::chat(self, &context, &mut request.into_inner()).await.map(Response::new).map_err(to_status)
     }
 
     async fn chat_stream(&self, request: Request<ChatRequest>) -> Result<Response<Self::ChatStreamStream>, Status> {

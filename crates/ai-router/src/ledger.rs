@@ -1,6 +1,7 @@
 //! The settle guard of one request. Whatever happens to the caller, dropping it hands the finished rows and their event to
 //! the writer, without awaiting; the rows land in one transaction or not at all.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use manifold_bus::Cause;
@@ -43,10 +44,11 @@ impl<'a> Asked<'a> {
 /// The guard. One per request, from validation to the last byte.
 pub struct Ledger {
     router: Router,
-    context: CallContext,
+    context: Arc<CallContext>,
     row: RequestRow,
     attempts: Vec<AttemptRow>,
     current: Option<Current>,
+    /// Whose turn it is or was last.
     last: Option<Candidate>,
     began: Instant,
     upstream: Duration,
@@ -56,7 +58,6 @@ pub struct Ledger {
 
 /// The attempt that is under way.
 struct Current {
-    candidate: Candidate,
     sent: Sent,
     at: Timestamp,
     began: Instant,
@@ -69,7 +70,7 @@ struct Current {
 
 impl Ledger {
     /// Opens the account of a request.
-    pub fn open(router: &Router, context: &CallContext, asked: Asked<'_>) -> Self {
+    pub fn open(router: &Router, context: &Arc<CallContext>, asked: Asked<'_>) -> Self {
         let row = RequestRow {
             id: context.request.0,
             tenant_id: context.principal.tenant.0,
@@ -93,7 +94,7 @@ impl Ledger {
         };
         Self {
             router: router.clone(),
-            context: context.clone(),
+            context: Arc::clone(context),
             row,
             attempts: Vec::new(),
             current: None,
@@ -109,7 +110,6 @@ impl Ledger {
     pub fn begin(&mut self, candidate: &Candidate, sent: Sent) {
         self.last = Some(candidate.clone());
         self.current = Some(Current {
-            candidate: candidate.clone(),
             sent,
             at: self.router.clock.now(),
             began: Instant::now(),
@@ -213,7 +213,7 @@ impl Ledger {
 
     /// Closes the current attempt. One that never reached the wire and did not fail leaves no trace.
     fn close(&mut self, failed: Option<Class>) {
-        let Some(current) = self.current.take() else {
+        let (Some(current), Some(candidate)) = (self.current.take(), self.last.clone()) else {
             return;
         };
         let duration = current.began.elapsed();
@@ -224,21 +224,19 @@ impl Ledger {
         let (usage, source) = settle(&current, failed, self.input_estimate);
         let (cost, state) = match source {
             "none" => (Some(Nanos(0)), PriceState::Free),
-            _ => {
-                price::cost(&current.candidate.model.prices, current.candidate.endpoint.tier, &usage, current.reported)
-            }
+            _ => price::cost(&candidate.model.prices, candidate.endpoint.tier, &usage, current.reported),
         };
         self.add(&usage, cost, state);
-        current.candidate.model.meters.count(failed, duration, &usage, cost);
+        candidate.model.meters.count(failed, duration, &usage, cost);
         self.row.ttft_us = current.ttft.map(micros).or(self.row.ttft_us);
         self.attempts.push(AttemptRow {
             request_id: self.row.id,
             n: self.attempts.len() as i64 + 1,
             tenant_id: self.row.tenant_id,
             created_at: current.at,
-            provider: current.candidate.endpoint.id.to_string(),
-            model: current.candidate.model.name.to_string(),
-            tier: current.candidate.endpoint.tier.as_str(),
+            provider: candidate.endpoint.id.to_string(),
+            model: candidate.model.name.to_string(),
+            tier: candidate.endpoint.tier.as_str(),
             class: failed.map_or("ok", Class::as_str),
             status: current.status.map(i64::from),
             input_tokens: tokens(usage.input_tokens),
@@ -283,7 +281,7 @@ impl Drop for Ledger {
             request: self.context.request,
             trace: &self.context.trace,
         };
-        let mut group = Group::new().with(self.row.clone());
+        let mut group = Group::new().with(std::mem::take(&mut self.row));
         for attempt in self.attempts.drain(..) {
             group.add(attempt);
         }

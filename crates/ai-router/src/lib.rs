@@ -30,6 +30,7 @@ mod turns;
 mod view;
 
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -123,34 +124,45 @@ async fn prune(router: Router, db: Db) {
     }
 }
 
-/// What every use case works with. Cheap to clone.
+/// What every use case works with. One count for all of it: requests on several cores clone it all the time.
 #[derive(Clone)]
-pub(crate) struct Router {
-    view: Arc<View>,
-    config: Arc<Config>,
+pub(crate) struct Router(Arc<Parts>);
+
+/// What [`Router`] stands for.
+pub(crate) struct Parts {
+    view: View,
+    config: Config,
     http: Client,
     clock: Clock,
     ids: Ids,
     rows: Rows,
-    outbox: Arc<Outbox>,
+    outbox: Outbox,
     echo: Candidate,
     random: RandomState,
+}
+
+impl Deref for Router {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
 }
 
 impl Router {
     fn new(config: Config, deps: &Deps) -> Result<Self> {
         check(&config)?;
-        Ok(Self {
-            view: Arc::new(View::build(&config)?),
+        Ok(Self(Arc::new(Parts {
+            view: View::build(&config)?,
             echo: view::echo(&config),
-            config: Arc::new(config),
+            config,
             http: deps.http.clone(),
             clock: deps.clock.clone(),
             ids: deps.ids.clone(),
             rows: deps.db.rows().clone(),
-            outbox: Arc::new(Outbox::new("ai", deps.clock.clone(), deps.ids.clone())),
+            outbox: Outbox::new("ai", deps.clock.clone(), deps.ids.clone()),
             random: RandomState::new(),
-        })
+        })))
     }
 
     /// Refuses new work while the rows of finished work cannot be written and the queue is full.

@@ -34,7 +34,7 @@ pub async fn inlined<'a>(
         if let Some(part::Kind::Image(media)) = &mut part.kind
             && media.data.is_empty()
         {
-            media.data = fetch(router, context, &media.url).await?;
+            media.data = Box::pin(fetch(router, context, &media.url)).await?;
             media.mime = sniff(&media.data)
                 .ok_or_else(|| refused("the address of an image holds no PNG, JPEG, GIF or WebP"))?
                 .to_owned();

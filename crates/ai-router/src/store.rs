@@ -5,7 +5,7 @@ use manifold_store::{Db, Row, Values};
 use uuid::Uuid;
 
 /// One request of a caller.
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 pub struct RequestRow {
     /// Same as in the answer's `x-manifold-request-id`.
     pub id: Uuid,

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 
 use futures::Stream;
 use manifold_contract::ai::v1::{self as ai, chat_stream_response::Kind};
@@ -27,7 +28,7 @@ pub type Item = Result<ai::ChatStreamResponse, Status>;
 /// Answers a chat in pieces.
 pub fn chat_stream(
     router: Router,
-    context: CallContext,
+    context: Arc<CallContext>,
     request: ai::ChatRequest,
 ) -> impl Stream<Item = Item> + Send + 'static {
     let streaming = Streaming { router, context, request, phase: Phase::Planning, queue: VecDeque::new() };
@@ -36,7 +37,7 @@ pub fn chat_stream(
 
 struct Streaming {
     router: Router,
-    context: CallContext,
+    context: Arc<CallContext>,
     request: ai::ChatRequest,
     phase: Phase,
     queue: VecDeque<Kind>,

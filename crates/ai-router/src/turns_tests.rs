@@ -8,10 +8,8 @@ fn turns(models: &[&str]) -> Turns {
     let config: Config =
         toml::from_str("max_attempts = 4\nfirst_token = '30s'\nidle = '30s'\nretention = '30d'").unwrap();
     let base = view::echo(&config);
-    let candidates = models
-        .iter()
-        .map(|name| Candidate { endpoint: base.endpoint.clone(), model: Arc::new(Model::unknown("p", name)) })
-        .collect();
+    let candidates =
+        models.iter().map(|name| Candidate::new(base.endpoint.clone(), Arc::new(Model::unknown("p", name)))).collect();
     Turns::new(candidates, config.max_attempts)
 }
 

@@ -1,6 +1,7 @@
 //! What can be called: configuration and catalogue, checked and joined once at start. The hot path only reads it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -108,16 +109,32 @@ impl Model {
     }
 }
 
-/// A model at an endpoint: what a request may be sent to.
+/// A model at an endpoint: what a request may be sent to. Cheap to clone.
 #[derive(Clone)]
-pub struct Candidate {
+pub struct Candidate(Arc<Pair>);
+
+/// What [`Candidate`] stands for.
+pub struct Pair {
     /// Who.
     pub endpoint: Arc<Endpoint>,
     /// What.
     pub model: Arc<Model>,
 }
 
+impl Deref for Candidate {
+    type Target = Pair;
+
+    fn deref(&self) -> &Pair {
+        &self.0
+    }
+}
+
 impl Candidate {
+    /// This model at this endpoint.
+    pub fn new(endpoint: Arc<Endpoint>, model: Arc<Model>) -> Self {
+        Self(Arc::new(Pair { endpoint, model }))
+    }
+
     /// `provider/model`.
     pub fn name(&self) -> String {
         format!("{}/{}", self.endpoint.id, self.model.name)
@@ -153,10 +170,7 @@ impl View {
         let mut listed: Vec<Candidate> = catalogue::models()?
             .iter()
             .filter_map(|row| {
-                Some(Candidate {
-                    endpoint: endpoints.get(&row.provider)?.clone(),
-                    model: Arc::new(Model::from_row(row)),
-                })
+                Some(Candidate::new(endpoints.get(&row.provider)?.clone(), Arc::new(Model::from_row(row))))
             })
             .collect();
         for (id, settings) in &config.providers {
@@ -164,7 +178,7 @@ impl View {
                 let known =
                     listed.iter().any(|candidate| *candidate.endpoint.id == **id && *candidate.model.name == **name);
                 if !known && let Some(endpoint) = endpoints.get(id) {
-                    listed.push(Candidate { endpoint: endpoint.clone(), model: Arc::new(Model::unknown(id, name)) });
+                    listed.push(Candidate::new(endpoint.clone(), Arc::new(Model::unknown(id, name))));
                 }
             }
         }
@@ -188,7 +202,7 @@ impl View {
         }
         let discovered = endpoint.discovered.load().iter().find(|known| *known.name == *model).cloned();
         let model = discovered.unwrap_or_else(|| Arc::new(Model::unknown(provider, model)));
-        let candidate = Candidate { endpoint: endpoint.clone(), model };
+        let candidate = Candidate::new(endpoint.clone(), model);
         self.unlisted.insert(name.to_owned(), candidate.clone());
         Some(candidate)
     }
@@ -199,7 +213,7 @@ impl View {
         for endpoint in self.endpoints.values() {
             for model in endpoint.discovered.load().iter() {
                 if !self.by_name.contains_key(&format!("{}/{}", endpoint.id, model.name)) {
-                    all.push(Candidate { endpoint: endpoint.clone(), model: model.clone() });
+                    all.push(Candidate::new(endpoint.clone(), model.clone()));
                 }
             }
         }
@@ -275,7 +289,7 @@ pub fn echo(config: &Config) -> Candidate {
         breaker: Breaker::default(),
         discovered: ArcSwap::default(),
     };
-    Candidate { endpoint: Arc::new(endpoint), model: Arc::new(Model::unknown("manifold", "echo")) }
+    Candidate::new(Arc::new(endpoint), Arc::new(Model::unknown("manifold", "echo")))
 }
 
 fn check_url(id: &str, text: &str) -> Result<String> {

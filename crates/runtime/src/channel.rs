@@ -76,8 +76,9 @@ impl Service<Request<Body>> for Channel {
 /// Runs a call in this process. The context stands in the request's extensions.
 pub(crate) async fn serve(routes: &Routes, rpcs: &Rpcs, mut request: Request<Body>) -> Response<Body> {
     let measure = Measure::start(rpcs.get(request.uri().path()), Side::Server);
-    let (scope, deadline) = match request.extensions_mut().get_mut::<CallContext>() {
+    let (scope, deadline) = match request.extensions_mut().get_mut::<Arc<CallContext>>() {
         Some(context) => {
+            let context = Arc::make_mut(context);
             let span = telemetry::rpc_span(measure.rpc().name(), &mut context.trace);
             (Scope::new(&context.trace, context.request, span), Some(context.deadline))
         }
@@ -90,8 +91,8 @@ pub(crate) async fn serve(routes: &Routes, rpcs: &Rpcs, mut request: Request<Bod
 /// Sends a call to another process.
 async fn call(remote: Remote, rpcs: &Rpcs, mut request: Request<Body>) -> Response<Body> {
     let measure = Measure::start(rpcs.get(request.uri().path()), Side::Client);
-    let context = request.extensions_mut().remove::<CallContext>();
-    wire::encode(request.headers_mut(), &remote.secret, context.as_ref());
+    let context = request.extensions_mut().remove::<Arc<CallContext>>();
+    wire::encode(request.headers_mut(), &remote.secret, context.as_deref());
     let call = async { remote.transport.oneshot(request).await.map_err(unreachable) };
     Guard { measure, scope: Scope::none(), deadline: context.map(|context| context.deadline) }.run(call).await
 }

@@ -1,12 +1,14 @@
 //! What travels with every call: who calls, for which request, in which trace, until when.
 //! In process it is a typed request extension; `wire` turns it into metadata between processes.
 
+use std::sync::Arc;
+
 use manifold_core::{Code, Error, Principal, RequestId, TraceContext};
 use tokio::time::Instant;
 
 use crate::status;
 
-/// What travels with every call.
+/// What travels with every call, behind one count: it is handed on often.
 #[derive(Clone, Debug)]
 pub struct CallContext {
     /// The authenticated caller.
@@ -22,13 +24,13 @@ pub struct CallContext {
 /// A request that carries `context`.
 pub fn request<T>(message: T, context: CallContext) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
-    request.extensions_mut().insert(context);
+    request.extensions_mut().insert(Arc::new(context));
     request
 }
 
 /// The context of a request; a request without one has no authenticated caller.
-pub fn context<T>(request: &tonic::Request<T>) -> Result<CallContext, tonic::Status> {
-    request.extensions().get::<CallContext>().cloned().ok_or_else(|| {
+pub fn context<T>(request: &tonic::Request<T>) -> Result<Arc<CallContext>, tonic::Status> {
+    request.extensions().get::<Arc<CallContext>>().cloned().ok_or_else(|| {
         let message = "the call carries no authenticated caller";
         status::to_status(Error::new(Code::Unauthenticated, "UNAUTHENTICATED", message))
     })

@@ -52,7 +52,6 @@ impl Default for HttpConfig {
 pub struct Client {
     /// One per lane, so that a call never leaves the thread of its caller; the first is for all other threads.
     pools: Arc<[Pool]>,
-    egress: Arc<Egress>,
 }
 
 /// Connections of one lane.
@@ -62,6 +61,7 @@ struct Pool {
     direct: Transport,
     /// Connects to public addresses only; checked after DNS, with the very addresses that are then used.
     guarded: Transport,
+    egress: Arc<Egress>,
 }
 
 /// One request on its way out.
@@ -179,15 +179,16 @@ impl Client {
         let pool = |_| Pool {
             direct: connect::transport(config, &tls, Way::Direct),
             guarded: connect::transport(config, &tls, Way::Guarded),
+            egress: Arc::clone(&egress),
         };
-        Ok(Self { pools: (0..=lanes::count()).map(pool).collect(), egress })
+        Ok(Self { pools: (0..=lanes::count()).map(pool).collect() })
     }
 
     /// Sends a request and waits for the head of the answer.
     pub async fn send(&self, outbound: Outbound) -> Result<Inbound, SendError> {
         let Outbound { mut request, trust, deadline, first_byte, idle, max_body, sent } = outbound;
         let pool = &self.pools[lanes::current() % self.pools.len()];
-        let transport = match self.egress.admit(trust, request.uri_mut())? {
+        let transport = match pool.egress.admit(trust, request.uri_mut())? {
             Way::Direct => &pool.direct,
             Way::Guarded => &pool.guarded,
         };

@@ -60,11 +60,11 @@ pub(crate) async fn run(
 
 /// Believes what members say about the caller. A stranger's call goes on without a caller, a wrong secret ends here.
 async fn admit(routes: &Routes, rpcs: &Rpcs, sender: Sender, mut request: Request<Body>) -> Response<Body> {
-    request.extensions_mut().remove::<CallContext>();
+    request.extensions_mut().remove::<Arc<CallContext>>();
     match sender {
         Sender::Member => {
             if let Some(context) = wire::decode(request.headers()) {
-                request.extensions_mut().insert(context);
+                request.extensions_mut().insert(Arc::new(context));
             }
         }
         Sender::Stranger => {}

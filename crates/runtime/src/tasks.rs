@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,11 +28,16 @@ impl Tasks {
 
     /// Starts a task. It should end soon after [`Tasks::token`] is cancelled. It works for the request, if any, that
     /// the caller works for.
-    #[expect(clippy::disallowed_methods, reason = "this is the home of spawning")]
     pub fn spawn<F>(&self, name: &'static str, future: F) -> AbortHandle
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.spawn_boxed(name, Box::pin(future))
+    }
+
+    /// One body for all: each layer around a future would double its size.
+    #[expect(clippy::disallowed_methods, reason = "this is the home of spawning")]
+    fn spawn_boxed(&self, name: &'static str, future: BoxFuture<'static, ()>) -> AbortHandle {
         let reported = async move {
             if let Err(panic) = AssertUnwindSafe(future).catch_unwind().await {
                 metrics::counter!("manifold_task_panics_total", "task" => name).increment(1);
