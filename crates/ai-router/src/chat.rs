@@ -32,6 +32,7 @@ pub async fn chat(
     }
     let needs = plan::needs(request);
     let mut ledger = Ledger::open(router, context, Asked::chat(request, &needs, Mode::Whole));
+    router.room().await.inspect_err(|error| ledger.refuse(error))?;
     let mut turns = choose(router, request, &needs).inspect_err(|error| ledger.refuse(error))?;
     loop {
         let Some(candidate) = take_turn(router, &mut turns) else {
@@ -46,7 +47,6 @@ pub async fn chat(
 
 /// The candidates of a chat, or why there are none.
 pub fn choose(router: &Router, request: &ai::ChatRequest, needs: &Needs) -> Result<Turns> {
-    router.check_room()?;
     let mut candidates = plan::resolve(&router.view, &request.model, Kind::Chat)?;
     for name in request.routing.iter().flat_map(|routing| &routing.fallback_models) {
         candidates.extend(plan::resolve(&router.view, name, Kind::Chat)?);

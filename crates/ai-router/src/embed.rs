@@ -27,6 +27,7 @@ pub async fn embed(
     let needs = Needs { input_tokens: input_tokens(&request), ..Default::default() };
     let asked = Asked { operation: "embed", model: &request.model, stream: false, input_tokens: needs.input_tokens };
     let mut ledger = Ledger::open(router, context, asked);
+    router.room().await.inspect_err(|error| ledger.refuse(error))?;
     let mut turns = choose(router, &request.model, &needs).inspect_err(|error| ledger.refuse(error))?;
     while let Some(candidate) = take_turn(router, &mut turns) {
         match attempt(router, context, &mut ledger, &candidate, &request).await {
@@ -56,7 +57,6 @@ pub async fn embed(
 
 /// The one model that was named. Several providers of the same weights are fine; other weights are not.
 fn choose(router: &Router, model: &str, needs: &Needs) -> Result<Turns> {
-    router.check_room()?;
     let mut candidates = plan::resolve(&router.view, model, Kind::Embedding)?;
     if let Some(first) = candidates.iter().find(|candidate| candidate.endpoint.usable()).or(candidates.first()).cloned()
     {

@@ -165,8 +165,10 @@ impl Router {
         })))
     }
 
-    /// Refuses new work while the rows of finished work cannot be written and the queue is full.
-    fn check_room(&self) -> Result<()> {
+    /// Lets new work begin at the pace at which the rows of finished work become durable; refuses it while they cannot be
+    /// written and the queue is full.
+    async fn room(&self) -> Result<()> {
+        self.rows.room().await;
         if self.rows.is_full() {
             let error = Error::new(
                 Code::Unavailable,

@@ -85,6 +85,7 @@ impl Streaming {
         }
         let needs = plan::needs(&self.request);
         let mut ledger = Ledger::open(&self.router, &self.context, Asked::chat(&self.request, &needs, Mode::Stream));
+        self.router.room().await.inspect_err(|error| ledger.refuse(error))?;
         let mut turns = chat::choose(&self.router, &self.request, &needs).inspect_err(|error| ledger.refuse(error))?;
         loop {
             let Some(candidate) = chat::take_turn(&self.router, &mut turns) else {

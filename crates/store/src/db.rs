@@ -51,7 +51,7 @@ impl Db {
         migrations: &[&Migrations],
         config: &WriterConfig,
     ) -> Result<(Self, Writer)> {
-        let queue = Arc::new(Queue::new(service, config.max_queue));
+        let queue = Arc::new(Queue::new(service, config.max_queue, config.batch));
         match location {
             Location::Sqlite { folder } => {
                 let path = location::create(folder, service)?;

@@ -1,14 +1,21 @@
-//! The queue in front of the writer. Pushing never waits: it is done from `Drop`.
+//! The queue in front of the writer. Pushing never waits: it is done from `Drop`. Whoever is about to cause rows can wait
+//! for room instead, so that what a killed process loses stays below a batch.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tracing::error;
 
 use crate::Group;
 use crate::command::Job;
+
+/// How long anybody waits for room. A commit takes a few milliseconds: a database that needs longer is away.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// One piece of work.
 pub(crate) enum Piece {
@@ -43,13 +50,29 @@ pub(crate) struct Queue {
     depth: AtomicUsize,
     dropped: AtomicU64,
     limit: usize,
+    /// How many pieces may be on their way before new work waits; also what the writer gathers before it begins.
+    pub(crate) pace: usize,
+    freed: Notify,
+    /// The database does not take anything: nobody waits for it.
+    stalled: AtomicBool,
 }
 
 impl Queue {
-    pub(crate) fn new(service: &'static str, limit: usize) -> Self {
+    pub(crate) fn new(service: &'static str, limit: usize, batch: usize) -> Self {
         let state = State { pieces: VecDeque::new(), until: Until::Nothing, closed: false };
         let (depth, dropped) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { service, state: Mutex::new(state), wake: Notify::new(), depth, dropped, limit }
+        Self {
+            service,
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            depth,
+            dropped,
+            limit,
+            // Three quarters: the rest is for calls that are under way when the others have to wait.
+            pace: (batch - batch / 4).max(1),
+            freed: Notify::new(),
+            stalled: AtomicBool::new(false),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -118,6 +141,26 @@ impl Queue {
     /// Taken pieces are done with.
     pub(crate) fn finished(&self, n: usize) {
         self.depth.fetch_sub(n, Ordering::Relaxed);
+        self.freed.notify_waiters();
+    }
+
+    /// Whether the database takes what it is given.
+    pub(crate) fn flows(&self, flows: bool) {
+        self.stalled.store(!flows, Ordering::Relaxed);
+    }
+
+    fn has_room(&self) -> bool {
+        self.depth() < self.pace || self.stalled.load(Ordering::Relaxed)
+    }
+
+    async fn room(&self) {
+        while !self.has_room() {
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if !self.has_room() && timeout(PATIENCE, freed).await.is_err() {
+                self.flows(false);
+            }
+        }
     }
 
     /// Whether nothing waits.
@@ -170,6 +213,13 @@ impl Rows {
         }
     }
 
+    /// Waits while three quarters of a batch are not durable yet. Called before work that ends in rows, this bounds what a
+    /// killed process loses to one batch, as long as no more than a quarter of a batch works at the same time. Nobody waits
+    /// for a database that is away, nor longer than 50 ms for a slow one.
+    pub async fn room(&self) {
+        self.0.room().await;
+    }
+
     /// How many groups and commands are not durable yet.
     pub fn depth(&self) -> usize {
         self.0.depth()
@@ -184,5 +234,52 @@ impl Rows {
 impl std::fmt::Debug for Rows {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Rows").field("service", &self.0.service).field("depth", &self.depth()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+    use crate::{Row, Values};
+
+    struct Line;
+
+    impl Row for Line {
+        const TABLE: &'static str = "line";
+        const COLUMNS: &'static [&'static str] = &[];
+        fn bind(&self, _: &mut Values<'_>) {}
+    }
+
+    /// A queue with a batch of 8 and so many groups in it.
+    fn rows(n: usize) -> Rows {
+        let rows = Rows(Arc::new(Queue::new("test", 100, 8)));
+        (0..n).for_each(|_| rows.push(Group::new().with(Line)));
+        rows
+    }
+
+    #[tokio::test]
+    async fn new_work_waits_once_three_quarters_of_a_batch_are_on_their_way() {
+        let (early, late) = (rows(5), rows(6));
+        assert!(early.room().now_or_never().is_some());
+        let mut waiting = pin!(late.room());
+        assert!(waiting.as_mut().now_or_never().is_none());
+
+        late.0.finished(late.0.take(1).len());
+
+        assert!(waiting.now_or_never().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_database_that_is_away() {
+        let rows = rows(6);
+
+        rows.room().await;
+        let after_the_first = rows.room().now_or_never();
+        rows.0.flows(true);
+        let once_it_is_back = rows.room().now_or_never();
+
+        assert_eq!((after_the_first, once_it_is_back), (Some(()), None));
     }
 }

@@ -24,4 +24,4 @@ CREATE TABLE outbox (
     xid XID8 NOT NULL DEFAULT pg_current_xact_id()
 );
 CREATE INDEX outbox_unpublished ON outbox (seq) WHERE published_at IS NULL;
-CREATE INDEX outbox_stream ON outbox (stream_epoch, stream_seq);
+CREATE INDEX outbox_stream ON outbox (stream_epoch, stream_seq) WHERE stream_epoch IS NOT NULL;

@@ -22,5 +22,3 @@ CREATE TABLE outbox (
     subject TEXT NOT NULL, payload BLOB NOT NULL, created_at BIGINT NOT NULL, published_at BIGINT, stream_epoch BIGINT,
     stream_seq BIGINT, tries INTEGER NOT NULL DEFAULT 0
 );
-CREATE INDEX outbox_unpublished ON outbox (seq) WHERE published_at IS NULL;
-CREATE INDEX outbox_stream ON outbox (stream_epoch, stream_seq);
