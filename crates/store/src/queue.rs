@@ -50,8 +50,8 @@ pub(crate) struct Queue {
     depth: AtomicUsize,
     dropped: AtomicU64,
     limit: usize,
-    /// How many pieces may be on their way before new work waits; also what the writer gathers before it begins.
-    pub(crate) pace: usize,
+    /// How many pieces may be on their way before new work waits.
+    pace: usize,
     freed: Notify,
     /// The database does not take anything: nobody waits for it.
     stalled: AtomicBool,
@@ -142,6 +142,11 @@ impl Queue {
     pub(crate) fn finished(&self, n: usize) {
         self.depth.fetch_sub(n, Ordering::Relaxed);
         self.freed.notify_waiters();
+    }
+
+    /// How many pieces are worth a commit: half of what may be on its way, so that the other half can come in meanwhile.
+    pub(crate) fn worthwhile(&self) -> usize {
+        self.pace.div_ceil(2)
     }
 
     /// Whether the database takes what it is given.

@@ -54,7 +54,7 @@ pub struct WriterConfig {
 
 impl Default for WriterConfig {
     fn default() -> Self {
-        let (batch, linger) = (128, Duration::from_millis(5));
+        let (batch, linger) = (128, Duration::from_millis(2));
         Self { durability: Durability::Full, batch, linger, max_queue: 100_000, connections: 8 }
     }
 }
@@ -83,7 +83,7 @@ impl Writer {
         // Whether work arrived during the previous commit: only then more is about to come and waiting pays.
         let mut busy = false;
         loop {
-            let wanted = if busy { self.queue.pace } else { 1 };
+            let wanted = if busy { self.queue.worthwhile() } else { 1 };
             let patience = if busy { self.config.linger } else { Duration::MAX };
             if !self.gather(wanted, patience, shutdown.as_mut()).await {
                 break;
