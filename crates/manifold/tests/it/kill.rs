@@ -12,10 +12,9 @@ use tokio_util::sync::CancellationToken;
 use crate::database::{Account, Database, integrity, postgres_account, sqlite_account};
 use crate::program::{MODEL, Program, SECRET, Server, admin_key, fixed_port, until};
 
-/// Callers at once. A chat never waits for the database, so what a kill costs is the batch being written and what came in
-/// while it was: at this load together less than a batch, also on a busy machine.
-const CONNECTIONS: usize = 8;
-/// Rows of one batch: what a kill may cost.
+/// Callers at once: a quarter of a batch, which is what may be under way while the other three quarters become durable.
+const CONNECTIONS: usize = 32;
+/// Rows of one batch: what a kill may cost, calls under way included.
 const BATCH: usize = 128;
 /// How long the load lasts before each kill.
 const ROUNDS: [Duration; 4] = [
