@@ -11,4 +11,5 @@ mod mesh;
 mod program;
 mod slow_clients;
 mod stop;
+mod tls;
 mod trace;
