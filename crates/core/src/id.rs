@@ -18,15 +18,21 @@ pub fn encode_id(prefix: &str, id: Uuid) -> String {
 }
 
 fn digits(id: Uuid) -> [u8; 26] {
-    // Two halves: shifting 128 bits for every digit would be most of the work.
-    let (high, low) = ((id.as_u128() >> 65) as u64, id.as_u128());
+    let value = id.as_u128();
+    let letter = |bits: u64| ALPHABET[bits as usize & 31];
     let mut digits = [0; 26];
-    for (position, digit) in digits.iter_mut().enumerate() {
-        let shifted = if position < 13 { high >> (60 - position * 5) } else { low as u64 >> (125 - position * 5) };
-        *digit = ALPHABET[shifted as usize & 31];
+    // In halves of 64 bits, which cost a fifth of what shifting all 128 for every digit does.
+    let (mut high, mut low) = ((value >> 65) as u64, value as u64);
+    for digit in digits[..13].iter_mut().rev() {
+        *digit = letter(high);
+        high >>= 5;
     }
-    // The thirteenth digit from the end begins above the lower 64 bits.
-    digits[13] = ALPHABET[(low >> 60) as usize & 31];
+    for digit in digits[14..].iter_mut().rev() {
+        *digit = letter(low);
+        low >>= 5;
+    }
+    // Between them is the digit that belongs to both.
+    digits[13] = letter((value >> 60) as u64);
     digits
 }
 
@@ -128,6 +134,16 @@ mod tests {
 
         assert_eq!(text, "key_01h455vb4pex5vsknk084sn02q");
         assert_eq!(decode_id("key", &text), Some(id));
+    }
+
+    #[test]
+    fn every_bit_has_its_place() {
+        for bit in 0..128 {
+            let id = Uuid::from_u128(1 << bit);
+
+            assert_eq!(decode_id("key", &encode_id("key", id)), Some(id), "{bit}");
+            assert_eq!(KeyId(id).to_string(), encode_id("key", id));
+        }
     }
 
     #[test]
