@@ -144,7 +144,7 @@ fn calls<'r, 'g>(tables: &'r [Vec<&'g dyn AnyRow>], postgres: bool) -> Vec<Vec<P
     let mut left: Vec<Part<'r, 'g>> = tables.iter().map(Vec::as_slice).collect();
     let mut calls = Vec::new();
     while !left.is_empty() {
-        let parts: Vec<_> = left.iter_mut().map(|rows| next_part(rows)).collect();
+        let parts: Vec<_> = left.iter_mut().map(next_part).collect();
         left.retain(|rows| !rows.is_empty());
         if !postgres && parts.iter().all(|part| part.len() == parts[0].len()) {
             calls.push(parts);
