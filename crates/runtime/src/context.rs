@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::status;
 
-/// What travels with every call, behind one count: it is handed on often.
+/// What travels with every call. Shared rather than copied, because it is handed on often.
 #[derive(Clone, Debug)]
 pub struct CallContext {
     /// The authenticated caller.

@@ -4,7 +4,6 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use manifold_core::{Code, Result, ResultExt};
@@ -26,8 +25,8 @@ pub struct Lanes {
 
 struct Lane {
     handle: Handle,
-    /// Tasks that run on it now.
-    load: Arc<AtomicUsize>,
+    /// Every task that runs on it holds one more.
+    seat: Arc<()>,
 }
 
 /// How many lanes a process has: one per core that it may use.
@@ -58,11 +57,11 @@ impl Lanes {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Some(lane) = self.lanes.iter().min_by_key(|lane| lane.load.load(Ordering::Relaxed)) else {
+        let Some(lane) = self.lanes.iter().min_by_key(|lane| Arc::strong_count(&lane.seat)) else {
             tasks.spawn(name, future);
             return;
         };
-        let (seat, stop) = (Seat::take(&lane.load), self.stop.clone());
+        let (seat, stop) = (Arc::clone(&lane.seat), self.stop.clone());
         let _inside = lane.handle.enter();
         tasks.spawn(name, async move {
             future.await;
@@ -86,23 +85,7 @@ fn start(number: usize, stop: CancellationToken) -> Result<Lane> {
     };
     let thread = thread::Builder::new().name(format!("lane-{number}")).spawn(run);
     thread.or_err(Code::Internal, "start a thread")?;
-    Ok(Lane { handle, load: Arc::default() })
-}
-
-/// One task's share of the load of a lane.
-struct Seat(Arc<AtomicUsize>);
-
-impl Seat {
-    fn take(load: &Arc<AtomicUsize>) -> Self {
-        load.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(load))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
+    Ok(Lane { handle, seat: Arc::default() })
 }
 
 #[cfg(test)]

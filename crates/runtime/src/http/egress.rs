@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::Uri;
-use manifold_core::Error;
+use manifold_core::{Error, Result};
 use url::{Host, Url};
 
 use super::{SendError, Trust};
@@ -81,8 +81,8 @@ pub(super) struct Egress {
 }
 
 impl Egress {
-    pub(super) fn new(allow: &[String]) -> manifold_core::Result<Self> {
-        let allow = allow.iter().map(|entry| parse_entry(entry)).collect::<manifold_core::Result<_>>()?;
+    pub(super) fn new(allow: &[String]) -> Result<Self> {
+        let allow = allow.iter().map(|entry| parse_entry(entry)).collect::<Result<_>>()?;
         Ok(Self { allow })
     }
 
@@ -122,7 +122,7 @@ impl Egress {
 }
 
 /// Read as a URL reads it, so that both spell hosts alike.
-fn parse_entry(entry: &str) -> manifold_core::Result<(String, u16)> {
+fn parse_entry(entry: &str) -> Result<(String, u16)> {
     let wrong = || {
         let message = format!("{entry:?} is not of the form host:port");
         Error::invalid("CONFIG_INVALID", message).at("runtime.egress.allow")
