@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
+#[path = "build/direct.rs"]
+mod direct;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed={}", root.display());
     let mut files = Vec::new();
     collect(&root, &mut files)?;
     let descriptors = protox::compile(&files, [&root])?;
-    tonic_prost_build::configure().codec_path("crate::codec::Codec").bytes(".").compile_fds(descriptors)?;
+    direct::config("tonic_prost::ProstCodec").bytes(["."]).compile_fds(descriptors)?;
     Ok(())
 }
 

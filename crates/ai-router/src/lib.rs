@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_bus::Outbox;
-use manifold_contract::ai::v1::inference_server::InferenceServer;
+use manifold_contract::ai::v1::inference;
 use manifold_core::{Clock, Code, Error, Ids, Result};
 use manifold_runtime::http::Client;
 use manifold_runtime::{Health, Routes, Tasks};
@@ -47,8 +47,6 @@ pub use doctor::{Finding, Severity, examine};
 
 use crate::view::{Candidate, View};
 
-/// The largest message of the rpc: chats with images inside.
-const MAX_MESSAGE: usize = 32 << 20;
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 
 /// What the service is given.
@@ -106,9 +104,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     deps.tasks.spawn_until_stop("ai discovery", discover::run(router.clone()));
     deps.tasks.spawn_until_stop("ai retention", prune(router.clone(), deps.db.clone()));
     deps.health.component("ai-router").ready();
-    let server =
-        InferenceServer::new(router).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-    Ok(Started { routes: Routes::new(server) })
+    Ok(Started { routes: Routes::new(inference::offer(router)) })
 }
 
 async fn prune(router: Router, db: Db) {

@@ -2,7 +2,10 @@
 #![expect(missing_docs, reason = "the comments in the proto files are the documentation")]
 #![expect(clippy::allow_attributes, reason = "generated code carries its own")]
 
-mod codec;
+// Generated code names the crate from outside, wherever it is compiled.
+extern crate self as manifold_contract;
+
+pub mod direct;
 
 /// What every service shares: error details.
 pub mod common {

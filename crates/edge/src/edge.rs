@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use manifold_contract::ai::v1::inference_client::InferenceClient;
+use manifold_contract::ai::v1::inference;
 use manifold_core::{Clock, Ids};
 use manifold_identity::Identity;
 use manifold_runtime::{Channel, Health};
@@ -16,7 +16,7 @@ use crate::routes::Routes;
 /// What handlers need of the house.
 pub(crate) struct House {
     pub(crate) identity: Identity,
-    pub(crate) inference: InferenceClient<Channel>,
+    pub(crate) inference: inference::Client<Channel>,
     pub(crate) health: Health,
     /// `/openapi.json` as it is sent.
     pub(crate) openapi: bytes::Bytes,

@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_contract::ai::v1::inference_client::InferenceClient;
+use manifold_contract::ai::v1::inference;
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt};
 use manifold_identity::Identity;
 use manifold_runtime::{Health, Lanes, Mesh, Tasks};
@@ -45,8 +45,6 @@ use crate::listen::Manners;
 use crate::record::InFlight;
 use crate::routes::Routes;
 
-/// Prompts and answers may hold media.
-const MAX_MESSAGE: usize = 32 << 20;
 /// How often the services behind the door are asked whether they are there.
 const WATCH: Duration = Duration::from_secs(2);
 
@@ -101,9 +99,7 @@ fn edge(config: &Config, deps: &Deps) -> Result<Edge> {
     let routes = Routes::new(&document, &checked)?;
     let published = openapi::publish(document, checked.public_url.as_deref());
     let openapi = published.to_json().map_err(|error| Error::internal("print the contract").because(error))?;
-    let inference = InferenceClient::new(deps.mesh.channel("ai-router"))
-        .max_decoding_message_size(MAX_MESSAGE)
-        .max_encoding_message_size(MAX_MESSAGE);
+    let inference = inference::Client::new(deps.mesh.channel("ai-router"));
     let house =
         House { identity: deps.identity.clone(), inference, health: deps.health.clone(), openapi: openapi.into() };
     Ok(Edge {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_bus::Outbox;
-use manifold_contract::identity::v1::keys_server::KeysServer;
+use manifold_contract::identity::v1::keys;
 use manifold_core::{Clock, Error, Ids, Result, Secret};
 use manifold_runtime::{Health, Routes, Tasks};
 use manifold_store::{Db, Migrations};
@@ -123,6 +123,6 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     identity.inner.tasks.spawn("identity revocations", revoke::run(identity.clone(), seq, health));
     identity.inner.tasks.spawn("identity key uses", used::run(identity.clone()));
     identity.inner.tasks.spawn("identity tidy", tidy::run(identity.clone()));
-    let routes = Routes::new(KeysServer::new(grpc::Service(identity.clone())));
+    let routes = Routes::new(keys::offer(grpc::Service(identity.clone())));
     Ok(Started { identity, routes, first_admin_key })
 }

@@ -13,6 +13,7 @@ mod v1 {
     tonic::include_proto!("echo.v1");
 }
 
+use v1::echo;
 use v1::echo_client::EchoClient;
 use v1::echo_server::{Echo, EchoServer};
 
@@ -59,12 +60,12 @@ fn calls(criterion: &mut Criterion) {
     telemetry::prometheus();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mesh = Mesh::new(MeshConfig::default()).expect("nothing is configured");
-    mesh.provide("echo", Routes::new(EchoServer::new(Service)));
-    let client = EchoClient::new(mesh.channel("echo"));
+    mesh.provide("echo", Routes::new(echo::offer(Service)));
+    let client = echo::Client::new(mesh.channel("echo"));
     let context = caller();
     criterion.bench_function("unary call in process", |bencher| {
         bencher.to_async(&runtime).iter(|| {
-            let (mut client, context) = (client.clone(), context.clone());
+            let (client, context) = (client.clone(), context.clone());
             async move {
                 let request = v1::SayRequest { text: "hello".to_owned() };
                 client.say(manifold_runtime::request(request, context)).await
@@ -72,7 +73,7 @@ fn calls(criterion: &mut Criterion) {
         });
     });
     let bare = EchoClient::new(EchoServer::new(Service));
-    criterion.bench_function("the same call without channel", |bencher| {
+    criterion.bench_function("the same call encoded, without channel", |bencher| {
         bencher.to_async(&runtime).iter(|| {
             let (mut client, context) = (bare.clone(), context.clone());
             async move {

@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use futures::future::BoxFuture;
-use http::{HeaderValue, Request, Response};
+use http::{Extensions, HeaderValue, Request, Response};
+use manifold_contract::direct::DirectChannel;
 use manifold_core::{Code, Error};
 use tonic::Status;
 use tonic::body::Body;
@@ -73,19 +74,36 @@ impl Service<Request<Body>> for Channel {
     }
 }
 
-/// Runs a call in this process. The context stands in the request's extensions.
+impl DirectChannel for Channel {
+    type Layers = Guard;
+
+    fn direct<S: Clone + 'static>(&self, name: &str) -> Option<S> {
+        self.place.routes.get()?.direct(name)
+    }
+
+    fn enter(&self, path: &'static str, extensions: &mut Extensions) -> Guard {
+        enter(Measure::start(self.rpcs.get(path), Side::Server), extensions)
+    }
+}
+
+/// Serves an encoded call in this process.
 pub(crate) async fn serve(routes: &Routes, rpcs: &Rpcs, mut request: Request<Body>) -> Response<Body> {
     let measure = Measure::start(rpcs.get(request.uri().path()), Side::Server);
-    let (scope, deadline) = match request.extensions_mut().get_mut::<Arc<CallContext>>() {
-        Some(context) => {
-            let context = Arc::make_mut(context);
-            let span = telemetry::rpc_span(measure.rpc().name(), &mut context.trace);
-            (Scope::new(&context.trace, context.request, span), Some(context.deadline))
-        }
-        None => (Scope::none(), None),
-    };
+    let guard = enter(measure, request.extensions_mut());
     let call = routes.call(request);
-    Guard { measure, scope, deadline }.run(async { Ok(call.await) }).await
+    guard.run(async { Ok(call.await) }).await
+}
+
+/// The layers of a call that is served in this process. Its context stands in the request's extensions, and goes on as
+/// that of the service's own span.
+fn enter(measure: Measure, extensions: &mut Extensions) -> Guard {
+    let Some(context) = extensions.get_mut::<Arc<CallContext>>() else {
+        return Guard::new(measure, Scope::none(), None);
+    };
+    let context = Arc::make_mut(context);
+    let span = telemetry::rpc_span(measure.rpc().name(), &mut context.trace);
+    let scope = Scope::new(&context.trace, context.request, span);
+    Guard::new(measure, scope, Some(context.deadline))
 }
 
 /// Sends a call to another process.
@@ -94,7 +112,7 @@ async fn call(remote: Remote, rpcs: &Rpcs, mut request: Request<Body>) -> Respon
     let context = request.extensions_mut().remove::<Arc<CallContext>>();
     wire::encode(request.headers_mut(), &remote.secret, context.as_deref());
     let call = async { remote.transport.oneshot(request).await.map_err(unreachable) };
-    Guard { measure, scope: Scope::none(), deadline: context.map(|context| context.deadline) }.run(call).await
+    Guard::new(measure, Scope::none(), context.map(|context| context.deadline)).run(call).await
 }
 
 fn absent(service: &str) -> Status {

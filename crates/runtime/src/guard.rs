@@ -1,13 +1,15 @@
 //! The layers around every call, the same on the local path, on the calling end of a remote one and on its serving end:
-//! deadline, catch panic, span and log scope, duration. They watch the answer's head and then its body.
+//! deadline, catch panic, span and log scope, duration. They watch the answer, and what streams after it until its end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use futures::Stream;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
+use manifold_contract::direct::{BoxFuture, BoxStream, Layers};
 use manifold_core::{Code, Error};
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tonic::Status;
@@ -19,37 +21,48 @@ use crate::status::to_status;
 use crate::tasks::panic_text;
 use crate::telemetry::Scope;
 
+type Answer<T> = Result<tonic::Response<T>, Status>;
+
 /// What the layers need to know about one call.
-pub(crate) struct Guard {
-    pub(crate) measure: Measure,
-    pub(crate) scope: Scope,
-    pub(crate) deadline: Option<Instant>,
+pub struct Guard {
+    measure: Measure,
+    scope: Scope,
+    deadline: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Guard {
-    /// Runs a call within its deadline. Every failure, panic included, becomes a status in the answer.
+    pub(crate) fn new(measure: Measure, scope: Scope, deadline: Option<Instant>) -> Self {
+        Self { measure, scope, deadline, sleep: None }
+    }
+
+    /// Runs a call over gRPC. Every failure becomes a status in the answer.
     pub(crate) async fn run<F>(mut self, call: F) -> Response<Body>
     where
         F: Future<Output = Result<Response<Body>, Status>>,
     {
-        let answer = match self.deadline {
-            Some(deadline) => timeout_at(deadline, self.attempt(call)).await.unwrap_or_else(|_| Err(too_late())),
-            None => self.attempt(call).await,
-        };
-        let response = match answer {
-            Ok(response) => response,
-            Err(status) => status.into_http(),
-        };
+        let response = self.answer(call).await.unwrap_or_else(Status::into_http);
         if let Some(code) = code_in(response.headers()) {
             self.end(code);
             return response;
         }
-        response.map(|body| Body::new(Guarded { body, guard: self, sleep: None }))
+        response.map(|body| Body::new(Guarded { body, guard: self }))
     }
 
-    async fn attempt<F>(&self, call: F) -> Result<Response<Body>, Status>
+    /// The answer within the deadline; panics are failures too.
+    async fn answer<T, F>(&self, call: F) -> Result<T, Status>
     where
-        F: Future<Output = Result<Response<Body>, Status>>,
+        F: Future<Output = Result<T, Status>>,
+    {
+        match self.deadline {
+            Some(deadline) => timeout_at(deadline, self.attempt(call)).await.unwrap_or_else(|_| Err(too_late())),
+            None => self.attempt(call).await,
+        }
+    }
+
+    async fn attempt<T, F>(&self, call: F) -> Result<T, Status>
+    where
+        F: Future<Output = Result<T, Status>>,
     {
         let mut call = pin!(call);
         std::future::poll_fn(|ctx| {
@@ -83,29 +96,72 @@ impl Guard {
         self.measure.end(code);
         self.scope.end(code);
     }
+
+    /// Asked only when a stream has nothing yet, so that one that is always ready never touches the timer.
+    fn poll_deadline(&mut self, ctx: &mut Context<'_>) -> Poll<Status> {
+        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        ready!(sleep.as_mut().poll(ctx));
+        Poll::Ready(too_late())
+    }
+}
+
+impl Layers for Guard {
+    async fn unary<T: Send>(mut self, call: BoxFuture<'_, Answer<T>>) -> Answer<T> {
+        let answer = self.answer(call).await;
+        self.end(answer.as_ref().map_or_else(Status::code, |_| tonic::Code::Ok));
+        answer
+    }
+
+    async fn stream<T: Send + 'static>(mut self, call: BoxFuture<'_, Answer<BoxStream<T>>>) -> Answer<BoxStream<T>> {
+        let answer = self.answer(call).await;
+        if let Err(status) = &answer {
+            self.end(status.code());
+        }
+        Ok(answer?.map(|answers| Box::pin(Watched { answers: Some(answers), guard: self }) as BoxStream<T>))
+    }
+}
+
+/// Answers inside the layers: they end with the first failure.
+struct Watched<T> {
+    answers: Option<BoxStream<T>>,
+    guard: Guard,
+}
+
+impl<T> Stream for Watched<T> {
+    type Item = Result<T, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, ctx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { answers, guard } = &mut *self;
+        let Some(running) = answers else { return Poll::Ready(None) };
+        let next =
+            guard.catch(|| running.as_mut().poll_next(ctx)).unwrap_or_else(|panicked| Poll::Ready(Some(Err(panicked))));
+        let next = match next {
+            Poll::Ready(next) => next,
+            Poll::Pending => Some(Err(ready!(guard.poll_deadline(ctx)))),
+        };
+        match &next {
+            Some(Ok(_)) => return Poll::Ready(next),
+            Some(Err(status)) => guard.end(status.code()),
+            None => guard.end(tonic::Code::Ok),
+        }
+        *answers = None;
+        Poll::Ready(next)
+    }
 }
 
 /// A body inside the layers. Its own failures end it with trailers, so that the caller reads a status on both paths.
 struct Guarded {
     body: Body,
     guard: Guard,
-    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl Guarded {
     fn poll_inner(&mut self, ctx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { body, guard, .. } = self;
+        let Self { body, guard } = self;
         guard
             .catch(|| http_body::Body::poll_frame(Pin::new(body), ctx))
             .unwrap_or_else(|panicked| Poll::Ready(Some(Err(panicked))))
-    }
-
-    /// Asked only when the body has nothing yet, so that a stream that is always ready never touches the timer.
-    fn poll_deadline(&mut self, ctx: &mut Context<'_>) -> Poll<Status> {
-        let Some(deadline) = self.guard.deadline else { return Poll::Pending };
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        ready!(sleep.as_mut().poll(ctx));
-        Poll::Ready(too_late())
     }
 
     fn fail(&mut self, status: &Status) -> Frame<Bytes> {
@@ -132,7 +188,7 @@ impl http_body::Body for Guarded {
             }
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => {
-                let late = ready!(self.poll_deadline(ctx));
+                let late = ready!(self.guard.poll_deadline(ctx));
                 return Poll::Ready(Some(Ok(self.fail(&late))));
             }
         };

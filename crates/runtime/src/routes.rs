@@ -1,5 +1,6 @@
-//! What a service offers: generated servers, found by the name in the path.
+//! What a service offers: generated servers, found by the name in the path, and what stands behind them.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use http::{Request, Response};
+use manifold_contract::direct::Offer;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
@@ -20,19 +22,21 @@ pub struct Routes(Vec<Server>);
 struct Server {
     name: &'static str,
     call: Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>,
+    direct: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Routes {
-    /// One generated server.
-    pub fn new<S>(server: S) -> Self
+    /// One service, as `offer` of its generated module gives it.
+    pub fn new<S>(offer: Offer<S>) -> Self
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + NamedService + Clone,
         S: Send + Sync + 'static,
         S::Future: Send + 'static,
     {
+        let Offer { server, direct } = offer;
         // Generated servers are always ready.
         let call = move |request| server.clone().call(request).map(|Ok(response)| response).boxed();
-        Self(vec![Server { name: S::NAME, call: Arc::new(call) }])
+        Self(vec![Server { name: S::NAME, call: Arc::new(call), direct }])
     }
 
     /// These and those.
@@ -49,6 +53,12 @@ impl Routes {
             Some(server) => (server.call)(request),
             None => futures::future::ready(Status::unimplemented("there is no such service").into_http()).boxed(),
         }
+    }
+
+    /// The service `package.Service` itself, in the form that its generated client knows.
+    pub(crate) fn direct<S: Clone + 'static>(&self, name: &str) -> Option<S> {
+        let server = self.0.iter().find(|server| server.name == name)?;
+        server.direct.as_ref()?.downcast_ref::<S>().cloned()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
+use manifold_contract::direct::Offer;
 use manifold_core::{Code, Error, Result, ResultExt, Secret};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +34,7 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> Result<()> {
     let (health, health_server) = tonic_health::server::health_reporter();
-    let mut routes = Routes::new(health_server);
+    let mut routes = Routes::new(Offer { server: health_server, direct: None });
     for (service, offered) in provided {
         health.set_service_status(service, tonic_health::ServingStatus::Serving).await;
         routes = routes.and(offered);

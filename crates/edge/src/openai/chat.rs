@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
+use futures::TryStreamExt;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use manifold_contract::ai::v1::ChatStreamResponse;
@@ -82,7 +83,7 @@ pub(crate) async fn create_chat_completion(State(house): State<Arc<House>>, call
 async fn whole(house: &House, call: Call, decoded: Decoded) -> Answer<Response> {
     let requested = decoded.request.model.clone();
     let before = call.stopwatch.busy();
-    let outcome = house.inference.clone().chat(request(decoded.request, call.context)).await;
+    let outcome = house.inference.chat(request(decoded.request, call.context)).await;
     let answered = Instant::now();
     let response = outcome?.into_inner();
     let body = answer::encode(&response, decoded.thinking)?;
@@ -127,10 +128,10 @@ async fn streamed(house: &House, call: Call, decoded: Decoded) -> Answer<Respons
 
 /// The call up to its first message. A failure before that is a status.
 fn open(house: &House, call: Call, message: manifold_contract::ai::v1::ChatRequest) -> Opening {
-    let mut inference = house.inference.clone();
+    let inference = house.inference.clone();
     Box::pin(async move {
         let mut rest = inference.chat_stream(request(message, call.context)).await?.into_inner();
-        match rest.message().await? {
+        match rest.try_next().await? {
             Some(first) => Ok(Opened { first, rest }),
             None => Err(to_status(Error::internal("a stream ended before it began"))),
         }

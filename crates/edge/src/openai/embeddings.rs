@@ -107,7 +107,7 @@ pub(crate) async fn create_embedding(State(house): State<Arc<House>>, call: Call
     let (message, form) = embed_input::decode(&call.body)?;
     let requested = message.model.clone();
     let before = call.stopwatch.busy();
-    let outcome = house.inference.clone().embed(request(message, call.context)).await;
+    let outcome = house.inference.embed(request(message, call.context)).await;
     let answered = Instant::now();
     let response = outcome?.into_inner();
     let body = encode(&response, form)?;

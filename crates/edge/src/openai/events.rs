@@ -12,9 +12,10 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use http_body::Frame;
 use manifold_contract::ai::v1::ChatStreamResponse;
+use manifold_contract::direct::BoxStream;
 use manifold_core::{Code, Error};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tonic::{Status, Streaming};
+use tonic::Status;
 
 use super::stream::StreamEncoder;
 use crate::refusal::Refusal;
@@ -30,12 +31,12 @@ pub(crate) type Opening = BoxFuture<'static, Result<Opened, Status>>;
 /// A call that has said its first word.
 pub(crate) struct Opened {
     pub(crate) first: ChatStreamResponse,
-    pub(crate) rest: Streaming<ChatStreamResponse>,
+    pub(crate) rest: BoxStream<ChatStreamResponse>,
 }
 
 enum Source {
     Opening(Opening),
-    Open(Box<Streaming<ChatStreamResponse>>),
+    Open(BoxStream<ChatStreamResponse>),
     Over,
 }
 
@@ -67,7 +68,7 @@ impl Events {
     }
 
     fn begin(&mut self, opened: Opened) {
-        self.source = Source::Open(Box::new(opened.rest));
+        self.source = Source::Open(opened.rest);
         self.push(opened.first);
     }
 

@@ -120,7 +120,7 @@ fn dollars(pico: i64) -> String {
     extensions(("x-permission" = json!("ai.inference.run")))
 )]
 pub(crate) async fn list_models(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
-    let response = house.inference.clone().list_models(request(ListModelsRequest {}, call.context)).await?;
+    let response = house.inference.list_models(request(ListModelsRequest {}, call.context)).await?;
     let data = response.into_inner().models.into_iter().map(Model::from).collect();
     Ok(print(&ModelList { object: "list", data })?)
 }
@@ -152,7 +152,7 @@ pub(crate) async fn get_model(State(house): State<Arc<House>>, Id(model): Id, ca
         return Err(unknown().into());
     }
     let message = GetModelRequest { model };
-    let response = house.inference.clone().get_model(request(message, call.context)).await?;
+    let response = house.inference.get_model(request(message, call.context)).await?;
     let model = response.into_inner().model.ok_or_else(unknown)?;
     Ok(print(&Model::from(model))?)
 }

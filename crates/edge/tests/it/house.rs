@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use manifold_contract::ai::v1::inference_server::InferenceServer;
+use manifold_contract::ai::v1::inference;
 use manifold_core::{Clock, Ids, Timestamp};
 use manifold_edge::{Config, Deps};
 use manifold_identity::{Environment, generate_key};
@@ -74,7 +74,7 @@ impl House {
         let identity = manifold_identity::start(config, deps).await.unwrap().identity;
         let mesh = Mesh::new(MeshConfig::default()).unwrap();
         let fake = Fake::default();
-        mesh.provide("ai-router", Routes::new(InferenceServer::new(fake.clone()).max_decoding_message_size(32 << 20)));
+        mesh.provide("ai-router", Routes::new(inference::offer(fake.clone())));
         let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
         change(&mut config);
         let deps = Deps {

@@ -1,7 +1,7 @@
 //! The service `Keys` as other services call it.
 
 use manifold_contract::identity::v1 as proto;
-use manifold_contract::identity::v1::keys_client::KeysClient;
+use manifold_contract::identity::v1::keys;
 use manifold_core::Code;
 use manifold_runtime::{Channel, Mesh, MeshConfig, from_status, request};
 
@@ -13,16 +13,16 @@ fn wish(name: &str) -> proto::CreateKeyRequest {
     proto::CreateKeyRequest { name: name.to_owned(), ..Default::default() }
 }
 
-fn client(process: &Process) -> KeysClient<Channel> {
+fn client(process: &Process) -> keys::Client<Channel> {
     let mesh = Mesh::new(MeshConfig::default()).unwrap();
     mesh.provide("identity", process.routes.clone());
-    KeysClient::new(mesh.channel("identity"))
+    keys::Client::new(mesh.channel("identity"))
 }
 
 async fn a_key_is_made_shown_listed_and_revoked(house: &House) {
     let process = house.start().await;
     let admin = process.admin(house).await;
-    let mut client = client(&process);
+    let client = client(&process);
 
     let made = client.create_key(request(wish("ci"), admin.clone())).await.unwrap().into_inner();
     let key = made.key.unwrap();
@@ -48,7 +48,7 @@ async fn a_key_is_made_shown_listed_and_revoked(house: &House) {
 async fn refusals_keep_their_reasons(house: &House) {
     let process = house.start().await;
     let admin = process.admin(house).await;
-    let mut client = client(&process);
+    let client = client(&process);
 
     let unnamed = client.create_key(request(wish(""), admin.clone())).await.unwrap_err();
     let elsewhere = proto::CreateKeyRequest { environment: "prod".to_owned(), ..wish("ci") };
@@ -75,9 +75,9 @@ async fn refusals_keep_their_reasons(house: &House) {
 
 async fn nobody_calls_without_a_caller(house: &House) {
     let process = house.start().await;
-    let mut client = client(&process);
+    let client = client(&process);
 
-    let status = client.create_key(wish("ci")).await.unwrap_err();
+    let status = client.create_key(tonic::Request::new(wish("ci"))).await.unwrap_err();
 
     assert_eq!(from_status(status).code(), Code::Unauthenticated);
     process.stop().await;

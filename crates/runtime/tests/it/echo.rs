@@ -17,8 +17,8 @@ pub mod v1 {
     tonic::include_proto!("echo.v1");
 }
 
-use v1::echo_client::EchoClient;
-use v1::echo_server::{Echo, EchoServer};
+use v1::echo;
+use v1::echo_server::Echo;
 use v1::{RepeatRequest, RepeatResponse, SayRequest, SayResponse, SumRequest, SumResponse, TalkRequest, TalkResponse};
 
 pub const SECRET: &str = "a secret of the mesh";
@@ -80,7 +80,7 @@ impl Echo for Service {
 }
 
 pub fn routes() -> Routes {
-    Routes::new(EchoServer::new(Service))
+    Routes::new(echo::offer(Service))
 }
 
 /// A service in this process, or in what another process would be.
@@ -106,8 +106,8 @@ impl Path {
         [Self::local(), Self::remote().await]
     }
 
-    pub fn client(&self) -> EchoClient<Channel> {
-        EchoClient::new(self.mesh.channel("echo"))
+    pub fn client(&self) -> echo::Client<Channel> {
+        echo::Client::new(self.mesh.channel("echo"))
     }
 }
 

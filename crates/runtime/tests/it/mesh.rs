@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use manifold_core::Code;
 use manifold_runtime::{CallContext, Mesh, MeshConfig, from_status, request};
 use tokio::time::Instant;
 
-use crate::echo::v1::echo_client::EchoClient;
 use crate::echo::v1::{RepeatRequest, SumRequest, TalkRequest};
 use crate::echo::{self, Path, caller, say, say_within};
 
@@ -89,8 +88,8 @@ async fn a_stream_that_hangs_ends_at_its_deadline() {
     for path in Path::both().await {
         let mut answers = path.client().repeat(repeat(1, "hang", SHORT)).await.unwrap().into_inner();
 
-        let first = answers.message().await.unwrap();
-        let status = answers.message().await.unwrap_err();
+        let first = answers.try_next().await.unwrap();
+        let status = answers.try_next().await.unwrap_err();
 
         assert!(first.is_some(), "{}", path.name);
         assert_eq!(from_status(status).code(), Code::Timeout, "{}", path.name);
@@ -100,7 +99,7 @@ async fn a_stream_that_hangs_ends_at_its_deadline() {
 #[tokio::test]
 async fn a_panic_is_an_internal_error() {
     for path in Path::both().await {
-        let mut client = path.client();
+        let client = path.client();
 
         let status = client.say(say("panic")).await.unwrap_err();
 
@@ -136,7 +135,7 @@ async fn an_error_arrives_with_everything_it_says() {
 #[tokio::test]
 async fn routes_may_be_provided_after_the_channel_was_taken() {
     let mesh = Mesh::new(MeshConfig::default()).unwrap();
-    let mut client = EchoClient::new(mesh.channel("echo"));
+    let client = echo::v1::echo::Client::new(mesh.channel("echo"));
 
     let before = client.say(say("hello")).await.unwrap_err();
     mesh.provide("echo", echo::routes());
@@ -150,7 +149,7 @@ async fn routes_may_be_provided_after_the_channel_was_taken() {
 async fn a_service_that_is_away_is_unavailable_and_listed() {
     let (address, tasks) = echo::serve(echo::SECRET).await;
     let mesh = echo::mesh_to(&address, echo::SECRET);
-    let mut client = EchoClient::new(mesh.channel("echo"));
+    let client = echo::v1::echo::Client::new(mesh.channel("echo"));
 
     let reachable = mesh.unreachable().await;
     client.say(say("hello")).await.unwrap();
@@ -166,11 +165,11 @@ async fn a_service_that_is_away_is_unavailable_and_listed() {
 async fn shutdown_lets_running_calls_end() {
     let (address, tasks) = echo::serve(echo::SECRET).await;
     let mesh = echo::mesh_to(&address, echo::SECRET);
-    let mut client = EchoClient::new(mesh.channel("echo"));
+    let client = echo::v1::echo::Client::new(mesh.channel("echo"));
     let mut answers = client.repeat(repeat(1, "hang", Duration::from_millis(300))).await.unwrap().into_inner();
-    answers.message().await.unwrap();
+    answers.try_next().await.unwrap();
 
-    let (ended, rest) = tokio::join!(tasks.shutdown(Duration::from_secs(5)), answers.message());
+    let (ended, rest) = tokio::join!(tasks.shutdown(Duration::from_secs(5)), answers.try_next());
 
     assert!(ended);
     assert_eq!(from_status(rest.unwrap_err()).code(), Code::Timeout);
@@ -184,7 +183,7 @@ async fn many_streams_share_one_connection() {
         open.push(path.client().repeat(repeat(1, "hang", Duration::from_secs(30))).await.unwrap().into_inner());
     }
 
-    let firsts = join_all(open.iter_mut().map(tonic::Streaming::message)).await;
+    let firsts = join_all(open.iter_mut().map(TryStreamExt::try_next)).await;
 
     assert!(firsts.iter().all(|first| matches!(first, Ok(Some(_)))));
 }
@@ -194,7 +193,7 @@ async fn callers_that_vanish_in_a_crowd_leave_the_connection_usable() {
     let path = Path::remote().await;
     for _ in 0..20 {
         let crowd = (0..100).map(|_| {
-            let mut client = path.client();
+            let client = path.client();
             async move { client.say(say("hang")).await }
         });
         let vanished = tokio::time::timeout(Duration::from_millis(1), join_all(crowd)).await;
