@@ -12,7 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut files = Vec::new();
     collect(&root, &mut files)?;
     let descriptors = protox::compile(&files, [&root])?;
-    direct::config("tonic_prost::ProstCodec").bytes(["."]).compile_fds(descriptors)?;
+    direct::config().bytes(["."]).compile_fds(descriptors)?;
     Ok(())
 }
 

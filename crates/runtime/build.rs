@@ -6,6 +6,6 @@ mod direct;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=tests/proto");
     let descriptors = protox::compile(["tests/proto/echo.proto"], ["tests/proto"])?;
-    direct::config("tonic_prost::ProstCodec").compile_fds(descriptors)?;
+    direct::config().compile_fds(descriptors)?;
     Ok(())
 }
