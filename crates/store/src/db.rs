@@ -112,7 +112,7 @@ async fn open_sqlite(
     migrations: &[&Migrations],
     config: &WriterConfig,
 ) -> Result<(Db, Writer)> {
-    let options = location::sqlite_writer(path, config.durability);
+    let options = location::sqlite_writer(path);
     let mut connection = options.connect().await.during("open the database")?;
     migrate::run_sqlite(&mut connection, migrations).await?;
     let pool = SqlitePoolOptions::new().max_connections(config.connections).acquire_timeout(ACQUIRE);

@@ -10,11 +10,8 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
-use crate::writer::Durability;
-
-/// Pages in the log before they are copied to the file, which happens inside a commit. SQLite's own 1,000 pages take longer
-/// than anybody should wait for a commit.
-const CHECKPOINT: &str = "256";
+/// Pages in the log from which on a commit copies what the writer's log keeper has not copied yet.
+const CHECKPOINT: &str = "4096";
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(5);
@@ -103,15 +100,14 @@ pub(crate) fn sqlite_reader(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// How the writer opens the file.
-pub(crate) fn sqlite_writer(path: &Path, durability: Durability) -> SqliteConnectOptions {
-    let synchronous = match durability {
-        Durability::Full => SqliteSynchronous::Full,
-        Durability::Normal => SqliteSynchronous::Normal,
-    };
+/// How the writer opens the file. Its commits do not wait for the disk: the writer's log keeper syncs.
+pub(crate) fn sqlite_writer(path: &Path) -> SqliteConnectOptions {
     let options = SqliteConnectOptions::new().filename(path).create_if_missing(false).busy_timeout(BUSY);
-    let options =
-        options.page_size(PAGE).journal_mode(SqliteJournalMode::Wal).synchronous(synchronous).foreign_keys(true);
+    let options = options
+        .page_size(PAGE)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .foreign_keys(true);
     let options = options.pragma("wal_autocheckpoint", CHECKPOINT);
     options.statement_cache_capacity(256).thread_name(|_| "sqlite-writer".into()).disable_statement_logging()
 }

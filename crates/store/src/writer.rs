@@ -3,13 +3,15 @@
 mod block;
 mod insert;
 mod link;
+mod log;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::future::Fuse;
+use futures::future::{Fuse, OptionFuture};
+use manifold_core::Error;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{PgConnection, SqliteConnection};
@@ -21,6 +23,7 @@ use crate::fault::Fault;
 use crate::queue::{Piece, Queue, Until};
 use block::{Block, Failure};
 use link::Link;
+use log::{Keeper, Log};
 
 /// First and longest pause after the database failed.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -30,10 +33,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// What survives a power cut of a SQLite database. kill -9 loses nothing in either case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
-    /// Every commit is on the disk (`synchronous=FULL`).
+    /// Every command that succeeded, and rows a few milliseconds after they were pushed.
     #[default]
     Full,
-    /// The last commits may be lost with the power (`synchronous=NORMAL`).
+    /// The last commands and rows may be lost with the power.
     Normal,
 }
 
@@ -54,7 +57,7 @@ pub struct WriterConfig {
 
 impl Default for WriterConfig {
     fn default() -> Self {
-        let (batch, linger) = (128, Duration::from_millis(2));
+        let (batch, linger) = (128, Duration::from_millis(5));
         Self { durability: Durability::Full, batch, linger, max_queue: 100_000, connections: 8 }
     }
 }
@@ -63,6 +66,9 @@ impl Default for WriterConfig {
 pub struct Writer {
     queue: Arc<Queue>,
     link: Link,
+    /// SQLite only.
+    log: Option<Log>,
+    keeper: Option<Keeper>,
     config: WriterConfig,
     failures: u32,
 }
@@ -74,11 +80,21 @@ impl Writer {
         connection: Option<Engine<SqliteConnection, PgConnection>>,
         config: WriterConfig,
     ) -> Self {
-        Self { queue, link: Link::new(options, connection), config, failures: 0 }
+        let (log, keeper) = match &options {
+            Engine::Sqlite(options) => Some(log::log(queue.service, options, config.durability)),
+            Engine::Postgres(_) => None,
+        }
+        .unzip();
+        Self { queue, link: Link::new(options, connection), log, keeper, config, failures: 0 }
     }
 
     /// Writes until `shutdown`, then writes everything that still waits and returns. Work that comes later is refused.
     pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let keeper = OptionFuture::from(self.keeper.take().map(Keeper::run));
+        tokio::join!(self.work(shutdown), keeper);
+    }
+
+    async fn work(mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown.fuse());
         // Whether work arrived during the previous commit: only then more is about to come and waiting pays.
         let mut busy = false;
@@ -170,7 +186,11 @@ impl Writer {
     async fn write(&mut self, block: Block) -> Result<(), Fault> {
         let mut blocks = vec![block];
         while let Some(mut block) = blocks.pop() {
-            match self.link.attempt(&mut block).await {
+            let attempt = match self.link.attempt(&mut block).await {
+                Ok(()) => self.settle(!block.commands.is_empty()).await,
+                failed => failed,
+            };
+            match attempt {
                 Ok(()) => self.queue.finished(block.succeed()),
                 Err(Failure::Refused { cut, error }) => match block.cut(cut) {
                     Ok((first, rest)) => blocks.extend([rest, first]),
@@ -191,6 +211,19 @@ impl Writer {
                     return Err(fault);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// After a commit: nobody hears of the success of a command that a power cut would undo.
+    async fn settle(&self, commands: bool) -> Result<(), Failure> {
+        match &self.log {
+            Some(log) if !commands => log.grew(),
+            Some(log) if !log.synced().await => {
+                let error = Error::internal("the log of the database cannot be synced");
+                return Err(Failure::Fault { fault: Fault::Away, error });
+            }
+            _ => {}
         }
         Ok(())
     }

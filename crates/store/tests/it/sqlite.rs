@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use manifold_core::{Code, Result};
 use manifold_store::{Db, Location, SqlResultExt, Tx, on};
@@ -36,6 +37,47 @@ async fn asking_for_pending_migrations_creates_nothing() {
 
     let Location::Sqlite { folder } = scratch.location() else { unreachable!() };
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+}
+
+async fn touch(tx: &mut Tx<'_>) -> Result<()> {
+    let touched =
+        on!(tx, |executor| sqlx::query("UPDATE thing SET used = used + 1").execute(executor).await.map(|_| ()));
+    touched.during("touch")
+}
+
+#[tokio::test]
+async fn a_command_fails_while_the_log_cannot_be_brought_to_the_disk() {
+    let scratch = Scratch::sqlite();
+    let running = Running::open(scratch.location()).await;
+    let Location::Sqlite { folder } = scratch.location() else { unreachable!() };
+    let (log, hidden) = (folder.join("test-things.db-wal"), folder.join("hidden"));
+    let touch = || running.db.write("touch", |tx| Box::pin(touch(tx)));
+
+    let before = touch().await;
+    std::fs::rename(&log, &hidden).unwrap();
+    let without = touch().await;
+    std::fs::rename(&hidden, &log).unwrap();
+    let after = touch().await;
+
+    assert_eq!(without.unwrap_err().reason(), "STORE_UNAVAILABLE");
+    assert!(before.is_ok() && after.is_ok(), "{before:?} {after:?}");
+}
+
+#[tokio::test]
+async fn the_log_is_copied_into_the_file_while_rows_come() {
+    let scratch = Scratch::sqlite();
+    let running = Running::open(scratch.location()).await;
+    let Location::Sqlite { folder } = scratch.location() else { unreachable!() };
+    let size = || std::fs::metadata(folder.join("test-things.db")).unwrap().len();
+    let before = size();
+
+    let mut id = 0;
+    while size() == before {
+        id += 1;
+        assert!(id < 500, "the file does not grow");
+        running.db.rows().push(group(id, 10));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
