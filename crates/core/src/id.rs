@@ -10,29 +10,35 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Prints a UUID as `prefix_` and 26 characters of lower-case Crockford base32, most significant bits first.
 pub fn encode_id(prefix: &str, id: Uuid) -> String {
-    let mut text = String::with_capacity(prefix.len() + 27);
-    text.push_str(prefix);
-    text.push('_');
-    text.push_str(ascii(&digits(id)));
-    text
+    let mut text = Vec::with_capacity(prefix.len() + 27);
+    text.extend_from_slice(prefix.as_bytes());
+    text.push(b'_');
+    text.extend_from_slice(&digits(id));
+    String::from_utf8(text).expect("the prefix is text and the alphabet is ASCII")
 }
+
+/// Every two digits, by their ten bits.
+static PAIRS: [[u8; 2]; 1024] = {
+    let mut pairs = [[0; 2]; 1024];
+    let mut bits = 0;
+    while bits < pairs.len() {
+        pairs[bits] = [ALPHABET[bits >> 5], ALPHABET[bits & 31]];
+        bits += 1;
+    }
+    pairs
+};
 
 fn digits(id: Uuid) -> [u8; 26] {
     let value = id.as_u128();
-    let letter = |bits: u64| ALPHABET[bits as usize & 31];
+    // Shifting all 128 bits for every digit costs ten times as much.
+    let (high, middle, low) = ((value >> 70) as u64, (value >> 60) as u64, value as u64);
     let mut digits = [0; 26];
-    // In halves of 64 bits, which cost a fifth of what shifting all 128 for every digit does.
-    let (mut high, mut low) = ((value >> 65) as u64, value as u64);
-    for digit in digits[..13].iter_mut().rev() {
-        *digit = letter(high);
-        high >>= 5;
+    let mut write = |place: usize, bits: u64| digits[2 * place..][..2].copy_from_slice(&PAIRS[bits as usize & 1023]);
+    for place in 0..6 {
+        write(place, high >> (50 - 10 * place));
+        write(place + 7, low >> (50 - 10 * place));
     }
-    for digit in digits[14..].iter_mut().rev() {
-        *digit = letter(low);
-        low >>= 5;
-    }
-    // Between them is the digit that belongs to both.
-    digits[13] = letter((value >> 60) as u64);
+    write(6, middle);
     digits
 }
 
@@ -67,6 +73,12 @@ macro_rules! id {
             /// Reads the printed form.
             pub fn parse(text: &str) -> Option<Self> {
                 decode_id($prefix, text).map(Self)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                encode_id($prefix, id.0)
             }
         }
 
@@ -142,7 +154,7 @@ mod tests {
             let id = Uuid::from_u128(1 << bit);
 
             assert_eq!(decode_id("key", &encode_id("key", id)), Some(id), "{bit}");
-            assert_eq!(KeyId(id).to_string(), encode_id("key", id));
+            assert_eq!(KeyId(id).to_string(), String::from(KeyId(id)));
         }
     }
 

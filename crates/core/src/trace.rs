@@ -26,7 +26,7 @@ impl TraceContext {
     pub fn hex_id(&self) -> String {
         let mut digits = [0; 32];
         write_hex(self.trace_id, &mut digits);
-        String::from_utf8_lossy(&digits).into_owned()
+        String::from_utf8(digits.to_vec()).expect("digits are ASCII")
     }
 
     /// A new span in the same trace.
