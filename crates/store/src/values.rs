@@ -19,6 +19,7 @@ use crate::Engine;
 /// U+FFFD on both engines.
 pub struct Values<'a> {
     arguments: Engine<&'a mut SqliteArguments, &'a mut PgArguments>,
+    texts: Texts,
     error: Option<BoxDynError>,
 }
 
@@ -40,12 +41,17 @@ macro_rules! add {
 
 impl<'a> Values<'a> {
     pub(crate) fn new(arguments: Engine<&'a mut SqliteArguments, &'a mut PgArguments>) -> Self {
-        Self { arguments, error: None }
+        Self { arguments, texts: Texts::default(), error: None }
     }
 
-    /// The first value that could not be encoded.
-    pub(crate) fn error(self) -> Option<BoxDynError> {
-        self.error
+    /// The next row begins.
+    pub(crate) fn begin_row(&mut self) {
+        self.texts.next = 0;
+    }
+
+    /// Whether every value could be encoded.
+    pub(crate) fn finish(self) -> Result<(), BoxDynError> {
+        self.error.map_or(Ok(()), Err)
     }
 
     /// An id.
@@ -60,8 +66,7 @@ impl<'a> Values<'a> {
 
     /// Text.
     pub fn text(&mut self, value: &str) {
-        let value = storable(value);
-        add!(self, Arc::<str>::from(&*value), &*value);
+        add!(self, self.texts.share(value), &*storable(value));
     }
 
     /// Text or NULL.
@@ -145,6 +150,33 @@ impl<'a> Values<'a> {
     }
 }
 
+/// The texts of the row before, in the order in which it gave them. Columns of hot tables hold few different texts: the
+/// rows of a batch share them instead of copying each.
+#[derive(Default)]
+struct Texts {
+    before: Vec<Arc<str>>,
+    next: usize,
+}
+
+impl Texts {
+    fn share(&mut self, text: &str) -> Arc<str> {
+        let place = self.next;
+        self.next += 1;
+        match self.before.get_mut(place) {
+            Some(before) if **before == *text => before.clone(),
+            Some(before) => {
+                *before = storable(text).into();
+                before.clone()
+            }
+            None => {
+                let new: Arc<str> = storable(text).into();
+                self.before.push(new.clone());
+                new
+            }
+        }
+    }
+}
+
 /// Written JSON for a JSONB column.
 struct JsonText<'a>(&'a str);
 
@@ -189,6 +221,19 @@ fn storable_json(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_share_the_texts_that_they_have_in_common() {
+        let mut texts = Texts::default();
+
+        let [first, second] = [["groq", "a\0"], ["groq", "b"]].map(|row| {
+            texts.next = 0;
+            row.map(|text| texts.share(text))
+        });
+
+        assert!(Arc::ptr_eq(&first[0], &second[0]));
+        assert_eq!([&*first[1], &*second[1]], ["a\u{fffd}", "b"]);
+    }
 
     #[test]
     fn replaces_nul_which_postgres_cannot_store() {

@@ -84,17 +84,17 @@ impl Statements {
     fn values(&self, parts: &[Part<'_, '_>]) -> Result<Engine<SqliteArguments, PgArguments>, sqlx::Error> {
         let n_values = parts.iter().map(|rows| rows.len() * rows[0].columns().len()).sum();
         if self.postgres {
-            let mut values = PgArguments::default();
-            values.reserve(n_values, 8 * n_values);
-            bind(parts, |row| bind_row(row, Engine::Postgres(&mut values)))?;
-            complete(n_values, values.len())?;
-            return Ok(Engine::Postgres(values));
+            let mut arguments = PgArguments::default();
+            arguments.reserve(n_values, 8 * n_values);
+            bind(parts, Values::new(Engine::Postgres(&mut arguments)))?;
+            complete(n_values, arguments.len())?;
+            return Ok(Engine::Postgres(arguments));
         }
-        let mut values = SqliteArguments::default();
-        values.reserve(n_values, 0);
-        bind(parts, |row| bind_row(row, Engine::Sqlite(&mut values)))?;
-        complete(n_values, values.len())?;
-        Ok(Engine::Sqlite(values))
+        let mut arguments = SqliteArguments::default();
+        arguments.reserve(n_values, 0);
+        bind(parts, Values::new(Engine::Sqlite(&mut arguments)))?;
+        complete(n_values, arguments.len())?;
+        Ok(Engine::Sqlite(arguments))
     }
 }
 
@@ -179,19 +179,16 @@ fn chunk_size(n_rows: usize, n_columns: usize) -> usize {
     1 << most.ilog2()
 }
 
-fn bind(
-    parts: &[Part<'_, '_>],
-    mut bind_row: impl FnMut(&dyn AnyRow) -> Result<(), sqlx::Error>,
-) -> Result<(), sqlx::Error> {
+fn bind(parts: &[Part<'_, '_>], mut values: Values<'_>) -> Result<(), sqlx::Error> {
     // A panic must fail this row only, and not the writer of everybody.
-    let bound = catch_unwind(AssertUnwindSafe(|| parts.iter().copied().flatten().try_for_each(|row| bind_row(*row))));
-    bound.unwrap_or_else(|_| Err(sqlx::Error::Encode("a row panicked".into())))
-}
-
-fn bind_row(row: &dyn AnyRow, arguments: Engine<&mut SqliteArguments, &mut PgArguments>) -> Result<(), sqlx::Error> {
-    let mut values = Values::new(arguments);
-    row.bind(&mut values);
-    values.error().map_or(Ok(()), |error| Err(sqlx::Error::Encode(error)))
+    let bound = catch_unwind(AssertUnwindSafe(|| {
+        for row in parts.iter().copied().flatten() {
+            values.begin_row();
+            row.bind(&mut values);
+        }
+        values.finish()
+    }));
+    bound.unwrap_or_else(|_| Err("a row panicked".into())).map_err(sqlx::Error::Encode)
 }
 
 /// A row that gives too few values would shift those of the next.
