@@ -20,6 +20,9 @@ use crate::provider::Mode;
 use crate::store::{AttemptRow, RequestRow};
 use crate::view::Candidate;
 
+/// Characters of a model's name that are kept: callers write there what they like.
+const MAX_NAME: usize = 256;
+
 /// What is being asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
@@ -78,7 +81,7 @@ impl Ledger {
             key_id: context.principal.key.map(|key| key.0),
             dialect: "openai",
             operation: asked.operation,
-            requested: asked.model.chars().take(256).collect(),
+            requested: shorten(asked.model),
             stream: asked.stream,
             outcome: "cancelled",
             class: String::new(),
@@ -183,8 +186,8 @@ impl Ledger {
         let overhead = self.began.elapsed().saturating_sub(self.upstream + running);
         let (provider, model, data_use) = match &self.last {
             Some(candidate) => (
-                candidate.endpoint.id.to_string(),
-                candidate.model.name.to_string(),
+                String::from(&*candidate.endpoint.id),
+                String::from(&*candidate.model.name),
                 if candidate.endpoint.trains { "trains".to_owned() } else { String::new() },
             ),
             None => (String::new(), String::new(), String::new()),
@@ -234,8 +237,8 @@ impl Ledger {
             n: self.attempts.len() as i64 + 1,
             tenant_id: self.row.tenant_id,
             created_at: current.at,
-            provider: candidate.endpoint.id.to_string(),
-            model: candidate.model.name.to_string(),
+            provider: candidate.endpoint.id.clone(),
+            model: candidate.model.name.clone(),
             tier: candidate.endpoint.tier.as_str(),
             class: failed.map_or("ok", Class::as_str),
             status: current.status.map(i64::from),
@@ -318,6 +321,12 @@ fn settle(current: &Current, failed: Option<Class>, input_estimate: u64) -> (ai:
         ..Default::default()
     };
     (usage, "counted")
+}
+
+/// As much of a name as is worth keeping.
+fn shorten(name: &str) -> String {
+    let end = name.char_indices().nth(MAX_NAME).map_or(name.len(), |(end, _)| end);
+    name[..end].to_owned()
 }
 
 fn content_bytes(kind: &Kind) -> usize {

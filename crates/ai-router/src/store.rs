@@ -1,5 +1,7 @@
 //! All SQL of the service: the tables of usage, as rows that the writer merges.
 
+use std::sync::Arc;
+
 use manifold_core::{Result, Timestamp};
 use manifold_store::{Db, Row, Values};
 use uuid::Uuid;
@@ -59,9 +61,9 @@ pub struct AttemptRow {
     /// When it was sent.
     pub created_at: Timestamp,
     /// Such as `groq`.
-    pub provider: String,
+    pub provider: Arc<str>,
     /// The provider's own name.
-    pub model: String,
+    pub model: Arc<str>,
     /// `free`, `paid` or `local`.
     pub tier: &'static str,
     /// Class of the failure; `ok` = none.

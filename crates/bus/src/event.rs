@@ -37,10 +37,11 @@ pub enum Cause<'a> {
     },
 }
 
-/// Which event it is, from whom and when.
+/// Which event it is, from whom, whose and when.
 pub(crate) struct Stamp {
     pub(crate) id: EventId,
     pub(crate) source: String,
+    pub(crate) tenant: String,
     pub(crate) time: Timestamp,
 }
 
@@ -51,13 +52,13 @@ pub(crate) fn encode(stamp: Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Ve
     }
     let Cause::Request { request, trace, .. } = cause;
     let event = Event {
-        id: stamp.id.to_string(),
+        id: stamp.id.into(),
         source: stamp.source,
         r#type: draft.type_.to_owned(),
         type_version: 1,
         ordering_key: draft.subject.clone(),
         subject: draft.subject,
-        tenant_id: draft.tenant.to_string(),
+        tenant_id: stamp.tenant,
         project_id: String::new(),
         time_us: stamp.time.micros(),
         datacontenttype: "application/json".to_owned(),
@@ -65,7 +66,7 @@ pub(crate) fn encode(stamp: Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Ve
         traceparent: trace.to_string(),
         tracestate: String::new(),
         causation_id: String::new(),
-        correlation_id: request.to_string(),
+        correlation_id: (*request).into(),
         hop: 0,
     };
     let bytes = event.encode_to_vec();

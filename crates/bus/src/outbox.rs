@@ -41,8 +41,10 @@ impl Outbox {
 
     /// An event as a row, to be pushed in one group with the rows that it reports, after them.
     pub fn row(&self, draft: Draft, cause: &Cause<'_>) -> Result<OutboxRow> {
-        let subject = subject(draft.tenant, draft.type_)?;
-        let stamp = Stamp { id: EventId(self.ids.next()), source: self.source.to_string(), time: self.clock.now() };
+        let tenant = String::from(draft.tenant);
+        let subject = subject(&tenant, draft.type_)?;
+        let source = String::from(&*self.source);
+        let stamp = Stamp { id: EventId(self.ids.next()), source, tenant, time: self.clock.now() };
         let (event_id, tenant_id, event_type, created_at) = (stamp.id.0, draft.tenant.0, draft.type_, stamp.time);
         let payload = encode(stamp, draft, cause)?;
         Ok(OutboxRow { event_id, tenant_id, event_type, subject, payload, created_at })

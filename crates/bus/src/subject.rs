@@ -1,16 +1,20 @@
 //! Event types and subjects. Pure.
 
-use manifold_core::{Error, Result, TenantId};
+use manifold_core::{Error, Result};
 
 /// `mf.evt.<tenant>.<domain>.<entity>.<action>`: under which subject the event travels.
-pub(crate) fn subject(tenant: TenantId, event_type: &str) -> Result<String> {
-    let tokens = event_type.as_bytes().split(|byte| *byte == b'.');
-    if tokens.clone().count() != 3 || !tokens.clone().all(is_token) {
+pub(crate) fn subject(tenant: &str, event_type: &str) -> Result<String> {
+    if !is_type(event_type) {
         let message = format!("the event type {event_type:?} is not domain.entity.past");
         return Err(Error::invalid("EVENT_SUBJECT_INVALID", message));
     }
-    let tenant = tenant.to_string();
-    Ok(["mf.evt.", &tenant, ".", event_type].concat())
+    Ok(["mf.evt.", tenant, ".", event_type].concat())
+}
+
+fn is_type(text: &str) -> bool {
+    let mut n_tokens = 0;
+    let mut tokens = text.as_bytes().split(|byte| *byte == b'.').inspect(|_| n_tokens += 1);
+    tokens.all(is_token) && n_tokens == 3
 }
 
 fn is_token(text: &[u8]) -> bool {
@@ -22,7 +26,7 @@ fn is_token(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const TENANT: TenantId = TenantId(uuid::Uuid::nil());
+    const TENANT: &str = "ten_00000000000000000000000000";
 
     #[test]
     fn puts_the_tenant_before_the_domain() {
