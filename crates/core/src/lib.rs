@@ -1,6 +1,7 @@
 //! Words that every crate shares: errors, ids, time, secrets, money, pages, principals, trace context.
 //! No IO, no async runtime, no public JSON.
 
+mod decimal;
 mod error;
 mod error_pages;
 mod id;
@@ -11,6 +12,7 @@ mod secret;
 mod time;
 mod trace;
 
+pub use decimal::Decimal;
 pub use error::{Code, Error, Result, ResultExt};
 pub use error_pages::error_page;
 pub use id::{EventId, Ids, KeyId, RequestId, TenantId, decode_id, encode_id};

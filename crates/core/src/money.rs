@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::Decimal;
+
 /// Nano-USD. One US dollar is 1,000,000,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Nanos(pub i64);
@@ -22,9 +24,7 @@ impl Nanos {
 /// US dollars with six decimals, rounded half up: `0.000412`.
 impl fmt::Display for Nanos {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = (i128::from(self.0) + 500).div_euclid(1_000);
-        let sign = if micros < 0 { "-" } else { "" };
-        write!(formatter, "{sign}{}.{:06}", micros.abs() / 1_000_000, micros.abs() % 1_000_000)
+        formatter.write_str(&Decimal::new(self.0.saturating_add(500).div_euclid(1_000), 6))
     }
 }
 

@@ -1,13 +1,12 @@
 //! Rate limits as clients see them: `RateLimit-Policy` and `RateLimit` of draft-ietf-httpapi-ratelimit-headers-11.
 //! The arithmetic is in the cache crate.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use manifold_cache::{Decision, Limiter, Policy};
-use manifold_core::{Principal, Timestamp};
+use manifold_core::{Decimal, Principal, Timestamp};
 
 use crate::problem::seconds_up;
 use crate::refusal::{Answer, Refusal};
@@ -69,8 +68,7 @@ impl PerKey {
 
 /// `"key";r=50;t=30`.
 fn state(remaining: u64, reset: Duration) -> HeaderValue {
-    let mut text = String::with_capacity(32);
-    let _ = write!(text, "\"{NAME}\";r={remaining};t={}", seconds_up(reset));
+    let text = ["\"", NAME, "\";r=", &Decimal::whole(remaining), ";t=", &Decimal::whole(seconds_up(reset))].concat();
     HeaderValue::from_maybe_shared(Bytes::from(text)).expect("digits and quotes are a valid header")
 }
 

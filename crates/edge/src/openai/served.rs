@@ -1,11 +1,10 @@
 //! Who answered and what it took, as `x-manifold-*` headers.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use manifold_contract::ai::v1::Served;
-use manifold_core::Nanos;
+use manifold_core::{Decimal, Nanos};
 
 use crate::headers::value;
 
@@ -46,7 +45,7 @@ pub(crate) fn describe(headers: &mut HeaderMap, served: &Served, requested: &str
 /// What is known when an answer is complete.
 pub(crate) fn account(headers: &mut HeaderMap, served: &Served, busy: Duration) {
     headers.insert(COST, value(cost(served)));
-    headers.insert(OVERHEAD, value(milliseconds(busy)));
+    headers.insert(OVERHEAD, value(&*milliseconds(busy)));
 }
 
 /// Dollars with six decimals, `free` or `unpriced`.
@@ -59,11 +58,8 @@ pub(crate) fn cost(served: &Served) -> String {
 }
 
 /// Three decimals.
-pub(crate) fn milliseconds(duration: Duration) -> String {
-    let micros = duration.as_micros();
-    let mut text = String::with_capacity(12);
-    let _ = write!(text, "{}.{:03}", micros / 1_000, micros % 1_000);
-    text
+pub(crate) fn milliseconds(duration: Duration) -> Decimal {
+    Decimal::new(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), 3)
 }
 
 /// Words of what was left out or mended, each once, cut to what a header may hold.
@@ -106,6 +102,6 @@ mod tests {
 
     #[test]
     fn our_own_time_has_three_decimals() {
-        assert_eq!(milliseconds(Duration::from_micros(12_034)), "12.034");
+        assert_eq!(&*milliseconds(Duration::from_micros(12_034)), "12.034");
     }
 }
