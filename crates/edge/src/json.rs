@@ -10,7 +10,12 @@ const MAX_DEPTH: usize = 64;
 
 /// Reads a dialect's body: every fault is a 400, unknown fields are the reader's business.
 pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T> {
-    serde_json::from_slice(body).map_err(|error| match error.classify() {
+    // Checked as a whole, so that not every string has to be checked. Only the slower reading tells where a fault is.
+    let outcome = match std::str::from_utf8(body) {
+        Ok(text) => serde_json::from_str(text),
+        Err(_) => serde_json::from_slice(body),
+    };
+    outcome.map_err(|error| match error.classify() {
         Category::Data => fault::<T>(body).unwrap_or_else(|| syntax(&error)),
         Category::Syntax | Category::Eof | Category::Io => syntax(&error),
     })

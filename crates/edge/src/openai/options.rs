@@ -1,10 +1,13 @@
 //! Our own wishes beside OpenAI's: `manifold-*` headers, or the object `manifold` in the body, which wins.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use super::request::{OneOrMany, Options};
 use crate::refusal::{Answer, Refusal};
 
+const LABEL: HeaderName = HeaderName::from_static("manifold-label");
+const STRICT: HeaderName = HeaderName::from_static("manifold-strict");
+const THINKING: HeaderName = HeaderName::from_static("manifold-thinking");
 const MAX_LABELS: usize = 16;
 const MAX_LABEL: usize = 64;
 
@@ -25,16 +28,14 @@ pub(crate) fn wishes(headers: &HeaderMap, body: Option<Options>) -> Answer<Wishe
     let labels = match body.labels {
         Some(OneOrMany::One(line)) => split(&line),
         Some(OneOrMany::Many(list)) => list,
-        None => {
-            headers.get_all("manifold-label").iter().filter_map(|line| line.to_str().ok()).flat_map(split).collect()
-        }
+        None => headers.get_all(LABEL).iter().filter_map(|line| line.to_str().ok()).flat_map(split).collect(),
     };
     if labels.len() > MAX_LABELS || labels.iter().any(|label| !(1..=MAX_LABEL).contains(&label.len())) {
         let message = format!("at most {MAX_LABELS} labels of 1 to {MAX_LABEL} characters");
         return Err(Refusal::bad("BODY_INVALID", message).at("manifold.labels"));
     }
-    let strict = body.strict.unwrap_or_else(|| flag(headers, "manifold-strict"));
-    let thinking = body.thinking.unwrap_or_else(|| flag(headers, "manifold-thinking"));
+    let strict = body.strict.unwrap_or_else(|| flag(headers, STRICT));
+    let thinking = body.thinking.unwrap_or_else(|| flag(headers, THINKING));
     Ok(Wishes { labels, strict, thinking })
 }
 
@@ -42,7 +43,7 @@ fn split(line: &str) -> Vec<String> {
     line.split(',').map(str::trim).filter(|label| !label.is_empty()).map(str::to_owned).collect()
 }
 
-fn flag(headers: &HeaderMap, name: &'static str) -> bool {
+fn flag(headers: &HeaderMap, name: HeaderName) -> bool {
     headers.get(name).is_some_and(|value| value == "1" || value == "true")
 }
 
