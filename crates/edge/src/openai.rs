@@ -11,6 +11,7 @@ mod events;
 mod media;
 pub(crate) mod models;
 mod options;
+mod print;
 mod request;
 mod schema;
 mod served;

@@ -1,115 +1,13 @@
-//! A whole answer of the contract as OpenAI's `chat.completion`.
+//! A whole answer of the contract as OpenAI's `chat.completion`, whose documentation is in `schema`.
+
+use std::borrow::Cow;
 
 use manifold_contract::ai::v1::part::Kind;
-use manifold_contract::ai::v1::{ChatResponse, Choice, FinishReason, Usage};
+use manifold_contract::ai::v1::{ChatResponse, Choice, FinishReason, ToolCall};
 use manifold_core::Error;
-use serde::Serialize;
 use serde_json::value::RawValue;
-use utoipa::ToSchema;
 
-use super::served;
-
-/// The answer of `POST /v1/chat/completions`.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct ChatCompletion<'a> {
-    /// Of the provider, or ours if it gave none.
-    #[schema(example = "chatcmpl-9")]
-    id: &'a str,
-    /// `chat.completion`.
-    object: &'static str,
-    /// Seconds since 1970.
-    created: i64,
-    /// Who answered: `provider/model`.
-    #[schema(example = "groq/llama-3.3-70b-versatile")]
-    model: String,
-    /// As many as asked for.
-    choices: Vec<AnswerChoice<'a>>,
-    /// Tokens.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<TokenUsage>,
-}
-
-/// One of the answers.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct AnswerChoice<'a> {
-    index: u32,
-    message: AnswerMessage<'a>,
-    /// As the provider wrote them.
-    #[schema(value_type = Option<Object>)]
-    logprobs: Option<&'a RawValue>,
-    /// `stop`, `length`, `tool_calls` or `content_filter`.
-    #[schema(example = "stop")]
-    finish_reason: &'static str,
-}
-
-/// What the model said.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct AnswerMessage<'a> {
-    /// `assistant`.
-    role: &'static str,
-    /// The text; null when there are only tool calls.
-    content: Option<String>,
-    /// Why the model declined.
-    refusal: Option<String>,
-    /// Its thinking, if asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reasoning_content: Option<String>,
-    /// Tools that it wants called.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    tool_calls: Vec<AnswerCall<'a>>,
-}
-
-/// A tool that the model wants called.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct AnswerCall<'a> {
-    id: &'a str,
-    /// `function`.
-    #[serde(rename = "type")]
-    type_: &'static str,
-    function: AnswerFunction<'a>,
-}
-
-/// Which function with which arguments.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct AnswerFunction<'a> {
-    name: &'a str,
-    /// JSON as the model wrote it.
-    arguments: &'a str,
-}
-
-/// Tokens. Cached ones are part of the prompt, those of thinking part of the completion.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-pub(crate) struct TokenUsage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    total_tokens: u64,
-    prompt_tokens_details: PromptDetails,
-    completion_tokens_details: CompletionDetails,
-}
-
-/// Parts of the prompt.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-pub(crate) struct PromptDetails {
-    cached_tokens: u64,
-}
-
-/// Parts of the completion.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
-pub(crate) struct CompletionDetails {
-    reasoning_tokens: u64,
-}
-
-impl From<&Usage> for TokenUsage {
-    fn from(usage: &Usage) -> Self {
-        Self {
-            prompt_tokens: usage.input_tokens,
-            completion_tokens: usage.output_tokens,
-            total_tokens: usage.input_tokens + usage.output_tokens,
-            prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens },
-            completion_tokens_details: CompletionDetails { reasoning_tokens: usage.reasoning_tokens },
-        }
-    }
-}
+use super::{print, served};
 
 /// Whether the client sees how the model came to its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,54 +21,80 @@ pub(crate) enum Thinking {
 /// Prints an answer.
 pub(crate) fn encode(response: &ChatResponse, thinking: Thinking) -> Result<Vec<u8>, Error> {
     let served = response.served.as_ref().ok_or_else(|| Error::internal("an answer does not say who gave it"))?;
-    let completion = ChatCompletion {
-        id: &response.id,
-        object: "chat.completion",
-        created: response.created,
-        model: served::model(served),
-        choices: response.choices.iter().map(|choice| self::choice(choice, thinking)).collect(),
-        usage: response.usage.as_ref().map(TokenUsage::from),
-    };
-    let mut body = Vec::with_capacity(1_024);
-    serde_json::to_writer(&mut body, &completion).map_err(|error| Error::internal("print an answer").because(error))?;
-    Ok(body)
+    let mut out = Vec::with_capacity(1_024);
+    out.extend_from_slice(b"{\"id\":");
+    print::text(&mut out, &response.id);
+    out.extend_from_slice(b",\"object\":\"chat.completion\",\"created\":");
+    print::number(&mut out, response.created);
+    out.extend_from_slice(b",\"model\":");
+    print::text(&mut out, &served::model(served));
+    out.extend_from_slice(b",\"choices\":[");
+    for (position, choice) in response.choices.iter().enumerate() {
+        print::comma(&mut out, position);
+        self::choice(&mut out, choice, thinking);
+    }
+    out.push(b']');
+    if let Some(usage) = &response.usage {
+        out.extend_from_slice(b",\"usage\":");
+        print::usage(&mut out, usage);
+    }
+    out.push(b'}');
+    Ok(out)
 }
 
-fn choice(choice: &Choice, thinking: Thinking) -> AnswerChoice<'_> {
-    let message = message(choice, thinking);
-    let finish_reason = finish_reason(choice.finish_reason(), message.tool_calls.len());
-    let logprobs = raw(&choice.logprobs_json);
-    AnswerChoice { index: choice.index, message, logprobs, finish_reason }
-}
-
-fn message(choice: &Choice, thinking: Thinking) -> AnswerMessage<'_> {
-    let mut message = AnswerMessage {
-        role: "assistant",
-        content: None,
-        refusal: None,
-        reasoning_content: None,
-        tool_calls: Vec::new(),
-    };
-    for part in &choice.parts {
-        match &part.kind {
-            Some(Kind::Text(text)) => message.content.get_or_insert_default().push_str(text),
-            Some(Kind::Refusal(text)) => message.refusal.get_or_insert_default().push_str(text),
-            Some(Kind::Thinking(text)) if thinking == Thinking::Shown => {
-                message.reasoning_content.get_or_insert_default().push_str(text);
-            }
-            Some(Kind::ToolCall(call)) => message.tool_calls.push(AnswerCall {
-                id: &call.id,
-                type_: "function",
-                function: AnswerFunction { name: &call.name, arguments: &call.arguments_json },
-            }),
-            _ => {}
+fn choice(out: &mut Vec<u8>, choice: &Choice, thinking: Thinking) {
+    let kinds = || choice.parts.iter().filter_map(|part| part.kind.as_ref());
+    let calls: Vec<_> =
+        kinds().filter_map(|kind| if let Kind::ToolCall(call) = kind { Some(call) } else { None }).collect();
+    let refusal = joined(kinds().filter_map(|kind| if let Kind::Refusal(text) = kind { Some(text) } else { None }));
+    let content = joined(kinds().filter_map(|kind| if let Kind::Text(text) = kind { Some(text) } else { None }));
+    // Only an answer that says something else may leave the text out.
+    let content = content.or_else(|| (calls.is_empty() && refusal.is_none()).then_some(Cow::Borrowed("")));
+    out.extend_from_slice(b"{\"index\":");
+    print::number(out, choice.index);
+    out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
+    print::optional(out, content.as_deref());
+    out.extend_from_slice(b",\"refusal\":");
+    print::optional(out, refusal.as_deref());
+    if thinking == Thinking::Shown {
+        let thoughts = kinds().filter_map(|kind| if let Kind::Thinking(text) = kind { Some(text) } else { None });
+        if let Some(thoughts) = joined(thoughts) {
+            out.extend_from_slice(b",\"reasoning_content\":");
+            print::text(out, &thoughts);
         }
     }
-    // Only an answer that says something else may leave the text out.
-    if message.content.is_none() && message.tool_calls.is_empty() && message.refusal.is_none() {
-        message.content = Some(String::new());
+    if !calls.is_empty() {
+        tool_calls(out, &calls);
     }
-    message
+    out.extend_from_slice(b"},\"logprobs\":");
+    out.extend_from_slice(raw(&choice.logprobs_json).map_or("null", RawValue::get).as_bytes());
+    out.extend_from_slice(b",\"finish_reason\":");
+    print::text(out, finish_reason(choice.finish_reason(), calls.len()));
+    out.push(b'}');
+}
+
+fn tool_calls(out: &mut Vec<u8>, calls: &[&ToolCall]) {
+    out.extend_from_slice(b",\"tool_calls\":[");
+    for (position, call) in calls.iter().enumerate() {
+        print::comma(out, position);
+        out.extend_from_slice(b"{\"id\":");
+        print::text(out, &call.id);
+        out.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
+        print::text(out, &call.name);
+        out.extend_from_slice(b",\"arguments\":");
+        print::text(out, &call.arguments_json);
+        out.extend_from_slice(b"}}");
+    }
+    out.push(b']');
+}
+
+/// All texts as one; None if there is none.
+fn joined<'t>(mut texts: impl Iterator<Item = &'t String>) -> Option<Cow<'t, str>> {
+    let mut whole = Cow::Borrowed(texts.next()?.as_str());
+    for text in texts {
+        whole += text.as_str();
+    }
+    Some(whole)
 }
 
 /// An answer with tool calls ends with them, whatever the provider called it.
@@ -191,7 +115,7 @@ pub(crate) fn raw(json: &str) -> Option<&RawValue> {
 
 #[cfg(test)]
 mod tests {
-    use manifold_contract::ai::v1::{Part, Served, ToolCall};
+    use manifold_contract::ai::v1::{Part, Served, Usage};
 
     use super::*;
 
@@ -246,6 +170,18 @@ mod tests {
           }
         }
         "#);
+    }
+
+    #[test]
+    fn several_calls_are_a_list_and_fields_keep_openais_order() {
+        let calls =
+            ["a", "b"].map(|id| ToolCall { id: id.to_owned(), name: "f".to_owned(), arguments_json: "{}".to_owned() });
+        let response = answer(calls.map(Kind::ToolCall).into(), FinishReason::ToolCalls);
+
+        insta::assert_snapshot!(
+            String::from_utf8(encode(&response, Thinking::Hidden).unwrap()).unwrap(),
+            @r#"{"id":"chatcmpl-1","object":"chat.completion","created":1700000000,"model":"groq/llama","choices":[{"index":0,"message":{"role":"assistant","content":null,"refusal":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}},{"id":"b","type":"function","function":{"name":"f","arguments":"{}"}}]},"logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":9,"completion_tokens":12,"total_tokens":21,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#
+        );
     }
 
     #[test]

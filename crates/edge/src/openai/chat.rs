@@ -15,11 +15,11 @@ use manifold_core::Error;
 use manifold_runtime::{request, to_status};
 use tokio::time::{Instant, timeout};
 
-use super::answer::{self, ChatCompletion};
+use super::answer;
 use super::convert::{self, Decoded};
 use super::error::ErrorBody;
 use super::events::{Events, Opened, Opening};
-use super::schema::ChatCompletionRequest;
+use super::schema::{ChatCompletion, ChatCompletionRequest};
 use super::served;
 use super::stream::{Show, StreamEncoder};
 use crate::call::Call;

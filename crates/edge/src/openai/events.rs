@@ -25,6 +25,9 @@ const PING_EVERY: Duration = Duration::from_secs(10);
 /// Ready messages are joined up to this size: one write for many tokens of a fast model.
 const JOIN: usize = 16 << 10;
 
+/// Room for a usual event.
+const ROOM: usize = 512;
+
 /// The call and its first message, while both are awaited.
 pub(crate) type Opening = BoxFuture<'static, Result<Opened, Status>>;
 
@@ -73,6 +76,7 @@ impl Events {
     }
 
     fn push(&mut self, message: ChatStreamResponse) {
+        self.out.reserve(ROOM);
         if let Err(error) = self.encoder.push(message, &mut self.out) {
             self.break_off(&error.into());
         }

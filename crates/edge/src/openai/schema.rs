@@ -1,5 +1,5 @@
-//! The bodies of requests as the documentation shows them. They are read by `request` and `embeddings`, which keep
-//! unknown fields; nothing here is ever filled.
+//! Bodies as the documentation shows them. Requests are read by `request` and `embeddings`, which keep unknown fields;
+//! answers are printed by `answer`. Nothing here is ever filled.
 #![expect(dead_code, reason = "types for the documentation only")]
 
 use utoipa::ToSchema;
@@ -103,6 +103,96 @@ pub(crate) struct ManifoldOptions {
     strict: Option<bool>,
     /// Show the model's thinking.
     thinking: Option<bool>,
+}
+
+/// The answer of `POST /v1/chat/completions`.
+#[derive(ToSchema)]
+pub(crate) struct ChatCompletion {
+    /// Of the provider, or ours if it gave none.
+    #[schema(example = "chatcmpl-9")]
+    id: String,
+    /// `chat.completion`.
+    object: String,
+    /// Seconds since 1970.
+    created: i64,
+    /// Who answered: `provider/model`.
+    #[schema(example = "groq/llama-3.3-70b-versatile")]
+    model: String,
+    /// As many as asked for.
+    choices: Vec<AnswerChoice>,
+    /// Tokens.
+    #[schema(required = false)]
+    usage: Option<TokenUsage>,
+}
+
+/// One of the answers.
+#[derive(ToSchema)]
+pub(crate) struct AnswerChoice {
+    index: u32,
+    message: AnswerMessage,
+    /// As the provider wrote them.
+    #[schema(value_type = Option<Object>)]
+    logprobs: Option<()>,
+    /// `stop`, `length`, `tool_calls` or `content_filter`.
+    #[schema(example = "stop")]
+    finish_reason: String,
+}
+
+/// What the model said.
+#[derive(ToSchema)]
+pub(crate) struct AnswerMessage {
+    /// `assistant`.
+    role: String,
+    /// The text; null when there are only tool calls.
+    content: Option<String>,
+    /// Why the model declined.
+    refusal: Option<String>,
+    /// Its thinking, if asked for.
+    #[schema(required = false)]
+    reasoning_content: Option<String>,
+    /// Tools that it wants called.
+    #[schema(required = false)]
+    tool_calls: Vec<AnswerCall>,
+}
+
+/// A tool that the model wants called.
+#[derive(ToSchema)]
+pub(crate) struct AnswerCall {
+    id: String,
+    /// `function`.
+    #[schema(rename = "type")]
+    type_: String,
+    function: AnswerFunction,
+}
+
+/// Which function with which arguments.
+#[derive(ToSchema)]
+pub(crate) struct AnswerFunction {
+    name: String,
+    /// JSON as the model wrote it.
+    arguments: String,
+}
+
+/// Tokens. Cached ones are part of the prompt, those of thinking part of the completion.
+#[derive(ToSchema)]
+pub(crate) struct TokenUsage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    total_tokens: u64,
+    prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
+}
+
+/// Parts of the prompt.
+#[derive(ToSchema)]
+pub(crate) struct PromptDetails {
+    cached_tokens: u64,
+}
+
+/// Parts of the completion.
+#[derive(ToSchema)]
+pub(crate) struct CompletionDetails {
+    reasoning_tokens: u64,
 }
 
 /// Texts to make vectors of.
