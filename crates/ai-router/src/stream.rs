@@ -32,7 +32,8 @@ pub fn chat_stream(
     request: ai::ChatRequest,
 ) -> impl Stream<Item = Item> + Send + 'static {
     let streaming = Streaming { router, context, request, phase: Phase::Planning, queue: VecDeque::new() };
-    futures::stream::unfold(streaming, Streaming::next)
+    // Boxed, because every piece moves it.
+    futures::stream::unfold(Box::new(streaming), Streaming::next)
 }
 
 struct Streaming {
@@ -60,14 +61,15 @@ struct Flow {
 }
 
 impl Streaming {
-    async fn next(mut self) -> Option<(Item, Self)> {
+    async fn next(mut self: Box<Self>) -> Option<(Item, Box<Self>)> {
         loop {
             if let Some(kind) = self.queue.pop_front() {
                 return Some((Ok(ai::ChatStreamResponse { kind: Some(kind) }), self));
             }
             match mem::replace(&mut self.phase, Phase::Done) {
                 Phase::Planning => {
-                    if let Err(error) = self.begin().await {
+                    // Boxed, because it happens once and every piece would carry the room for it.
+                    if let Err(error) = Box::pin(self.begin()).await {
                         return Some((Err(to_status(error)), self));
                     }
                 }
