@@ -79,8 +79,9 @@ fn is_host(text: &str) -> bool {
 fn path(path: &str) -> Answer<()> {
     let names_model = path.strip_prefix(ALIAS).unwrap_or(path).starts_with(MODELS);
     let slash = if names_model { Slash::IsData } else { Slash::Separates };
-    let fine = path.starts_with('/') && !path.contains("//") && escapes(path.as_bytes(), slash);
-    if fine && path.split('/').all(|segment| !is_dots(segment) && !segment.contains(';')) {
+    let bytes = path.as_bytes();
+    let fine = bytes.starts_with(b"/") && !bytes.windows(2).any(|pair| pair == b"//") && !bytes.contains(&b';');
+    if fine && escapes(bytes, slash) && !bytes.split(|byte| *byte == b'/').any(is_dots) {
         return Ok(());
     }
     Err(Refusal::bad("BAD_TARGET", "the path of the request is ambiguous or malformed"))
@@ -126,9 +127,9 @@ fn hex(digits: &[u8]) -> Option<u8> {
 }
 
 /// A dot segment, plain or escaped.
-fn is_dots(segment: &str) -> bool {
-    let bare = segment.len() <= 6 && segment.starts_with(['.', '%']);
-    bare && matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
+fn is_dots(segment: &[u8]) -> bool {
+    let bare = segment.len() <= 6 && matches!(segment.first(), Some(b'.' | b'%'));
+    bare && matches!(segment.to_ascii_lowercase().as_slice(), b"." | b"%2e" | b".." | b".%2e" | b"%2e." | b"%2e%2e")
 }
 
 /// `/openai/v1/…` is `/v1/…`.
