@@ -192,7 +192,7 @@ impl Client {
             Way::Direct => &pool.direct,
             Way::Guarded => &pool.guarded,
         };
-        let span = telemetry::outbound_span(request.method(), request.uri().host().unwrap_or_default());
+        let span = telemetry::outbound_span(request.method(), request.uri());
         request.headers_mut().entry(USER_AGENT).or_insert(AGENT);
         if request.body().is_empty() {
             sent.set();

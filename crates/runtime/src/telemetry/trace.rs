@@ -123,7 +123,7 @@ pub fn rpc_span(rpc: &str, trace: &mut TraceContext) -> Span {
 }
 
 /// The span of an outbound call, below the span that is current. Only the host is told: paths and queries hold secrets.
-pub fn outbound_span(method: &http::Method, host: &str) -> Span {
+pub fn outbound_span(method: &http::Method, target: &http::Uri) -> Span {
     let parent = Span::current();
     let exported = parent.metadata().is_some_and(|metadata| metadata.target() == EXPORTED);
     span!(
@@ -134,7 +134,7 @@ pub fn outbound_span(method: &http::Method, host: &str) -> Span {
         otel.name = method.as_str(),
         otel.status_code = tracing::field::Empty,
         http.request.method = method.as_str(),
-        server.address = host,
+        server.address = target.host().unwrap_or_default(),
         http.response.status_code = tracing::field::Empty,
     )
 }
