@@ -3,13 +3,14 @@
 
 mod body;
 mod connect;
+mod connection;
 mod egress;
 mod inbound;
+mod pool;
 mod tls;
+mod wait;
 
-use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -17,18 +18,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::USER_AGENT;
-use hyper_util::client::legacy;
 use manifold_core::Result;
-use tokio::time::{Instant, timeout_at};
-use tower::{BoxError, Service};
+use tokio::time::Instant;
+use tower::{BoxError, Service, service_fn};
 use tower_http::decompression::Decompression;
 use tracing::Instrument;
 
 use crate::{lanes, telemetry};
 use body::Tracked;
-use connect::{Slow, Transport};
-use egress::{Egress, NotPublic, Way};
+use connect::Connector;
+use egress::{Egress, Way};
 pub use inbound::Inbound;
+use pool::Pool;
+use wait::Timer;
 
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("manifold/", env!("CARGO_PKG_VERSION")));
 
@@ -51,16 +53,16 @@ impl Default for HttpConfig {
 #[derive(Clone, Debug)]
 pub struct Client {
     /// One per lane, so that a call never leaves the thread of its caller; the first is for all other threads.
-    pools: Arc<[Pool]>,
+    lanes: Arc<[Lane]>,
 }
 
 /// Connections of one lane.
 #[derive(Debug)]
-struct Pool {
+struct Lane {
     /// Connects wherever the operator says.
-    direct: Transport,
+    direct: Pool,
     /// Connects to public addresses only; checked after DNS, with the very addresses that are then used.
-    guarded: Transport,
+    guarded: Pool,
     egress: Arc<Egress>,
 }
 
@@ -176,21 +178,18 @@ impl Client {
     pub fn new(config: &HttpConfig) -> Result<Self> {
         let egress = Arc::new(Egress::new(&config.allow)?);
         let tls = tls::config()?;
-        let pool = |_| Pool {
-            direct: connect::transport(config, &tls, Way::Direct),
-            guarded: connect::transport(config, &tls, Way::Guarded),
-            egress: Arc::clone(&egress),
-        };
-        Ok(Self { pools: (0..=lanes::count()).map(pool).collect() })
+        let pool = |way| Pool::new(Connector::new(config, &tls, way));
+        let lane = |_| Lane { direct: pool(Way::Direct), guarded: pool(Way::Guarded), egress: Arc::clone(&egress) };
+        Ok(Self { lanes: (0..=lanes::count()).map(lane).collect() })
     }
 
     /// Sends a request and waits for the head of the answer.
     pub async fn send(&self, outbound: Outbound) -> Result<Inbound, SendError> {
         let Outbound { mut request, trust, deadline, first_byte, idle, max_body, sent } = outbound;
-        let pool = &self.pools[lanes::current() % self.pools.len()];
-        let transport = match pool.egress.admit(trust, request.uri_mut())? {
-            Way::Direct => &pool.direct,
-            Way::Guarded => &pool.guarded,
+        let lane = &self.lanes[lanes::current() % self.lanes.len()];
+        let pool = match lane.egress.admit(trust, request.uri_mut())? {
+            Way::Direct => &lane.direct,
+            Way::Guarded => &lane.guarded,
         };
         let span = telemetry::outbound_span(request.method(), request.uri());
         request.headers_mut().entry(USER_AGENT).or_insert(AGENT);
@@ -198,49 +197,26 @@ impl Client {
             sent.set();
         }
         let request = request.map(|bytes| Tracked::new(bytes, sent.clone()));
-        let call = Decompression::new(transport.clone()).call(request);
+        // Boxed, because it is moved with everything around it.
+        let call = Decompression::new(service_fn(|request| Box::pin(pool.send(request)))).call(request);
         let until = deadline.min(Instant::now() + first_byte);
-        let response = match timeout_at(until, call.instrument(span.clone())).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => {
-                if error.is_connect() {
+        let mut timer = Timer::new(until);
+        let response = match timer.wait(until, call.instrument(span.clone())).await {
+            Some(Ok(response)) => response,
+            Some(Err(error)) => {
+                if !matches!(error, SendError::Broken(_)) {
                     sent.clear();
                 }
-                return Err(explain(error));
+                return Err(error);
             }
-            Err(_) if until == deadline => return Err(SendError::Timeout(Phase::Deadline)),
-            Err(_) if sent.get() => return Err(SendError::Timeout(Phase::FirstByte)),
-            Err(_) => return Err(SendError::Timeout(Phase::Connect)),
+            None if until == deadline => return Err(SendError::Timeout(Phase::Deadline)),
+            None if sent.get() => return Err(SendError::Timeout(Phase::FirstByte)),
+            None => return Err(SendError::Timeout(Phase::Connect)),
         };
         // An answer may come before the request was read to its end.
         sent.set();
         span.record("http.response.status_code", i64::from(response.status().as_u16()));
         let (head, body) = response.into_parts();
-        Ok(Inbound::new(head, body, inbound::Limits { deadline, idle, max_body }, span))
+        Ok(Inbound::new(head, body, inbound::Limits { deadline, idle, max_body }, timer, span))
     }
-}
-
-fn explain(error: legacy::Error) -> SendError {
-    if let Some(denied) = find::<NotPublic>(&error) {
-        return SendError::Denied(denied.to_string());
-    }
-    match error.is_connect() {
-        true if find::<Slow>(&error).is_some() => SendError::Timeout(Phase::Connect),
-        true => SendError::Connect(error.into()),
-        false => SendError::Broken(error.into()),
-    }
-}
-
-/// What lies at the bottom of an error of the HTTP library. An I/O error shows the source of its content, never the
-/// content itself.
-fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let content = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref()?.downcast_ref());
-        if let Some(found) = error.downcast_ref().or(content) {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

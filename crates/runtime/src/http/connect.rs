@@ -1,5 +1,6 @@
 //! The way to other machines: names, TCP, TLS, and how long all of that may take.
 
+use std::error::Error as StdError;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -8,46 +9,21 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::Name;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tower::{BoxError, Service};
+use tower::{BoxError, Service, ServiceExt};
 
-use super::HttpConfig;
-use super::body::Tracked;
-use super::egress::{self, Way};
+use super::egress::{self, NotPublic, Way};
+use super::{HttpConfig, Phase, SendError};
 
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 8 << 20;
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// A client with connections of its own.
-pub(super) type Transport = legacy::Client<Connector, Tracked>;
+/// What bytes go over.
+pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// A client whose connections go this way.
-#[expect(clippy::disallowed_methods, reason = "this is the home of the outbound client")]
-pub(super) fn transport(config: &HttpConfig, tls: &rustls::ClientConfig, way: Way) -> Transport {
-    let mut tcp = HttpConnector::new_with_resolver(Resolver(way));
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_keepalive(Some(KEEP_ALIVE));
-    let tls = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
-    let connect = tls.enable_all_versions().wrap_connector(tcp);
-    legacy::Client::builder(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(KEEP_ALIVE)
-        .http2_initial_stream_window_size(STREAM_WINDOW)
-        .http2_initial_connection_window_size(CONNECTION_WINDOW)
-        .http2_keep_alive_interval(Duration::from_secs(15))
-        .http2_keep_alive_timeout(Duration::from_secs(10))
-        .build(Connector { connect, timeout: config.connect_timeout })
-}
-
-/// Connects within a time that covers TLS, too.
-#[derive(Clone)]
+/// Connects one way, within a time that covers TLS, too.
 pub(super) struct Connector {
     connect: HttpsConnector<HttpConnector<Resolver>>,
     timeout: Duration,
@@ -56,26 +32,52 @@ pub(super) struct Connector {
 /// Connecting took too long.
 #[derive(Debug, thiserror::Error)]
 #[error("connecting took too long")]
-pub(super) struct Slow;
+struct Slow;
 
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.connect.poll_ready(context)
+impl Connector {
+    pub(super) fn new(config: &HttpConfig, tls: &rustls::ClientConfig, way: Way) -> Self {
+        let mut tcp = HttpConnector::new_with_resolver(Resolver(way));
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEP_ALIVE));
+        let tls = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+        Self { connect: tls.enable_all_versions().wrap_connector(tcp), timeout: config.connect_timeout }
     }
 
-    fn call(&mut self, target: Uri) -> Self::Future {
-        let connecting = tokio::time::timeout(self.timeout, self.connect.call(target));
-        Box::pin(async move { connecting.await.unwrap_or_else(|_| Err(Slow.into())) })
+    pub(super) async fn connect(&self, target: &Uri) -> Result<Stream, SendError> {
+        let connecting = self.connect.clone().oneshot(target.clone());
+        let connected = tokio::time::timeout(self.timeout, connecting).await;
+        connected.unwrap_or_else(|_| Err(Slow.into())).map_err(explain)
     }
+}
+
+fn explain(error: BoxError) -> SendError {
+    if let Some(denied) = find::<NotPublic>(&*error) {
+        return SendError::Denied(denied.to_string());
+    }
+    match find::<Slow>(&*error) {
+        Some(Slow) => SendError::Timeout(Phase::Connect),
+        None => SendError::Connect(error),
+    }
+}
+
+/// What lies at the bottom of an error of the HTTP library. An I/O error shows the source of its content, never the
+/// content itself.
+fn find<'e, E: StdError + 'static>(error: &'e (dyn StdError + 'static)) -> Option<&'e E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let content = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref()?.downcast_ref());
+        if let Some(found) = error.downcast_ref().or(content) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// Resolves names, and on the guarded way refuses those with any address that is not public.
 #[derive(Clone)]
-pub(super) struct Resolver(Way);
+struct Resolver(Way);
 
 impl Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;

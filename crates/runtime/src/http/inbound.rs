@@ -6,19 +6,21 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use tower_http::decompression::DecompressionBody;
 use tracing::Span;
 
+use super::pool::Reply;
+use super::wait::Timer;
 use super::{Phase, SendError};
 
 /// An answer whose body is still coming. Dropping it ends the connection or resets the stream.
 pub struct Inbound {
     /// Status and headers.
     pub head: http::response::Parts,
-    body: Option<DecompressionBody<Incoming>>,
+    body: Option<DecompressionBody<Reply>>,
     limits: Limits,
+    timer: Timer,
     n_read: u64,
     span: Span,
 }
@@ -39,25 +41,24 @@ impl fmt::Debug for Inbound {
 impl Inbound {
     pub(super) fn new(
         head: http::response::Parts,
-        body: DecompressionBody<Incoming>,
+        body: DecompressionBody<Reply>,
         limits: Limits,
+        timer: Timer,
         span: Span,
     ) -> Self {
-        Self { head, body: Some(body), limits, n_read: 0, span }
+        Self { head, body: Some(body), limits, timer, n_read: 0, span }
     }
 
     /// The next part of the body; None at its end. After an error there is nothing more.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, SendError> {
-        let Some(mut body) = self.body.take() else { return Ok(None) };
-        let chunk = self.read(&mut body).await?;
-        if let Some(chunk) = &chunk {
-            self.n_read += chunk.len() as u64;
-            if self.n_read > self.limits.max_body {
-                return Err(self.fail(SendError::TooLarge(self.limits.max_body)));
-            }
-            self.body = Some(body);
+        let outcome = self.read().await;
+        if !matches!(outcome, Ok(Some(_))) {
+            self.body = None;
         }
-        Ok(chunk)
+        if outcome.is_err() {
+            self.span.record("otel.status_code", "ERROR");
+        }
+        outcome
     }
 
     /// The whole rest of the body.
@@ -73,29 +74,24 @@ impl Inbound {
         Ok(all.freeze())
     }
 
-    async fn read(&self, body: &mut DecompressionBody<Incoming>) -> Result<Option<Bytes>, SendError> {
-        if body.size_hint().lower() > self.limits.max_body.saturating_sub(self.n_read) {
-            return Err(self.fail(SendError::TooLarge(self.limits.max_body)));
+    async fn read(&mut self) -> Result<Option<Bytes>, SendError> {
+        let Some(body) = &mut self.body else { return Ok(None) };
+        let Limits { deadline, idle, max_body } = self.limits;
+        if body.size_hint().lower() > max_body.saturating_sub(self.n_read) {
+            return Err(SendError::TooLarge(max_body));
         }
-        let until = self.limits.deadline.min(Instant::now() + self.limits.idle);
+        let until = deadline.min(Instant::now() + idle);
         loop {
-            let frame = match timeout_at(until, body.frame()).await {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => return Err(self.fail(SendError::Broken(error))),
-                Ok(None) => return Ok(None),
-                Err(_) if until == self.limits.deadline => return Err(self.fail(SendError::Timeout(Phase::Deadline))),
-                Err(_) => return Err(self.fail(SendError::Timeout(Phase::Idle))),
+            let frame = match self.timer.wait(until, body.frame()).await {
+                Some(Some(frame)) => frame.map_err(SendError::Broken)?,
+                Some(None) => return Ok(None),
+                None if until == deadline => return Err(SendError::Timeout(Phase::Deadline)),
+                None => return Err(SendError::Timeout(Phase::Idle)),
             };
-            match frame.into_data() {
-                Ok(data) if !data.is_empty() => return Ok(Some(data)),
-                // Trailers, and empty frames that only keep the connection awake.
-                Ok(_) | Err(_) => {}
-            }
+            // Trailers, and empty frames that only keep the connection awake, are nothing to return.
+            let Some(data) = frame.into_data().ok().filter(|data| !data.is_empty()) else { continue };
+            self.n_read += data.len() as u64;
+            return if self.n_read > max_body { Err(SendError::TooLarge(max_body)) } else { Ok(Some(data)) };
         }
-    }
-
-    fn fail(&self, error: SendError) -> SendError {
-        self.span.record("otel.status_code", "ERROR");
-        error
     }
 }

@@ -128,3 +128,27 @@ async fn a_connection_is_used_again() {
     // A second connection would have counted a second request head.
     assert_eq!((again, server.n_requests()), (Bytes::from_static(b"ok"), 1));
 }
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_is_replaced_before_anything_is_sent() {
+    let server = Server::says("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await;
+    let client = client(&[]);
+
+    client.send(post(&server.url())).await.unwrap().bytes().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let again = client.send(post(&server.url())).await.unwrap().bytes().await.unwrap();
+
+    assert_eq!((again, server.n_requests()), (Bytes::from_static(b"ok"), 2));
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_reads_to_its_end_takes_its_connection_along() {
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no".to_vec();
+    let server = Server::start(vec![Step::Write(half), Step::Hang]).await;
+    let client = client(&[]);
+
+    drop(client.send(post(&server.url())).await.unwrap());
+    client.send(post(&server.url())).await.unwrap();
+
+    assert_eq!(server.n_requests(), 2);
+}
