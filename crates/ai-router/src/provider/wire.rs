@@ -14,6 +14,11 @@ use serde_json::value::RawValue;
 /// More tokens than this are a mistake.
 const MAX_TOKENS: u64 = 100_000_000;
 
+/// Reads an answer. JSON is UTF-8: checked as a whole, it need not be checked word by word.
+pub(super) fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_str(std::str::from_utf8(bytes).map_err(serde_json::Error::custom)?)
+}
+
 /// Text, borrowed where it holds no escapes. Numbers are taken as their text, everything else as empty.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Text<'a>(pub Cow<'a, str>);

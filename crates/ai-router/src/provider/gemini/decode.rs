@@ -6,12 +6,12 @@ use serde::Deserialize;
 
 use super::wire::{Body, Candidate, Part, Usage, check_prompt, finish_reason};
 use crate::classify::{self, Class, Failure};
-use crate::provider::wire::{Text, or_empty};
+use crate::provider::wire::{Text, or_empty, read};
 use crate::provider::{Answer, tool_id};
 
 /// Reads a chat's answer. An error object in its place is classified, whatever the status was.
 pub(super) fn chat(bytes: &[u8]) -> Result<Answer, Failure> {
-    let body: Body<'_> = serde_json::from_slice(bytes).map_err(|_| classify::unreadable(bytes))?;
+    let body: Body<'_> = read(bytes).map_err(|_| classify::unreadable(bytes))?;
     if body.error.is_some() {
         return Err(classify::inside(bytes));
     }
@@ -88,7 +88,7 @@ struct Model<'a> {
 
 /// Names of models, without their collection.
 pub(super) fn models(bytes: &[u8]) -> Result<Vec<String>, Failure> {
-    let Models { models } = serde_json::from_slice(bytes).map_err(|_| classify::unreadable(bytes))?;
+    let Models { models } = read(bytes).map_err(|_| classify::unreadable(bytes))?;
     let bare = |name: &str| name.strip_prefix("models/").unwrap_or(name).to_owned();
     Ok(models.iter().map(|model| bare(model.name.as_str())).collect())
 }

@@ -8,7 +8,7 @@ use super::wire::Usage;
 use crate::classify::{self, Class, Failure};
 use crate::provider::Vectors;
 use crate::provider::outgoing::{degrade, json};
-use crate::provider::wire::Values;
+use crate::provider::wire::{Values, read};
 
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -85,7 +85,7 @@ struct Embedding {
 
 /// Reads vectors, in the order of their inputs.
 pub(super) fn decode(bytes: &[u8]) -> Result<Vectors, Failure> {
-    let answer: Answer<'_> = serde_json::from_slice(bytes).map_err(|_| classify::unreadable(bytes))?;
+    let answer: Answer<'_> = read(bytes).map_err(|_| classify::unreadable(bytes))?;
     if answer.error.is_some() {
         return Err(classify::inside(bytes));
     }

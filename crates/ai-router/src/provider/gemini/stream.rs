@@ -6,7 +6,7 @@ use manifold_contract::ai::v1::{self as ai, FinishReason, chat_stream_response::
 use super::decode::call_id;
 use super::wire::{Body, Candidate, Part, Usage, check_prompt, finish_reason};
 use crate::classify::{self, Class, Failure};
-use crate::provider::wire::or_empty;
+use crate::provider::wire::{or_empty, read};
 use crate::provider::{Decoder, Piece};
 use crate::sse::{self, Event};
 
@@ -57,7 +57,7 @@ impl State {
         if data.is_empty() || data == b"[DONE]" {
             return Ok(());
         }
-        let body: Body<'_> = match serde_json::from_slice(data) {
+        let body: Body<'_> = match read(data) {
             Ok(body) => body,
             // What the end of the stream cut off is broken off, not badly written.
             Err(_) if self.is_closing => return Err(classify::interrupted()),

@@ -6,11 +6,11 @@ use serde::Deserialize;
 use super::wire::{Body, Message};
 use crate::classify::{self, Class, Failure};
 use crate::provider::Answer;
-use crate::provider::wire::{Text, or_empty};
+use crate::provider::wire::{Text, or_empty, read};
 
 /// Reads a chat's answer. An error in its place is classified, whatever the status was.
 pub(super) fn chat(bytes: &[u8]) -> Result<Answer, Failure> {
-    let body: Body<'_> = serde_json::from_slice(bytes).map_err(|_| classify::unreadable(bytes))?;
+    let body: Body<'_> = read(bytes).map_err(|_| classify::unreadable(bytes))?;
     if body.error.is_some() {
         return Err(classify::inside(bytes));
     }
@@ -76,6 +76,6 @@ struct Model<'a> {
 
 /// Names of the models that are there.
 pub(super) fn models(bytes: &[u8]) -> Result<Vec<String>, Failure> {
-    let Models { models } = serde_json::from_slice(bytes).map_err(|_| classify::unreadable(bytes))?;
+    let Models { models } = read(bytes).map_err(|_| classify::unreadable(bytes))?;
     Ok(models.into_iter().map(|model| model.name.0.into_owned()).collect())
 }

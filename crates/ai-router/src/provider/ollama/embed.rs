@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use crate::classify::{self, Class, Failure};
 use crate::provider::Vectors;
 use crate::provider::outgoing::{degrade, json};
-use crate::provider::wire::{Count, Values, usage};
+use crate::provider::wire::{Count, Values, read, usage};
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -53,7 +53,7 @@ struct Answer<'a> {
 
 /// Reads vectors, in the order of their inputs.
 pub(super) fn decode(bytes: &[u8]) -> Result<Vectors, Failure> {
-    let answer: Answer<'_> = serde_json::from_slice(bytes).map_err(|_| classify::unreadable(bytes))?;
+    let answer: Answer<'_> = read(bytes).map_err(|_| classify::unreadable(bytes))?;
     if answer.error.is_some() {
         return Err(classify::inside(bytes));
     }

@@ -5,7 +5,7 @@ use manifold_contract::ai::v1::{self as ai, chat_stream_response::Kind};
 use super::wire::{Body, Call};
 use crate::classify::{self, Failure};
 use crate::ndjson;
-use crate::provider::wire::or_empty;
+use crate::provider::wire::{or_empty, read};
 use crate::provider::{Decoder, Piece};
 
 #[derive(Default)]
@@ -39,7 +39,7 @@ impl State {
         if self.is_done {
             return Ok(());
         }
-        let body: Body<'_> = match serde_json::from_slice(line) {
+        let body: Body<'_> = match read(line) {
             Ok(body) => body,
             // What the end of the stream cut off is broken off, not badly written.
             Err(_) if self.is_closing && line.starts_with(b"{") => return Err(classify::interrupted()),

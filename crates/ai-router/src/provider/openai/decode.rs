@@ -6,12 +6,12 @@ use serde::Deserialize;
 use super::Compat;
 use super::wire::{Body, Choice, Message, finish_reason, logprobs};
 use crate::classify::{self, Class, Failure};
-use crate::provider::wire::{Text, arguments, or_empty};
+use crate::provider::wire::{Text, arguments, or_empty, read};
 use crate::provider::{Answer, tool_id};
 
 /// Reads a chat's answer. An error object in its place is classified, whatever the status was.
 pub(super) fn chat(compat: &Compat, bytes: &[u8]) -> Result<Answer, Failure> {
-    let body: Body<'_> = serde_json::from_slice(bytes).map_err(|_| classify::unreadable(bytes))?;
+    let body: Body<'_> = read(bytes).map_err(|_| classify::unreadable(bytes))?;
     if body.error.is_some() {
         return Err(classify::inside(bytes));
     }
@@ -112,7 +112,6 @@ struct Model<'a> {
 
 /// Names of models, from an object with `data` or a bare list.
 pub(super) fn models(bytes: &[u8]) -> Result<Vec<String>, Failure> {
-    let (Models::Data { data } | Models::Bare(data)) =
-        serde_json::from_slice(bytes).map_err(|_| classify::unreadable(bytes))?;
+    let (Models::Data { data } | Models::Bare(data)) = read(bytes).map_err(|_| classify::unreadable(bytes))?;
     Ok(data.into_iter().map(|model| model.id.0.into_owned()).collect())
 }

@@ -9,7 +9,7 @@ use super::wire::Usage;
 use crate::classify::{self, Class, Failure};
 use crate::provider::Vectors;
 use crate::provider::outgoing::{degrade, json};
-use crate::provider::wire::{Count, Values};
+use crate::provider::wire::{Count, Values, read};
 
 struct Body<'a> {
     model: &'a str,
@@ -87,7 +87,7 @@ struct Row {
 
 /// Reads vectors, in the order of their inputs.
 pub(super) fn decode(compat: &Compat, bytes: &[u8]) -> Result<Vectors, Failure> {
-    let answer: Answer<'_> = serde_json::from_slice(bytes).map_err(|_| classify::unreadable(bytes))?;
+    let answer: Answer<'_> = read(bytes).map_err(|_| classify::unreadable(bytes))?;
     if answer.error.is_some() {
         return Err(classify::inside(bytes));
     }

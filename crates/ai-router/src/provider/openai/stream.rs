@@ -5,7 +5,7 @@ use manifold_contract::ai::v1::{self as ai, FinishReason, chat_stream_response::
 use super::Cost;
 use super::wire::{Body, Call, Choice, Message, finish_reason, logprobs};
 use crate::classify::{self, Class, Failure};
-use crate::provider::wire::{arguments, or_empty};
+use crate::provider::wire::{arguments, or_empty, read};
 use crate::provider::{Decoder, Piece, tool_id};
 use crate::sse::{self, Event};
 
@@ -78,7 +78,7 @@ impl State {
         if event.name == b"error" {
             return Err(classify::inside(data));
         }
-        let body: Body<'_> = match serde_json::from_slice(data) {
+        let body: Body<'_> = match read(data) {
             Ok(body) => body,
             // What the end of the stream cut off is broken off, not badly written.
             Err(_) if self.is_closing => return Err(classify::interrupted()),
