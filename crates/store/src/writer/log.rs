@@ -11,10 +11,13 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::{error, warn};
 
 use super::Durability;
 
+/// How long a power cut may undo rows that nobody waits for. Each sync costs CPU and stops whoever writes for a moment.
+const SYNC_AFTER: Duration = Duration::from_millis(10);
 /// How often the log is copied into the file while it grows. A commit that finds it longer than
 /// [`CHECKPOINT`](crate::location) copies the rest itself, so that SQLite can begin the log anew.
 const COPY_EVERY: Duration = Duration::from_millis(250);
@@ -65,12 +68,9 @@ impl Keeper {
     pub(super) async fn run(mut self) {
         let mut copied_at = Instant::now();
         while let Some(first) = self.commits.recv().await {
-            let mut waiting = vec![first];
-            while let Ok(more) = self.commits.try_recv() {
-                waiting.push(more);
-            }
+            let waiting = self.gather(first).await;
             let synced = self.sync().await;
-            for waiting in waiting.into_iter().flatten() {
+            for waiting in waiting {
                 // Who does not wait any more does not mind.
                 let _ = waiting.send(synced);
             }
@@ -79,6 +79,24 @@ impl Keeper {
                 copied_at = Instant::now();
             }
         }
+    }
+
+    /// Who waits for the next sync. It comes at once for somebody, and a little later for many commits that nobody waits for.
+    async fn gather(&mut self, first: Waiting) -> Vec<oneshot::Sender<bool>> {
+        let mut waiting: Vec<_> = first.into_iter().collect();
+        let somebody = async {
+            while waiting.is_empty()
+                && let Some(next) = self.commits.recv().await
+            {
+                waiting.extend(next);
+            }
+        };
+        // In time or not: what came is in the list.
+        let _ = timeout(SYNC_AFTER, somebody).await;
+        while let Ok(more) = self.commits.try_recv() {
+            waiting.extend(more);
+        }
+        waiting
     }
 
     async fn sync(&self) -> bool {
