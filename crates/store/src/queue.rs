@@ -144,9 +144,9 @@ impl Queue {
         self.freed.notify_waiters();
     }
 
-    /// How many pieces are worth a commit: half of what may be on its way, so that the other half can come in meanwhile.
+    /// How many pieces are worth a commit: two thirds of what may be on its way, so that the rest can come in meanwhile.
     pub(crate) fn worthwhile(&self) -> usize {
-        self.pace.div_ceil(2)
+        (self.pace * 2).div_ceil(3)
     }
 
     /// Whether the database takes what it is given.
@@ -168,9 +168,9 @@ impl Queue {
         }
     }
 
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.lock().pieces.is_empty()
+    /// How much waits.
+    pub(crate) fn waiting(&self) -> usize {
+        self.lock().pieces.len()
     }
 
     /// Refuses work from now on and gives back what waits.

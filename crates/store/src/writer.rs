@@ -107,7 +107,7 @@ impl Writer {
             if let Err(fault) = self.write_some().await {
                 self.pause(fault, shutdown.as_mut()).await;
             }
-            busy = !self.queue.is_empty();
+            busy = self.queue.waiting() > 0;
         }
         self.drain().await;
     }
@@ -157,9 +157,17 @@ impl Writer {
         }
     }
 
+    /// How much of what waits goes into the next commit. Of plenty as much as fills whole statements: the rest comes soon.
+    fn portion(&self) -> usize {
+        match self.queue.waiting().min(self.config.batch) {
+            few if few < self.queue.worthwhile() => few,
+            plenty => insert::whole(plenty),
+        }
+    }
+
     /// Writes one batch. A fault of the database leaves its rows at the front of the queue.
     async fn write_some(&mut self) -> Result<(), Fault> {
-        let pieces = self.queue.take(self.config.batch);
+        let pieces = self.queue.take(self.portion());
         if pieces.is_empty() {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use sqlx::{Arguments, AssertSqlSafe};
 use crate::row::AnyRow;
 use crate::{Engine, Group, Tx, Values};
 
-/// Rows per statement, at most. Sizes are powers of two, so that prepared statements stay few.
+/// Rows per statement, at most. Sizes are powers of two and those and a half, so that prepared statements stay few.
 const MAX_ROWS: usize = 128;
 /// Values per statement, at most: SQLite's limit, which is below that of Postgres.
 const MAX_VALUES: usize = 32_766;
@@ -173,10 +173,16 @@ fn by_table(groups: &[Group]) -> Vec<Vec<&dyn AnyRow>> {
     tables
 }
 
-/// The largest power of two that is at most `n_rows` and stays within the limits.
+/// How many of so many rows go into one statement.
 fn chunk_size(n_rows: usize, n_columns: usize) -> usize {
     let most = n_rows.min(MAX_ROWS).min(MAX_VALUES / n_columns.max(1)).max(1);
-    1 << most.ilog2()
+    whole(most)
+}
+
+/// The largest size of a statement that is at most `n`, which is at least 1.
+pub(super) fn whole(n: usize) -> usize {
+    let power = 1 << n.ilog2();
+    if power + power / 2 <= n { power + power / 2 } else { power }
 }
 
 fn bind(parts: &[Part<'_, '_>], mut values: Values<'_>) -> Result<(), sqlx::Error> {
@@ -216,9 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_powers_of_two_within_the_limits() {
-        for (n_rows, n_columns, size) in [(1, 28, 1), (127, 28, 64), (1_000, 28, 128), (128, 1_000, 32), (3, 40_000, 1)]
-        {
+    fn chunks_have_few_sizes_within_the_limits() {
+        let cases = [(1, 28, 1), (3, 28, 3), (5, 28, 4), (95, 28, 64), (127, 28, 96), (1_000, 28, 128)];
+        for (n_rows, n_columns, size) in cases.into_iter().chain([(128, 1_000, 32), (3, 40_000, 1)]) {
             assert_eq!(chunk_size(n_rows, n_columns), size, "{n_rows} rows of {n_columns} columns");
         }
     }
