@@ -78,7 +78,7 @@ pub struct MeshSection {
 pub struct StoreSection {
     /// Empty = SQLite in the data folder.
     pub url: Secret<String>,
-    /// What a commit survives.
+    /// What a command that succeeded survives, and rows a few milliseconds after they were committed.
     pub durability: DurabilityName,
     /// Work per commit.
     pub batch: usize,
@@ -87,7 +87,7 @@ pub struct StoreSection {
     pub linger: Duration,
 }
 
-/// What a commit survives.
+/// What a command that succeeded survives, and rows a few milliseconds after they were committed.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum DurabilityName {

@@ -20,7 +20,7 @@ use super::Durability;
 const SYNC_AFTER: Duration = Duration::from_millis(10);
 /// How often the log is copied into the file while it grows. A commit that finds it longer than
 /// [`CHECKPOINT`](crate::location) copies the rest itself, so that SQLite can begin the log anew.
-const COPY_EVERY: Duration = Duration::from_millis(100);
+const COPY_EVERY: Duration = Duration::from_millis(25);
 
 /// Whoever waits for a sync.
 type Waiting = Option<oneshot::Sender<bool>>;
