@@ -1,5 +1,5 @@
 //! The only code that sends bytes out: pooled, timed by phase, limited in size, safe against forged targets.
-//! It never follows a redirect, never uses a proxy, never retries.
+//! It never follows a redirect, never uses a proxy, never sends again what may have arrived.
 
 mod body;
 mod connect;

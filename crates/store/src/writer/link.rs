@@ -14,8 +14,8 @@ use super::insert::{Frame, Statement, Statements, insert};
 use crate::fault::Fault;
 use crate::{Engine, Tx, on};
 
-/// A transaction that takes longer has lost its database.
-const STUCK: Duration = Duration::from_secs(30);
+/// A transaction or a sync that takes longer has lost its database.
+pub(super) const STUCK: Duration = Duration::from_secs(30);
 /// A command that takes longer keeps others waiting.
 const SLOW: Duration = Duration::from_millis(100);
 

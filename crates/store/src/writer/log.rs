@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use super::Durability;
+use super::link::STUCK;
 
 /// How long a power cut may undo rows that nobody waits for. Each sync costs CPU and stops whoever writes for a moment.
 const SYNC_AFTER: Duration = Duration::from_millis(10);
@@ -60,7 +61,7 @@ impl Log {
     pub(super) async fn synced(&self) -> bool {
         let (sender, synced) = oneshot::channel();
         let _ = self.commits.send(Some(sender));
-        synced.await.unwrap_or(false)
+        matches!(timeout(STUCK, synced).await, Ok(Ok(true)))
     }
 }
 
