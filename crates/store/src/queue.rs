@@ -218,9 +218,9 @@ impl Rows {
         }
     }
 
-    /// Waits while three quarters of a batch are not in the database yet. Called before work that ends in rows, this bounds what a
-    /// killed process loses to one batch, as long as no more than a quarter of a batch works at the same time. Nobody waits
-    /// for a database that is away, nor longer than 50 ms for a slow one.
+    /// Waits while three quarters of a batch are not in the database yet. Called before work that ends in rows, this
+    /// bounds what a killed process loses to one batch, as long as no more than a quarter of a batch works at the same
+    /// time. Nobody waits for a database that is away, nor longer than 50 ms for a slow one.
     pub async fn room(&self) {
         self.0.room().await;
     }

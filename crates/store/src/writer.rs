@@ -157,7 +157,8 @@ impl Writer {
         }
     }
 
-    /// How much of what waits goes into the next commit. Of plenty as much as fills whole statements: the rest comes soon.
+    /// How much of what waits goes into the next commit: of plenty, what fills a whole statement, because a commit with
+    /// leftovers costs a statement for each power of two of them. The rest comes soon.
     fn portion(&self) -> usize {
         match self.queue.waiting().min(self.config.batch) {
             few if few < self.queue.worthwhile() => few,

@@ -7,4 +7,5 @@ mod encode;
 mod errors;
 mod fixtures;
 mod property;
+mod requests;
 mod walk;

@@ -135,7 +135,7 @@ async fn a_kept_connection_that_was_closed_is_replaced_before_anything_is_sent()
     let client = client(&[]);
 
     client.send(post(&server.url())).await.unwrap().bytes().await.unwrap();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    server.closed().await;
     let again = client.send(post(&server.url())).await.unwrap().bytes().await.unwrap();
 
     assert_eq!((again, server.n_requests()), (Bytes::from_static(b"ok"), 2));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use manifold_runtime::Tasks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// What the server does after it has read a request.
 #[derive(Clone, Debug)]
@@ -19,6 +20,7 @@ pub enum Step {
 pub struct Server {
     pub address: String,
     n_requests: Arc<AtomicUsize>,
+    closed: Arc<Notify>,
     _tasks: Tasks,
 }
 
@@ -29,13 +31,18 @@ impl Server {
         let address = listener.local_addr().expect("it is bound").to_string();
         let (tasks, n_requests) = (Tasks::new(), Arc::new(AtomicUsize::new(0)));
         let (spawner, counter) = (tasks.clone(), Arc::clone(&n_requests));
+        let closed = Arc::new(Notify::new());
+        let close = Arc::clone(&closed);
         tasks.spawn("server", async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (steps, counter) = (steps.clone(), Arc::clone(&counter));
-                spawner.spawn("connection", async move { answer(stream, steps, &counter).await });
+                let (steps, counter, close) = (steps.clone(), Arc::clone(&counter), Arc::clone(&close));
+                spawner.spawn("connection", async move {
+                    answer(stream, steps, &counter).await;
+                    close.notify_one();
+                });
             }
         });
-        Self { address, n_requests, _tasks: tasks }
+        Self { address, n_requests, closed, _tasks: tasks }
     }
 
     /// Answers with one piece of text.
@@ -45,6 +52,12 @@ impl Server {
 
     pub fn url(&self) -> String {
         format!("http://{}/path?key=canary", self.address)
+    }
+
+    /// Waits until a connection is closed, and until this end can have seen it.
+    pub async fn closed(&self) {
+        self.closed.notified().await;
+        tokio::task::yield_now().await;
     }
 
     pub fn n_requests(&self) -> usize {

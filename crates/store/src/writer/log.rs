@@ -82,7 +82,8 @@ impl Keeper {
         }
     }
 
-    /// Who waits for the next sync. It comes at once for somebody, and a little later for many commits that nobody waits for.
+    /// Who waits for the next sync. It comes at once for somebody, and a little later, together for many commits, if nobody
+    /// waits.
     async fn gather(&mut self, first: Waiting) -> Vec<oneshot::Sender<bool>> {
         let mut waiting: Vec<_> = first.into_iter().collect();
         let somebody = async {

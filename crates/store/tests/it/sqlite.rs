@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use manifold_core::{Code, Result};
 use manifold_store::{Db, Location, SqlResultExt, Tx, on};
@@ -76,7 +75,7 @@ async fn the_log_is_copied_into_the_file_while_rows_come() {
         id += 1;
         assert!(id < 500, "the file does not grow");
         running.db.rows().push(group(id, 10));
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        running.settled().await;
     }
 }
 
