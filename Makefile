@@ -1,11 +1,14 @@
 .DEFAULT_GOAL := help
-.PHONY: help run check test test-unit bench coverage clean
+.PHONY: help run release check test test-unit bench coverage clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build it and serve on ./data until Ctrl-C; reads .env
 	@scripts/run.sh
+
+release: ## the program as it is shipped, optimised by a profile of itself: target/release/manifold
+	@scripts/release.sh
 
 check: ## formatting, clippy, licences and sources of dependencies, scripts, house rules
 	@scripts/check.sh

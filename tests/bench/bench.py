@@ -33,11 +33,10 @@ class Bench:
     def __init__(self, folder):
         self.folder = Path(folder)
         self.running = []
+        self.nginx = None
 
     def start(self):
         self.address = self.run("upstream", [BIN / "upstream"]).first_line()
-        self.nginx = self.start_nginx()
-        self.starts = self.measure_starts()
         self.gateway, self.url, self.management = self.start_gateway(self.folder / "data")
         self.key = (self.folder / "data" / "admin.key").read_text().strip()
 
@@ -58,9 +57,8 @@ class Bench:
             text = text.replace(f"@{name}@", str(value))
         config = self.folder / "nginx.conf"
         config.write_text(text)
-        nginx = self.run("nginx", ["nginx", "-p", self.folder, "-c", config])
-        nginx.wait_for(f"http://127.0.0.1:{self.nginx_port}/count")
-        return nginx
+        self.nginx = self.run("nginx", ["nginx", "-p", self.folder, "-c", config])
+        self.nginx.wait_for(f"http://127.0.0.1:{self.nginx_port}/count")
 
     def start_gateway(self, data):
         listen, management = free_port(), free_port()
@@ -141,11 +139,16 @@ class Bench:
     def candidates(self):
         """Name → (process to charge, address, body)."""
         path = "/v1/chat/completions"
+        ours = {
+            "manifold": (self.gateway, self.url + path, PLAIN),
+            "manifold_stream": (self.gateway, self.url + path, STREAM),
+        }
+        if not self.nginx:
+            return ours
         return {
             "direct": (None, f"http://{self.address}{path}", PLAIN),
             "nginx": (self.nginx, f"http://127.0.0.1:{self.nginx_port}{path}", PLAIN),
-            "manifold": (self.gateway, self.url + path, PLAIN),
-            "manifold_stream": (self.gateway, self.url + path, STREAM),
+            **ours,
         }
 
     def rounds(self):
@@ -243,7 +246,8 @@ def main():
         bench.start()
         time.sleep(2)
         results = {"machine": machine(), "quick": QUICK, "rounds": ROUNDS, "seconds": SECONDS,
-                   "start_ms": bench.starts, "idle_kib": bench.gateway.rss_kib()}
+                   "idle_kib": bench.gateway.rss_kib(), "start_ms": bench.measure_starts()}
+        bench.start_nginx()
         results["closed_loop"] = bench.rounds()
         results["fixed_rate"] = bench.fixed_rates(results["closed_loop"])
         results["memory"] = bench.memory()

@@ -144,9 +144,11 @@ impl Queue {
         self.freed.notify_waiters();
     }
 
-    /// How many pieces are worth a commit: two thirds of what may be on its way, so that the rest can come in meanwhile.
-    pub(crate) fn worthwhile(&self) -> usize {
-        (self.pace * 2).div_ceil(3)
+    /// How many pieces are worth a commit, if so many came in during the last one. A large commit costs less for each
+    /// piece, a small one keeps others from their core for a shorter while: small ones as long as there is time for
+    /// them. Never more than two thirds of what may be on its way, so that the rest can come in meanwhile.
+    pub(crate) fn worthwhile(&self, arrived: usize) -> usize {
+        (4 * arrived).clamp(self.pace.div_ceil(3), (self.pace * 2).div_ceil(3))
     }
 
     /// Whether the database takes what it is given.
@@ -274,6 +276,15 @@ mod tests {
         late.0.finished(late.0.take(1).len());
 
         assert!(waiting.now_or_never().is_some());
+    }
+
+    #[test]
+    fn commits_are_large_only_while_much_comes_in() {
+        let queue = Queue::new("test", 100, 128);
+
+        let sizes = [0, 8, 12, 16, 100].map(|arrived| queue.worthwhile(arrived));
+
+        assert_eq!(sizes, [32, 32, 48, 64, 64]);
     }
 
     #[tokio::test(start_paused = true)]

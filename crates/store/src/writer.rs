@@ -96,18 +96,18 @@ impl Writer {
 
     async fn work(mut self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown.fuse());
-        // Whether work arrived during the previous commit: only then more is about to come and waiting pays.
-        let mut busy = false;
+        // Only if work arrived during the previous commit, more is about to come and waiting pays.
+        let mut arrived = 0;
         loop {
-            let wanted = if busy { self.queue.worthwhile() } else { 1 };
-            let patience = if busy { self.config.linger } else { Duration::MAX };
+            let worthwhile = self.queue.worthwhile(arrived);
+            let (wanted, patience) = if arrived > 0 { (worthwhile, self.config.linger) } else { (1, Duration::MAX) };
             if !self.gather(wanted, patience, shutdown.as_mut()).await {
                 break;
             }
-            if let Err(fault) = self.write_some().await {
+            if let Err(fault) = self.write_some(worthwhile).await {
                 self.pause(fault, shutdown.as_mut()).await;
             }
-            busy = self.queue.waiting() > 0;
+            arrived = self.queue.waiting();
         }
         self.drain().await;
     }
@@ -147,7 +147,7 @@ impl Writer {
     async fn drain(&mut self) {
         let end = Instant::now() + DRAIN;
         while !self.queue.close_if_empty() {
-            if self.write_some().await.is_err() {
+            if self.write_some(self.config.batch).await.is_err() {
                 if Instant::now() >= end {
                     error!(service = self.queue.service, left = self.queue.depth(), "shut down without the database");
                     return;
@@ -159,16 +159,16 @@ impl Writer {
 
     /// How much of what waits goes into the next commit: of plenty, what fills a whole statement, because a commit with
     /// leftovers costs a statement for each power of two of them. The rest comes soon.
-    fn portion(&self) -> usize {
+    fn portion(&self, worthwhile: usize) -> usize {
         match self.queue.waiting().min(self.config.batch) {
-            few if few < self.queue.worthwhile() => few,
+            few if few < worthwhile => few,
             plenty => insert::whole(plenty),
         }
     }
 
     /// Writes one batch. A fault of the database leaves its rows at the front of the queue.
-    async fn write_some(&mut self) -> Result<(), Fault> {
-        let pieces = self.queue.take(self.portion());
+    async fn write_some(&mut self, worthwhile: usize) -> Result<(), Fault> {
+        let pieces = self.queue.take(self.portion(worthwhile));
         if pieces.is_empty() {
             return Ok(());
         }

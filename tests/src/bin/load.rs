@@ -6,13 +6,15 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the result is one line on standard output")]
 
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::num::NonZeroU64;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
 
 /// What to send, to whom and how often.
 struct Plan {
@@ -23,24 +25,36 @@ struct Plan {
     connections: usize,
 }
 
-/// What one connection has seen.
+/// What has been seen.
 #[derive(Default)]
 struct Seen {
     latencies: Vec<Duration>,
     failures: u64,
 }
 
+/// The request that a connection waits for.
+#[derive(Default)]
+struct Exchange {
+    due: Option<Instant>,
+    answer: Vec<u8>,
+}
+
 fn main() -> ExitCode {
     let plan = match plan(std::env::args().skip(1)) {
-        Ok(plan) => Arc::new(plan),
+        Ok(plan) => plan,
         Err(problem) => {
             eprintln!("load: {problem}");
             return ExitCode::from(2);
         }
     };
     let started = Instant::now();
-    let seen = run(&plan, started);
-    println!("{}", report(&plan, seen, started.elapsed()));
+    match run(&plan, started) {
+        Ok(seen) => println!("{}", report(&plan, seen, started.elapsed())),
+        Err(problem) => {
+            eprintln!("load: {problem}");
+            return ExitCode::FAILURE;
+        }
+    }
     ExitCode::SUCCESS
 }
 
@@ -74,100 +88,106 @@ fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, String> {
     value.parse().map_err(|_| format!("{name} must be a number, not {value}"))
 }
 
-fn run(plan: &Arc<Plan>, started: Instant) -> Vec<Seen> {
-    let next = Arc::new(AtomicU64::new(0));
-    let threads: Vec<_> = (0..plan.connections)
-        .map(|_| {
-            let (plan, next) = (Arc::clone(plan), Arc::clone(&next));
-            thread::spawn(move || send(&plan, &next, started))
-        })
-        .collect();
-    threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect()
-}
-
-/// Takes the next number, waits until it is due, sends it, until none is left.
-fn send(plan: &Plan, next: &AtomicU64, started: Instant) -> Seen {
+/// One thread for all connections, so that the generator itself takes little of the machine that it measures.
+fn run(plan: &Plan, started: Instant) -> io::Result<Seen> {
+    rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
+    let streams = (0..plan.connections).map(|_| connect(&plan.address)).collect::<io::Result<Vec<_>>>()?;
+    let mut exchanges: Vec<_> = streams.iter().map(|_| Exchange::default()).collect();
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    for (index, stream) in streams.iter().enumerate() {
+        epoll::add(&epoll, stream, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)?;
+    }
+    let mut ready = Vec::with_capacity(streams.len());
+    let mut free: VecDeque<usize> = (0..streams.len()).collect();
     let mut seen = Seen::default();
-    let mut connection: Option<BufReader<TcpStream>> = None;
+    let mut sent = 0;
+    let due = |n: u64| plan.rate.map(|rate| started + Duration::from_secs_f64(n as f64 / rate));
     loop {
-        let n = next.fetch_add(1, Ordering::Relaxed);
-        if n >= plan.requests {
-            return seen;
+        let now = Instant::now();
+        while sent < plan.requests
+            && due(sent).is_none_or(|due| due <= now)
+            && let Some(index) = free.pop_front()
+        {
+            (&streams[index]).write_all(&plan.request)?;
+            exchanges[index].due = Some(due(sent).unwrap_or_else(Instant::now));
+            sent += 1;
         }
-        let due = match plan.rate {
-            Some(rate) => started + Duration::from_secs_f64(n as f64 / rate),
-            None => Instant::now(),
-        };
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        match exchange(plan, &mut connection) {
-            Ok(200) => seen.latencies.push(due.elapsed()),
-            Ok(_) => seen.failures += 1,
-            Err(_) => {
-                connection = None;
-                seen.failures += 1;
+        if free.len() == streams.len() && sent == plan.requests {
+            return Ok(seen);
+        }
+        let next = due(sent).filter(|_| sent < plan.requests && !free.is_empty());
+        let wait = next.map(|due| due.saturating_duration_since(Instant::now()));
+        epoll::wait(&epoll, spare_capacity(&mut ready), wait.and_then(|wait| Timespec::try_from(wait).ok()).as_ref())?;
+        for event in ready.drain(..) {
+            let index = event.data.u64() as usize;
+            let exchange = &mut exchanges[index];
+            let Some(status) = read(&streams[index], &mut exchange.answer)? else { continue };
+            exchange.answer.clear();
+            match (exchange.due.take(), status) {
+                (Some(due), 200) => seen.latencies.push(due.elapsed()),
+                _ => seen.failures += 1,
             }
+            free.push_back(index);
         }
     }
 }
 
-/// One request and its whole answer; gives the status.
-fn exchange(plan: &Plan, connection: &mut Option<BufReader<TcpStream>>) -> io::Result<u16> {
-    let stream = match connection {
-        Some(stream) => stream,
-        None => connection.insert(connect(&plan.address)?),
-    };
-    stream.get_mut().write_all(&plan.request)?;
-    let mut line = Vec::with_capacity(256);
-    let status = next_line(stream, &mut line)?.get(9..12).and_then(|text| text.parse().ok()).ok_or_else(broken)?;
-    let (mut length, mut chunked) = (0_usize, false);
-    loop {
-        let header = next_line(stream, &mut line)?.to_ascii_lowercase();
-        match header.split_once(':') {
-            Some(("content-length", value)) => length = value.trim().parse().map_err(|_| broken())?,
-            Some(("transfer-encoding", value)) => chunked = value.trim() == "chunked",
-            Some(_) => {}
-            None => break,
-        }
-    }
-    if !chunked {
-        skip(stream, length)?;
-        return Ok(status);
-    }
-    loop {
-        let size = usize::from_str_radix(next_line(stream, &mut line)?, 16).map_err(|_| broken())?;
-        skip(stream, size + 2)?;
-        if size == 0 {
-            return Ok(status);
-        }
-    }
-}
-
-fn connect(address: &str) -> io::Result<BufReader<TcpStream>> {
+fn connect(address: &str) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-    Ok(BufReader::with_capacity(16 * 1024, stream))
+    stream.set_nonblocking(true)?;
+    Ok(stream)
 }
 
-fn next_line<'l>(stream: &mut BufReader<TcpStream>, line: &'l mut Vec<u8>) -> io::Result<&'l str> {
-    line.clear();
-    stream.read_until(b'\n', line)?;
-    let text = line.strip_suffix(b"\r\n").ok_or_else(broken)?;
-    std::str::from_utf8(text).map_err(|_| broken())
+/// Reads what is there; gives the status when the answer is complete.
+fn read(mut stream: &TcpStream, answer: &mut Vec<u8>) -> io::Result<Option<u16>> {
+    let filled = answer.len();
+    answer.resize(filled + 4096, 0);
+    let outcome = stream.read(&mut answer[filled..]);
+    answer.truncate(filled + outcome.as_ref().copied().unwrap_or(0));
+    match outcome {
+        Ok(0) => Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed a connection")),
+        Ok(_) => status(answer),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-fn skip(stream: &mut BufReader<TcpStream>, length: usize) -> io::Result<()> {
-    let copied = io::copy(&mut stream.take(length as u64), &mut io::sink())?;
-    if copied == length as u64 { Ok(()) } else { Err(broken()) }
+/// The status of an answer, or None while some of it is missing.
+fn status(answer: &[u8]) -> io::Result<Option<u16>> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut head = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(length) = head.parse(answer).map_err(broken)? else { return Ok(None) };
+    let body = &answer[length..];
+    let header = |name: &str| head.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+    let complete = match header("content-length") {
+        Some(length) => Some(body.len()) == std::str::from_utf8(length.value).ok().and_then(|text| text.parse().ok()),
+        None => all_chunks(body)?,
+    };
+    Ok(head.code.filter(|_| complete))
 }
 
-fn broken() -> io::Error {
-    io::Error::from(io::ErrorKind::InvalidData)
+/// Whether a chunked body has come to its end (RFC 9112, 7.1).
+fn all_chunks(mut body: &[u8]) -> io::Result<bool> {
+    loop {
+        let httparse::Status::Complete((start, size)) =
+            httparse::parse_chunk_size(body).map_err(|_| io::Error::from(ErrorKind::InvalidData))?
+        else {
+            return Ok(false);
+        };
+        let Some(rest) = body.get(start + size as usize + 2..) else { return Ok(false) };
+        if size == 0 {
+            return Ok(true);
+        }
+        body = rest;
+    }
 }
 
-fn report(plan: &Plan, seen: Vec<Seen>, elapsed: Duration) -> String {
-    let failures: u64 = seen.iter().map(|connection| connection.failures).sum();
-    let mut latencies: Vec<Duration> = seen.into_iter().flat_map(|connection| connection.latencies).collect();
+fn broken(error: httparse::Error) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, error)
+}
+
+fn report(plan: &Plan, Seen { mut latencies, failures }: Seen, elapsed: Duration) -> String {
     latencies.sort_unstable();
     let at = |share| micros(percentile(&latencies, share));
     format!(
@@ -205,6 +225,18 @@ mod tests {
         assert_eq!(percentile(&sorted, 0.5), Duration::from_micros(50));
         assert_eq!(percentile(&sorted, 0.99), Duration::from_micros(99));
         assert_eq!(percentile(&[], 0.5), Duration::ZERO);
+    }
+
+    #[test]
+    fn an_answer_is_complete_with_its_last_byte() {
+        let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".as_slice();
+        let chunked = b"HTTP/1.1 429 Too Many Requests\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n".as_slice();
+
+        for (answer, expected) in [(whole, 200), (chunked, 429)] {
+            assert_eq!(status(answer).unwrap(), Some(expected));
+            assert!((0..answer.len()).all(|length| status(&answer[..length]).unwrap().is_none()));
+        }
+        assert!(status(b"SMTP ready").is_err());
     }
 
     #[test]
