@@ -86,3 +86,36 @@ story!(a_limit_per_key_is_told_and_kept, |builder| {
     sandbox.stop().await?;
     Ok(())
 });
+
+story!(what_a_key_was_used_for_is_added_up_by_hour, |builder| {
+    let sandbox = builder.start().await?;
+    let made = sandbox.admin.post("/v1/keys", &json!({"name": "app"})).await?.json();
+    let (id, app) = (made["id"].as_str().unwrap_or_default(), sandbox.admin.with_key(made["secret"].as_str()));
+    let path = format!("/v1/keys/{id}/usage");
+
+    for _ in 0..3 {
+        app.chat("manifold/echo", "two words").await?;
+    }
+    app.chat("nobody/knows", "hi").await?;
+    let usage = loop {
+        let usage = sandbox.admin.get(&path).await?.json();
+        let n: i64 =
+            usage["data"].as_array().into_iter().flatten().filter_map(|hour| hour["n_requests"].as_i64()).sum();
+        if n >= 4 {
+            break usage;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    };
+    let wrong = sandbox.admin.get(&format!("{path}?window=1y")).await?;
+    let foreign = sandbox.admin.get("/v1/keys/key_01h455vb4pex5vsknk084sn02q/usage").await?;
+
+    let hours = usage["data"].as_array().cloned().unwrap_or_default();
+    assert_eq!(hours.len(), 2, "{usage}");
+    let told: Vec<_> = hours.iter().map(|hour| (&hour["operation"], &hour["outcome"], &hour["n_requests"])).collect();
+    assert_eq!(told, [(&json!("chat"), &json!("failed"), &json!(1)), (&json!("chat"), &json!("ok"), &json!(3))]);
+    assert!(hours[1]["input_tokens"].as_i64() > Some(0), "{usage}");
+    assert_eq!((wrong.status, &wrong.json()["code"]), (400, &json!("window_invalid")), "{}", wrong.text);
+    assert_eq!(foreign.status, 404);
+    sandbox.stop().await?;
+    Ok(())
+});

@@ -10,6 +10,9 @@ const MAX_DATA: usize = 256 * 1024;
 /// Largest encoded event.
 const MAX_EVENT: usize = 512 * 1024;
 
+/// The version of events that is written and understood.
+pub(crate) const VERSION: u32 = 1;
+
 /// What a publisher says about an event.
 #[derive(Clone, Debug)]
 pub struct Draft {
@@ -55,7 +58,7 @@ pub(crate) fn encode(stamp: Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Ve
         id: stamp.id.into(),
         source: stamp.source,
         r#type: draft.type_.to_owned(),
-        type_version: 1,
+        type_version: VERSION,
         ordering_key: draft.subject.clone(),
         subject: draft.subject,
         tenant_id: stamp.tenant,

@@ -1,12 +1,18 @@
-//! Events: the envelope, and the outbox that makes an event durable together with the state it reports.
-//! What an event means is the business of who publishes it.
+//! Events: the envelope, the outbox that makes an event durable together with the state it reports, and consumers, in which
+//! it takes effect exactly once. What an event means is the business of who publishes and who consumes it.
 
+mod consumer;
+mod dead;
 mod event;
 mod outbox;
+mod store;
 mod subject;
 
+pub use consumer::{Consumer, Failure, Filter, Handler, Source, consume};
+pub use dead::{Buried, Kind, Which, dead_letters, redrive};
 pub use event::{Cause, Draft};
 pub use outbox::{Outbox, OutboxRow};
+pub use store::{Cursor, cursors};
 
 /// Tables of the bus: part of every service's database.
 pub fn migrations() -> manifold_store::Migrations {

@@ -1,10 +1,11 @@
-//! The outbox: events written in the transaction of the state they report. All SQL of the crate.
+//! The outbox: events written in the transaction of the state they report, until everybody has read them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_core::{Clock, EventId, Ids, Result, Timestamp};
 use manifold_store::{Db, Row, SqlResultExt, Tx, Values, on};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::event::{Cause, Draft, Stamp, encode};
@@ -12,6 +13,10 @@ use crate::subject::subject;
 
 /// How long events stay.
 const RETAIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long events wait for a consumer that has not read them, and consumers that do not come any more are waited for.
+const RETAIN_MAX: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Rows per command.
+const BATCH: i64 = 1_000;
 
 /// Writes the events of one service.
 #[derive(Clone, Debug)]
@@ -60,10 +65,36 @@ impl Outbox {
         Ok(())
     }
 
-    /// Deletes events older than 24 hours and counts them.
+    /// Deletes events older than 24 hours that every consumer has read, and all older than 7 days; counts them.
     pub async fn prune(&self, db: &Db) -> Result<u64> {
-        manifold_store::prune(db, OutboxRow::TABLE, "seq", "created_at", self.clock.now().before(RETAIN)).await
+        let now = self.clock.now();
+        let mut total = 0;
+        loop {
+            let batch = db.write("prune events", move |tx| Box::pin(async move { prune(tx, now).await })).await?;
+            total += batch;
+            if batch < BATCH.unsigned_abs() {
+                return Ok(total);
+            }
+        }
     }
+}
+
+/// Looks at the oldest numbers only, so no index on the time is needed.
+async fn prune(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
+    let read = match tx {
+        Tx::Sqlite(_) => "seq > last_seq",
+        Tx::Postgres(_) => "(xid, seq) > (last_xid::text::xid8, last_seq)",
+    };
+    let sql = format!(
+        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT $1) AND (created_at < $2 OR \
+         (created_at < $3 AND NOT EXISTS (SELECT 1 FROM outbox_reader WHERE moved_at >= $2 AND {read})))"
+    );
+    let (retain, retain_max) = (now.before(RETAIN).micros(), now.before(RETAIN_MAX).micros());
+    let deleted = on!(tx, |executor| {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(BATCH).bind(retain_max).bind(retain);
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    deleted.during("delete old events")
 }
 
 async fn insert(tx: &mut Tx<'_>, row: &OutboxRow) -> Result<()> {

@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use crate::edge::House;
 use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
-use crate::rest::{document, errors, keys, probes};
+use crate::rest::{document, errors, keys, probes, usage};
 
 /// Statuses that any native operation may answer.
 const PROBLEMS: [(&str, &str); 10] = [
@@ -55,6 +55,7 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(models::get_model))
         .routes(routes!(keys::create_key, keys::list_keys))
         .routes(routes!(keys::get_key, keys::revoke_key))
+        .routes(routes!(usage::get_key_usage))
         .routes(routes!(probes::get_health))
         .routes(routes!(probes::get_readiness))
         .routes(routes!(document::get_openapi))

@@ -4,3 +4,4 @@ pub(crate) mod document;
 pub(crate) mod errors;
 pub(crate) mod keys;
 pub(crate) mod probes;
+pub(crate) mod usage;

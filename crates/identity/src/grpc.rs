@@ -1,5 +1,7 @@
 //! The gRPC service `Keys`: decode, call, encode.
 
+use std::time::Duration;
+
 use manifold_contract::identity::v1 as proto;
 use manifold_contract::identity::v1::keys_server::Keys;
 use manifold_core::{Error, PageRequest, Result, Timestamp};
@@ -9,6 +11,7 @@ use tonic::{Request, Response, Status};
 use crate::Identity;
 use crate::key::format::Environment;
 use crate::key::{KeyInfo, NewKey, parse_key_id};
+use crate::usage::{self, UsageRow};
 
 /// Serves [`Identity`]'s keys.
 pub struct Service(pub Identity);
@@ -52,6 +55,34 @@ impl Keys for Service {
         let id = parse_key_id(&request.get_ref().id).map_err(to_status)?;
         let key = self.0.revoke_key(&caller, id).await.map_err(to_status)?;
         Ok(Response::new(proto::RevokeKeyResponse { key: Some(encode(key)) }))
+    }
+
+    async fn get_key_usage(
+        &self,
+        request: Request<proto::GetKeyUsageRequest>,
+    ) -> Result<Response<proto::GetKeyUsageResponse>, Status> {
+        let caller = context(&request)?;
+        let id = parse_key_id(&request.get_ref().id).map_err(to_status)?;
+        let window = match request.get_ref().window_s {
+            0 => usage::DEFAULT_WINDOW,
+            seconds => Duration::from_secs(seconds.into()),
+        };
+        let usage = self.0.key_usage(&caller, id, window).await.map_err(to_status)?;
+        Ok(Response::new(proto::GetKeyUsageResponse { usage: usage.into_iter().map(encode_usage).collect() }))
+    }
+}
+
+fn encode_usage(row: UsageRow) -> proto::KeyUsage {
+    proto::KeyUsage {
+        hour_us: row.hour.micros(),
+        operation: row.operation,
+        outcome: row.outcome,
+        n_requests: row.sums.n,
+        input_tokens: row.sums.input_tokens,
+        output_tokens: row.sums.output_tokens,
+        cost_nanos: row.sums.cost_nanos,
+        n_unpriced: row.sums.n_unpriced,
+        duration_us: row.sums.duration_us,
     }
 }
 

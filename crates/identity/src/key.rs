@@ -18,7 +18,7 @@ use crate::store::{key as store, revocation};
 use crate::{Identity, events, permission, random, revoke};
 
 const MAX_NAME: usize = 100;
-const READ: &str = "keys.key.read";
+pub(crate) const READ: &str = "keys.key.read";
 const WRITE: &str = "keys.key.write";
 
 /// What a new key shall be.
@@ -283,6 +283,6 @@ fn describe_new(row: &NewRow) -> KeyInfo {
     }
 }
 
-fn not_found() -> Error {
+pub(crate) fn not_found() -> Error {
     Error::not_found("KEY_NOT_FOUND", "no such key")
 }

@@ -11,6 +11,7 @@ mod revoke;
 mod secret_file;
 mod store;
 mod tidy;
+mod usage;
 mod vault;
 mod verify;
 
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_bus::Outbox;
+use manifold_bus::{Outbox, Source};
 use manifold_contract::identity::v1::keys;
 use manifold_core::{Clock, Error, Ids, Result, Secret};
 use manifold_runtime::{Health, Routes, Tasks};
@@ -33,6 +34,8 @@ use crate::verify::used::{self, Used};
 
 pub use crate::key::format::{Environment, Parsed, parse_key};
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
+pub use crate::store::usage::Sums;
+pub use crate::usage::UsageRow;
 
 /// The tables of this crate.
 pub fn migrations() -> Migrations {
@@ -58,6 +61,8 @@ pub struct Deps {
     pub clock: Clock,
     /// Ids.
     pub ids: Ids,
+    /// Whose events tell what keys are used for.
+    pub sources: Vec<Source>,
     /// Where it tells how it is.
     pub health: Health,
     /// Where its tasks run.
@@ -123,6 +128,9 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     identity.inner.tasks.spawn("identity revocations", revoke::run(identity.clone(), seq, health));
     identity.inner.tasks.spawn("identity key uses", used::run(identity.clone()));
     identity.inner.tasks.spawn("identity tidy", tidy::run(identity.clone()));
+    let (db, clock) = (identity.inner.db.clone(), identity.inner.clock.clone());
+    let roll_up = manifold_bus::consume(usage::consumer(), deps.sources, db, clock, usage::RollUp);
+    identity.inner.tasks.spawn_until_stop("identity usage", roll_up);
     let routes = Routes::new(keys::offer(grpc::Service(identity.clone())));
     Ok(Started { identity, routes, first_admin_key })
 }

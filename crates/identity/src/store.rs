@@ -3,6 +3,7 @@
 pub mod key;
 pub mod revocation;
 pub mod system;
+pub mod usage;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
-//! Keeps the tables of the service small: revocations that every process has read, and events that everybody has seen.
+//! Keeps the tables of the service small: revocations that every process has read, usage of long ago, and events that
+//! everybody has seen.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use manifold_core::Result;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
-use crate::{Identity, revoke};
+use crate::{Identity, revoke, usage};
 
 const EVERY: Duration = Duration::from_secs(600);
 
@@ -25,6 +26,8 @@ pub async fn run(identity: Identity) {
 async fn prune(identity: &Identity) -> Result<()> {
     let before = identity.inner.clock.now().before(revoke::RETAIN);
     manifold_store::prune(&identity.inner.db, "revocation", "seq", "at", before).await?;
+    let before = identity.inner.clock.now().before(usage::MAX_WINDOW);
+    manifold_store::prune(&identity.inner.db, "key_usage", "hour, key_id, outcome, operation", "hour", before).await?;
     identity.inner.outbox.prune(&identity.inner.db).await?;
     Ok(())
 }

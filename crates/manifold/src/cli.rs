@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use manifold_core::{Error, Result};
 use manifold_runtime::config::Loaded;
 
-use crate::command::{config as config_command, db, doctor, keys, serve, status};
+use crate::command::{bus, config as config_command, db, doctor, keys, serve, status};
 use crate::config::{self, Config};
 use crate::explain::{explain, located};
 use crate::output;
@@ -73,6 +73,11 @@ enum Command {
         #[command(subcommand)]
         command: db::Command,
     },
+    /// See how events come along, and send again what was given up
+    Bus {
+        #[command(subcommand)]
+        command: bus::Command,
+    },
     /// Ask a running server whether it is ready
     Status {
         /// Print nothing, only set the exit code
@@ -124,6 +129,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             return block_on(doctor::run(read(settings, Vec::new()), environment, offline, json));
         }
         Command::Config { command } => config_command::run(&read(settings, Vec::new())?, &command)?,
+        Command::Bus { command } => return block_on(bus::run(read(settings, Vec::new())?.value, command)),
         Command::Db { command } => return block_on(db::run(read(settings, Vec::new())?.value, command)),
         Command::Status { quiet } => return block_on(status::run(read(settings, Vec::new())?.value, quiet)),
     }

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod bus;
 pub mod config;
 pub mod db;
 pub mod doctor;

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use manifold_bus::Source;
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt, Secret};
 use manifold_runtime::health::Component;
 use manifold_runtime::http::{Client, HttpConfig};
@@ -72,6 +73,8 @@ struct Floor<'a> {
     health: Health,
     background: Tasks,
     writers: Tasks,
+    /// Outboxes that can be read here.
+    sources: Vec<Source>,
 }
 
 /// Looks for what [`start`] would refuse before it has done anything.
@@ -85,13 +88,14 @@ pub fn check(config: &Config) -> Result<()> {
 
 /// Starts `services`. When some run elsewhere, the gRPC listener opens too.
 pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Result<Node> {
-    let floor = Floor {
+    let mut floor = Floor {
         location: Location::parse(&config.store.url, &config.data_dir)?,
         ids: Ids::new(clock.clone()),
         clock,
         health: Health::new(),
         background: Tasks::new(),
         writers: Tasks::new(),
+        sources: Vec::new(),
         config,
     };
     let node_health = floor.health.component("process");
@@ -106,7 +110,9 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
     let management = management.map_err(|error| not_listening(error, "management.listen"))?;
     let mesh = mesh(config)?;
     if services.contains(&Service::AiRouter) {
-        mesh.provide("ai-router", ai_router(&floor).await?);
+        mesh.provide("ai-router", ai_router(&mut floor).await?);
+    } else if let Some(db) = Db::elsewhere(&floor.location, "ai-router")? {
+        floor.sources.push(Source { name: "ai-router", db });
     }
     let (mut public, mut first_admin_key) = (None, None);
     if services.contains(&Service::Edge) {
@@ -156,9 +162,11 @@ impl Node {
     }
 }
 
-async fn ai_router(floor: &Floor<'_>) -> Result<Routes> {
+async fn ai_router(floor: &mut Floor<'_>) -> Result<Routes> {
+    let db = open(floor, "ai-router", "store.ai-router", manifold_ai_router::migrations()).await?;
+    floor.sources.push(Source { name: "ai-router", db: db.clone() });
     let deps = manifold_ai_router::Deps {
-        db: open(floor, "ai-router", "store.ai-router", manifold_ai_router::migrations()).await?,
+        db,
         http: http_client(floor.config)?,
         clock: floor.clock.clone(),
         ids: floor.ids.clone(),
@@ -187,6 +195,7 @@ async fn identity(floor: &Floor<'_>) -> Result<manifold_identity::Started> {
         db,
         clock: floor.clock.clone(),
         ids: floor.ids.clone(),
+        sources: floor.sources.clone(),
         health: floor.health.clone(),
         tasks: floor.background.clone(),
     };

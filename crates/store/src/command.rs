@@ -19,6 +19,12 @@ pub(crate) trait Job: Send {
     fn finish(self: Box<Self>, outcome: Result<()>);
 }
 
+/// A panic fails its command only, and neither the writer of everybody nor the task of the caller.
+pub(crate) async fn caught<T>(running: impl Future<Output = Result<T>>) -> Result<T> {
+    let outcome = AssertUnwindSafe(running).catch_unwind().await;
+    outcome.unwrap_or_else(|_| Err(Error::internal("a database command panicked")))
+}
+
 struct Typed<T, F> {
     name: &'static str,
     command: F,
@@ -47,9 +53,7 @@ where
 
     fn run<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> BoxFuture<'t, Result<()>> {
         Box::pin(async move {
-            // A panic must fail this command only, and not the writer of everybody.
-            let running = AssertUnwindSafe(async { (self.command)(tx).await }).catch_unwind();
-            self.value = Some(running.await.map_err(|_| Error::internal("a database command panicked"))??);
+            self.value = Some(caught(async { (self.command)(tx).await }).await?);
             Ok(())
         })
     }

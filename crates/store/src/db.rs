@@ -61,6 +61,16 @@ impl Db {
         }
     }
 
+    /// The database of a service that runs in another process, on the same Postgres server: it is neither made nor
+    /// changed here, and need not be there yet. Its rows are not taken. None on SQLite, whose files have one process.
+    pub fn elsewhere(location: &Location, service: &'static str) -> Result<Option<Self>> {
+        let Location::Postgres { .. } = location else { return Ok(None) };
+        let pool = PgPoolOptions::new().max_connections(2).acquire_timeout(ACQUIRE);
+        let pool = pool.connect_lazy_with(location.postgres(service)?);
+        let queue = Queue::new(service, 0, 1);
+        Ok(Some(Self::Postgres(PostgresDb { pool, rows: Rows(Arc::new(queue)) })))
+    }
+
     /// Names of the migrations that [`Db::open`] would run. Changes nothing.
     pub async fn pending(
         location: &Location,
@@ -169,7 +179,7 @@ where
 {
     let mut transaction = pool.begin().await.during("begin a transaction")?;
     // Dropping the transaction rolls it back.
-    let value = command(&mut Tx::Postgres(&mut transaction)).await?;
+    let value = command::caught(async { command(&mut Tx::Postgres(&mut transaction)).await }).await?;
     transaction.commit().await.during("commit a transaction")?;
     Ok(value)
 }

@@ -227,6 +227,11 @@ impl Rows {
         self.0.room().await;
     }
 
+    /// Ends with the next commit of this process. From the moment it is made, it misses none.
+    pub fn next_commit(&self) -> impl Future<Output = ()> + Send + '_ {
+        self.0.freed.notified()
+    }
+
     /// How many groups and commands are not in the database yet.
     pub fn depth(&self) -> usize {
         self.0.depth()

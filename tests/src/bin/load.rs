@@ -230,7 +230,8 @@ mod tests {
     #[test]
     fn an_answer_is_complete_with_its_last_byte() {
         let whole = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi".as_slice();
-        let chunked = b"HTTP/1.1 429 Too Many Requests\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n".as_slice();
+        let chunked =
+            b"HTTP/1.1 429 Too Many Requests\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n".as_slice();
 
         for (answer, expected) in [(whole, 200), (chunked, 429)] {
             assert_eq!(status(answer).unwrap(), Some(expected));

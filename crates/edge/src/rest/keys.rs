@@ -240,7 +240,7 @@ pub(crate) async fn revoke_key(State(house): State<Arc<House>>, Id(id): Id, call
     Ok(respond(StatusCode::OK, &Key::from(key))?)
 }
 
-fn respond(status: StatusCode, body: &impl Serialize) -> Result<Response, Error> {
+pub(crate) fn respond(status: StatusCode, body: &impl Serialize) -> Result<Response, Error> {
     let body = serde_json::to_vec(body).map_err(|error| Error::internal("print a key").because(error))?;
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;

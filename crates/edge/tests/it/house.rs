@@ -68,6 +68,7 @@ impl House {
             db,
             clock: clock.clone(),
             ids: ids.clone(),
+            sources: Vec::new(),
             health: health.clone(),
             tasks: tasks.clone(),
         };

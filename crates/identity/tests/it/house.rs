@@ -80,8 +80,14 @@ impl House {
         let stop = writer.token();
         writer.spawn("writer", run.run(async move { stop.cancelled().await }));
         let ids = Ids::new(self.clock.clone());
-        let deps =
-            Deps { db: db.clone(), clock: self.clock.clone(), ids, health: health.clone(), tasks: tasks.clone() };
+        let deps = Deps {
+            db: db.clone(),
+            clock: self.clock.clone(),
+            ids,
+            sources: Vec::new(),
+            health: health.clone(),
+            tasks: tasks.clone(),
+        };
         let Started { identity, routes, first_admin_key } = manifold_identity::start(config, deps).await?;
         Ok(Process { identity, first_admin_key, routes, health, db, tasks, writer })
     }

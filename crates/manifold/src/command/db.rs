@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use manifold_core::Result;
-use manifold_store::{Db, Location, WriterConfig};
+use manifold_store::{Db, Location, Migrations, WriterConfig};
 
 use crate::config::Config;
 use crate::output;
@@ -21,9 +21,7 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
     let Command::Migrate = command;
     let location = Location::parse(&config.store.url, &config.data_dir)?;
     let bus = manifold_bus::migrations();
-    for (service, migrations) in
-        [("identity", manifold_identity::migrations()), ("ai-router", manifold_ai_router::migrations())]
-    {
+    for (service, migrations) in databases() {
         let pending = Db::pending(&location, service, &[&bus, &migrations]).await?;
         let (_db, _writer) = Db::open(&location, service, &[&bus, &migrations], &WriterConfig::default()).await?;
         output::line(format!(
@@ -32,4 +30,9 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The services that have a database, with their tables.
+pub fn databases() -> [(&'static str, Migrations); 2] {
+    [("identity", manifold_identity::migrations()), ("ai-router", manifold_ai_router::migrations())]
 }

@@ -43,6 +43,14 @@ pub enum Command {
         /// Its id, `key_…`
         id: String,
     },
+    /// Show what a key was used for, by hour
+    Usage {
+        /// Its id, `key_…`
+        id: String,
+        /// How far back, such as 24h or 7d
+        #[arg(long, value_name = "TIME", default_value = "24h")]
+        window: String,
+    },
     /// Print a new key without storing it, for MANIFOLD_BOOTSTRAP__ADMIN_KEY
     Generate {
         /// Make it a test key
@@ -76,9 +84,21 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
             api.call(Method::DELETE, &format!("/v1/keys/{id}"), None).await?;
             output::line(format!("{id} is revoked"));
         }
+        Command::Usage { id, window } => usage(&api, &id, &window).await?,
         Command::Generate { test } => generate(test),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn usage(api: &Api, id: &str, window: &str) -> Result<()> {
+    let columns =
+        ["hour", "operation", "outcome", "n_requests", "input_tokens", "output_tokens", "cost", "mean_duration_ms"];
+    let answer = api.call(Method::GET, &format!("/v1/keys/{id}/usage?window={window}"), None).await?;
+    let hours = answer["data"].as_array().into_iter().flatten();
+    let cells = |hour: &Value| columns.iter().map(|column| cell(&hour[*column])).collect();
+    let rows: Vec<_> = std::iter::once(columns.map(str::to_uppercase).to_vec()).chain(hours.map(cells)).collect();
+    output::table(&rows);
+    Ok(())
 }
 
 async fn list(api: &Api) -> Result<()> {

@@ -104,6 +104,23 @@ pub async fn integrity(data: &Path) -> Result<Vec<String>> {
     Ok(verdicts)
 }
 
+/// Requests that were added up as the usage of keys.
+pub async fn sqlite_usage(data: &Path) -> Result<i64> {
+    let mut connection = sqlite(data, "identity").await?;
+    let n = sqlx::query_scalar("SELECT COALESCE(SUM(n), 0) FROM key_usage").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(n)
+}
+
+/// The same on Postgres.
+pub async fn postgres_usage(url: &str) -> Result<i64> {
+    let mut connection = PgConnection::connect(url).await?;
+    let sql = "SELECT COALESCE(SUM(n), 0)::BIGINT FROM identity.key_usage";
+    let n = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(n)
+}
+
 async fn sqlite(data: &Path, service: &str) -> Result<SqliteConnection> {
     let options = SqliteConnectOptions::new().filename(data.join(format!("{service}.db"))).read_only(true);
     Ok(SqliteConnection::connect_with(&options).await?)

@@ -10,7 +10,7 @@ use crate::database::{integrity, sqlite_account};
 use crate::program::{MODEL, Program, Server, until};
 
 /// Room for the databases of a first start, and for the log of some hundred requests.
-const ROOM_KIB: u32 = 600;
+const ROOM_KIB: u32 = 900;
 
 async fn chats(admin: &Client, n: usize) -> Result<()> {
     for _ in 0..n {

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::database::{Account, Database, integrity, postgres_account, sqlite_account};
+use crate::database::{Account, Database, integrity, postgres_account, postgres_usage, sqlite_account, sqlite_usage};
 use crate::program::{MODEL, Program, SECRET, Server, admin_key, fixed_port, until};
 
 /// Callers at once: a quarter of a batch, which is what may be under way while the other three quarters become durable.
@@ -85,7 +85,10 @@ async fn a_killed_process_on_sqlite_loses_at_most_the_last_batch() -> Result<()>
         lost = now;
     }
 
+    let told = sqlite_account(&program.data()).await?.requests as i64;
+    until("every event is added up", async || Ok(sqlite_usage(&program.data()).await? >= told)).await?;
     server.stop().await?;
+    assert_eq!(sqlite_usage(&program.data()).await?, told, "an event took effect twice");
     assert_eq!(integrity(&program.data()).await?, ["ok", "ok"]);
     assert_eq!(missing(&groq, &sqlite_account(&program.data()).await?), lost);
     Ok(())
@@ -125,6 +128,16 @@ impl Pair {
     }
 }
 
+/// Every event of the router took effect in identity, and none twice.
+async fn adds_up(pair: &Pair) -> Result<()> {
+    let url = &pair.database.url;
+    let told = postgres_account(url).await?.requests as i64;
+    until("every event is added up", async || Ok(postgres_usage(url).await? >= told)).await?;
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(postgres_usage(url).await?, told, "an event took effect twice");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_router_on_postgres_loses_at_most_the_last_batch() -> Result<()> {
     let groq = Upstream::start().await?;
@@ -142,6 +155,7 @@ async fn a_killed_router_on_postgres_loses_at_most_the_last_batch() -> Result<()
         lost = now;
     }
 
+    adds_up(&pair).await?;
     pair.end().await
 }
 
@@ -158,6 +172,7 @@ async fn a_killed_door_loses_no_key_and_no_row_of_the_router() -> Result<()> {
         works(&pair.door.admin()?, &keys).await?;
     }
 
+    adds_up(&pair).await?;
     pair.door.stop().await.context("the door")?;
     pair.router.stop().await.context("the router")?;
     assert_eq!(missing(&groq, &postgres_account(&pair.database.url).await?), 0);

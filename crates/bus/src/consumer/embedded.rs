@@ -1,0 +1,267 @@
+//! Reads an outbox in the order of its commits, from a cursor that moves in the transaction of the effects.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use manifold_contract::events::v1::Event;
+use manifold_core::{Error, EventId, Result, Timestamp};
+use prost::Message;
+use tokio::time::{sleep, timeout};
+use tracing::{error, warn};
+
+use super::{Failure, Shared, Source, Stored, Stumble, Verdict, pause};
+use crate::dead::{DeadLetter, Kind};
+use crate::event::VERSION;
+use crate::store::{self, Found, Place};
+
+/// Behind every wake-up.
+const POLL: Duration = Duration::from_secs(1);
+/// How often the source is told how far it has been read.
+const REPORT: Duration = Duration::from_secs(30);
+/// Events of no interest after which the cursor moves although nothing took effect.
+const SKIP: u64 = 1_000;
+
+pub(super) struct Reader {
+    shared: Arc<Shared>,
+    source: Source,
+    /// Where the cursor stands in the database; None = not read yet.
+    stored: Option<Place>,
+    /// Up to where was read.
+    read: Place,
+    skipped: u64,
+    reported: (Place, Timestamp),
+}
+
+/// Events on their way to the handler, and how each of them is stored.
+#[derive(Default)]
+struct Batch {
+    events: Vec<Event>,
+    stored: Vec<(Place, Stored)>,
+}
+
+impl Reader {
+    pub(super) fn new(shared: Arc<Shared>, source: Source) -> Self {
+        let reported = (Place::default(), Timestamp::from_micros(0));
+        Self { shared, source, stored: None, read: Place::default(), skipped: 0, reported }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut failing = false;
+        loop {
+            let source = self.source.db.clone();
+            // Made before reading, so that nothing that comes meanwhile is missed.
+            let next_commit = source.rows().next_commit();
+            match self.round().await {
+                Ok(more) => {
+                    failing = false;
+                    if more {
+                        continue;
+                    }
+                }
+                Err(Stumble::Overtaken) => {
+                    self.stored = None;
+                    continue;
+                }
+                Err(Stumble::Away(error) | Stumble::Refused(Failure::Retry { source: error, .. })) => {
+                    self.stored = None;
+                    self.complain(&error, &mut failing);
+                }
+                Err(Stumble::Refused(Failure::Dead { source: error, .. })) => self.complain(&error, &mut failing),
+            }
+            // Whether it came or not, there may be something: other processes commit, too.
+            let _ = timeout(POLL, next_commit).await;
+            sleep(self.shared.consumer.linger).await;
+        }
+    }
+
+    fn complain(&self, error: &Error, failing: &mut bool) {
+        if !std::mem::replace(failing, true) {
+            let (consumer, source) = (self.shared.consumer.name, self.source.name);
+            warn!(consumer, source, error = error.chain(), "cannot read events, trying again");
+        }
+    }
+
+    /// Reads and delivers once; whether there is more at once.
+    async fn round(&mut self) -> Result<bool, Stumble> {
+        let consumer = &self.shared.consumer;
+        if self.stored.is_none() {
+            let place = store::cursor(&self.shared.db, consumer.name, self.source.name).await.map_err(Stumble::Away)?;
+            (self.stored, self.read, self.skipped) = (Some(place), place, 0);
+        }
+        let found = store::read(&self.source.db, self.read, consumer.batch).await.map_err(Stumble::Away)?;
+        let Some(last) = found.last().map(|found| found.place) else {
+            self.report().await;
+            self.measure_lag(0);
+            return Ok(false);
+        };
+        let more = found.len() == consumer.batch as usize;
+        self.deliver(found).await?;
+        self.read = last;
+        if self.skipped >= SKIP {
+            self.attempt(&Arc::default(), 0..0, last).await?;
+        }
+        if more {
+            let head = store::head(&self.source.db).await.map_err(Stumble::Away)?;
+            self.measure_lag(head.saturating_sub(last.seq));
+        } else {
+            self.measure_lag(0);
+        }
+        self.report().await;
+        Ok(more)
+    }
+
+    fn measure_lag(&self, n: i64) {
+        let (consumer, source) = (self.shared.consumer.name, self.source.name);
+        metrics::gauge!("manifold_consumer_lag", "consumer" => consumer, "source" => source).set(n as f64);
+    }
+
+    /// Hands to the handler what the filter accepts. What cannot be read is given up on the way.
+    async fn deliver(&mut self, found: Vec<Found>) -> Result<(), Stumble> {
+        let mut batch = Batch::default();
+        for found in found {
+            if !self.shared.consumer.filter.accepts(&found.event_type) {
+                self.skipped += 1;
+                continue;
+            }
+            let stored = Stored { id: found.event_id, payload: found.payload };
+            match read(&stored) {
+                Ok(event) => {
+                    batch.events.push(event);
+                    batch.stored.push((found.place, stored));
+                }
+                Err(failure) => {
+                    self.take(std::mem::take(&mut batch)).await?;
+                    self.set_aside(found.place, &stored, Kind::Decode, failure).await?;
+                }
+            }
+        }
+        self.take(batch).await
+    }
+
+    /// Hands a batch to the handler: all of it, and what fails in halves, until the event that fails stands alone. That
+    /// one is set aside and the others go on.
+    async fn take(&mut self, batch: Batch) -> Result<(), Stumble> {
+        let batch = Arc::new(batch);
+        let whole = 0..batch.events.len();
+        let mut parts = vec![whole];
+        while let Some(part) = parts.pop() {
+            let Some((place, stored)) = batch.stored[part.clone()].last() else { continue };
+            match self.attempt(&batch, part.clone(), *place).await {
+                Ok(()) => {}
+                Err(Stumble::Refused(_)) if part.len() > 1 => {
+                    let middle = part.start + part.len() / 2;
+                    parts.extend([middle..part.end, part.start..middle]);
+                }
+                Err(Stumble::Refused(failure)) => self.set_aside(*place, stored, Kind::Delivery, failure).await?,
+                Err(stumble) => return Err(stumble),
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction: the effects of a part, and the cursor behind them.
+    async fn attempt(&mut self, batch: &Arc<Batch>, part: Range<usize>, place: Place) -> Result<(), Stumble> {
+        let from = self.stored.unwrap_or_default();
+        let verdict = Arc::new(Verdict::default());
+        let work =
+            Arc::new((Arc::clone(&self.shared), self.source.name, Arc::clone(batch), part, Arc::clone(&verdict)));
+        let moved = self.shared.db.write("consume events", move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (shared, source, batch, part, verdict) = &*work;
+                let moved = store::advance(tx, shared.consumer.name, source, from, place, shared.clock.now()).await?;
+                if moved && !part.is_empty() {
+                    let handled = shared.handler.handle(tx, &batch.events[part.clone()]).await;
+                    handled.map_err(|failure| verdict.note(failure))?;
+                }
+                Ok(moved)
+            })
+        });
+        let moved = moved.await.map_err(|error| verdict.stumble(error))?;
+        self.passed(moved, place)
+    }
+
+    /// The cursor passes an event that the handler does not take: it comes again later, or is given up.
+    async fn set_aside(&mut self, place: Place, stored: &Stored, kind: Kind, failure: Failure) -> Result<(), Stumble> {
+        let from = self.stored.unwrap_or_default();
+        let letter = DeadLetter::of(&self.shared, stored, kind, &failure);
+        let retry = match &failure {
+            Failure::Retry { after, .. } if self.shared.consumer.max_deliver > 1 => {
+                Some(after.unwrap_or_else(|| pause(1, stored.id)))
+            }
+            _ => None,
+        };
+        let work = Arc::new((Arc::clone(&self.shared), self.source.name, stored.clone(), letter));
+        let moved = self.shared.db.write("set an event aside", move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (shared, source, stored, letter) = &*work;
+                let (name, now) = (shared.consumer.name, shared.clock.now());
+                if !store::advance(tx, name, source, from, place, now).await? {
+                    return Ok(false);
+                }
+                match retry {
+                    Some(after) => store::retry_later(tx, name, stored, 1, now.after(after), &letter.error).await?,
+                    None => store::bury(tx, letter).await?,
+                }
+                Ok(true)
+            })
+        });
+        let moved = moved.await.map_err(Stumble::Away)?;
+        self.passed(moved, place)?;
+        tell(self.shared.consumer.name, stored, failure.error(), kind, retry.is_some());
+        Ok(())
+    }
+
+    fn passed(&mut self, moved: bool, place: Place) -> Result<(), Stumble> {
+        if !moved {
+            return Err(Stumble::Overtaken);
+        }
+        (self.stored, self.skipped) = (Some(place), 0);
+        Ok(())
+    }
+
+    /// Now and then tells the source how far it has been read, so that it may forget.
+    async fn report(&mut self) {
+        let now = self.shared.clock.now();
+        if now < self.reported.1.after(REPORT) {
+            return;
+        }
+        let (name, place) = (self.shared.consumer.name, self.stored.unwrap_or_default().max(self.read));
+        let told = self.source.db.write("tell how far events were read", move |tx| {
+            Box::pin(async move { store::report(tx, name, place, now).await })
+        });
+        match told.await {
+            Ok(()) => self.reported = (place, now),
+            Err(error) => warn!(consumer = name, error = error.chain(), "cannot tell how far events were read"),
+        }
+    }
+}
+
+/// The event in these bytes, or why it is given up.
+pub(super) fn read(stored: &Stored) -> Result<Event, Failure> {
+    let event = Event::decode(stored.payload.clone()).map_err(|error| Failure::Dead {
+        reason: "UNDECODABLE",
+        source: Error::internal("these bytes are no event").because(error),
+    })?;
+    match event.type_version {
+        VERSION => Ok(event),
+        version => Err(Failure::Dead {
+            reason: "VERSION_UNKNOWN",
+            source: Error::internal(format!("version {version} of this event is not known here")),
+        }),
+    }
+}
+
+/// Counts and logs an event that was not taken.
+pub(super) fn tell(consumer: &'static str, stored: &Stored, cause: &Error, kind: Kind, again: bool) {
+    let event = EventId(stored.id);
+    if again {
+        metrics::counter!("manifold_consumer_redelivered_total", "consumer" => consumer).increment(1);
+        warn!(consumer, %event, error = cause.chain(), "an event was not taken, it comes again");
+    } else {
+        metrics::counter!("manifold_dead_letters_total", "kind" => kind.name()).increment(1);
+        error!(consumer, %event, error = cause.chain(), "an event is given up: see `manifold bus dead-letters`");
+    }
+}

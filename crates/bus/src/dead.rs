@@ -1,0 +1,132 @@
+//! Dead letters: what was given up, kept for people to look at and to send again.
+
+use std::sync::Arc;
+
+use manifold_contract::events::v1::Event;
+use manifold_core::{Clock, EventId, Result, Timestamp};
+use manifold_store::Db;
+use prost::Message;
+use uuid::Uuid;
+
+use crate::consumer::{Failure, Shared, Stored};
+use crate::store;
+
+/// The reason of an event that came as often as its consumer lets it.
+const TOO_OFTEN: &str = "MAX_DELIVERIES";
+/// Longest text of an error.
+const MAX_ERROR: usize = 2_000;
+
+/// What was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A consumer did not take an event.
+    Delivery,
+    /// An event cannot be read.
+    Decode,
+}
+
+impl Kind {
+    /// As in the table and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Decode => "decode",
+        }
+    }
+}
+
+/// A dead letter to write.
+#[derive(Clone, Debug)]
+pub(crate) struct DeadLetter {
+    pub(crate) id: Uuid,
+    pub(crate) kind: Kind,
+    pub(crate) event: Uuid,
+    pub(crate) consumer: &'static str,
+    pub(crate) tenant: String,
+    pub(crate) reason: &'static str,
+    pub(crate) payload: bytes::Bytes,
+    pub(crate) error: String,
+    pub(crate) at: Timestamp,
+}
+
+impl DeadLetter {
+    pub(crate) fn of(shared: &Shared, stored: &Stored, kind: Kind, failure: &Failure) -> Self {
+        let reason = match failure {
+            Failure::Retry { .. } => TOO_OFTEN,
+            Failure::Dead { reason, .. } => reason,
+        };
+        let mut error = failure.error().chain();
+        error.truncate(error.floor_char_boundary(MAX_ERROR));
+        // Of bytes that are no event, nobody knows whose they are.
+        let tenant = Event::decode(stored.payload.clone()).map(|event| event.tenant_id).unwrap_or_default();
+        Self {
+            id: shared.ids.next(),
+            kind,
+            event: stored.id,
+            consumer: shared.consumer.name,
+            tenant,
+            reason,
+            payload: stored.payload.clone(),
+            error,
+            at: shared.clock.now(),
+        }
+    }
+}
+
+/// A dead letter as people see it.
+#[derive(Clone, Debug)]
+pub struct Buried {
+    /// Its own id.
+    pub id: Uuid,
+    /// `delivery` or `decode`.
+    pub kind: String,
+    /// The event.
+    pub event: EventId,
+    /// Which consumer gave up.
+    pub consumer: String,
+    /// Whose event it is, `ten_…`; empty if nobody knows.
+    pub tenant: String,
+    /// Upper snake case.
+    pub reason: String,
+    /// The last error.
+    pub error: String,
+    /// When it was given up first.
+    pub first_at: Timestamp,
+    /// When it was given up last.
+    pub last_at: Timestamp,
+    /// How often it was given up.
+    pub count: i64,
+    /// When it was sent again.
+    pub redriven_at: Option<Timestamp>,
+}
+
+/// Which dead letters.
+#[derive(Clone, Debug, Default)]
+pub struct Which {
+    /// Only this one.
+    pub id: Option<Uuid>,
+    /// Only of this consumer.
+    pub consumer: Option<String>,
+    /// At most so many, oldest first.
+    pub limit: i64,
+}
+
+/// Dead letters that were not sent again, oldest first.
+pub async fn dead_letters(db: &Db, which: &Which) -> Result<Vec<Buried>> {
+    store::dead_letters(db, which).await
+}
+
+/// Sends dead letters once more, each to the consumer that gave it up and to no other; counts them. A running consumer
+/// takes them within a second.
+pub async fn redrive(db: &Db, which: &Which, clock: &Clock) -> Result<u64> {
+    let mut n_redriven = 0;
+    for letter in store::dead_letters(db, which).await? {
+        let (letter, now) = (Arc::new(letter), clock.now());
+        let sent = db.write("send a dead letter again", move |tx| {
+            let letter = Arc::clone(&letter);
+            Box::pin(async move { store::redrive(tx, &letter, now).await })
+        });
+        n_redriven += sent.await?;
+    }
+    Ok(n_redriven)
+}

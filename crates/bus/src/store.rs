@@ -1,0 +1,262 @@
+//! SQL of consumers, retries and dead letters.
+
+use bytes::Bytes;
+use manifold_core::{EventId, Result, Timestamp};
+use manifold_store::{Db, Engine, Micros, SqlResultExt, Tx, on};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+use crate::consumer::Stored;
+use crate::dead::{Buried, DeadLetter, Which};
+
+/// Events that are tried again at a time.
+pub(crate) const DUE: i64 = 128;
+
+/// Where a reader stands: behind which event, in the order of commits. On SQLite numbers follow that order and `xid` is
+/// 0; Postgres gives numbers out before commit, and a transaction with a lower id may commit later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, FromRow)]
+pub(crate) struct Place {
+    pub(crate) xid: i64,
+    pub(crate) seq: i64,
+}
+
+/// An event in an outbox.
+pub(crate) struct Found {
+    pub(crate) place: Place,
+    pub(crate) event_id: Uuid,
+    pub(crate) event_type: String,
+    pub(crate) payload: Bytes,
+}
+
+/// An event that comes again.
+#[derive(Clone, Debug)]
+pub(crate) struct Retry {
+    pub(crate) stored: Stored,
+    pub(crate) n_deliveries: i64,
+}
+
+pub(crate) async fn cursor(db: &Db, consumer: &str, source: &str) -> Result<Place> {
+    let sql = "SELECT last_xid AS xid, last_seq AS seq FROM consumer_cursor WHERE consumer = $1 AND source = $2";
+    let place = on!(db, |pool| sqlx::query_as(sql).bind(consumer).bind(source).fetch_optional(pool).await);
+    place.during("read the cursor of a consumer").map(Option::unwrap_or_default)
+}
+
+/// The events behind `place`. On Postgres only those of transactions that are older than every running one: what comes
+/// later stands behind them.
+pub(crate) async fn read(source: &Db, place: Place, limit: u32) -> Result<Vec<Found>> {
+    type Columns = (i64, i64, Uuid, String, Vec<u8>);
+    let rows: Result<Vec<Columns>, sqlx::Error> = match source.engine() {
+        Engine::Sqlite(pool) => {
+            let sql = "SELECT 0, seq, event_id, type, payload FROM outbox WHERE seq > $1 ORDER BY seq LIMIT $2";
+            sqlx::query_as(sql).bind(place.seq).bind(limit).fetch_all(pool).await
+        }
+        Engine::Postgres(pool) => {
+            let sql = "SELECT xid::text::bigint, seq, event_id, type, payload FROM outbox \
+                       WHERE (xid, seq) > ($1::bigint::text::xid8, $2) \
+                       AND xid < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xid, seq LIMIT $3";
+            sqlx::query_as(sql).bind(place.xid).bind(place.seq).bind(i64::from(limit)).fetch_all(pool).await
+        }
+    };
+    let found = |(xid, seq, event_id, event_type, payload): Columns| Found {
+        place: Place { xid, seq },
+        event_id,
+        event_type,
+        payload: payload.into(),
+    };
+    Ok(rows.during("read events")?.into_iter().map(found).collect())
+}
+
+/// The highest number that was given out.
+pub(crate) async fn head(source: &Db) -> Result<i64> {
+    let sql = "SELECT COALESCE(MAX(seq), 0) FROM outbox";
+    on!(source, |pool| sqlx::query_scalar(sql).fetch_one(pool).await).during("look for the last event")
+}
+
+/// Moves a cursor; false if it does not stand at `from`, because another process was faster.
+pub(crate) async fn advance(
+    tx: &mut Tx<'_>,
+    consumer: &str,
+    source: &str,
+    from: Place,
+    to: Place,
+    now: Timestamp,
+) -> Result<bool> {
+    let sql = if from == Place::default() {
+        "INSERT INTO consumer_cursor (consumer, source, last_xid, last_seq, moved_at) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (consumer, source) DO NOTHING"
+    } else {
+        "UPDATE consumer_cursor SET last_xid = $3, last_seq = $4, moved_at = $5 \
+         WHERE consumer = $1 AND source = $2 AND last_xid = $6 AND last_seq = $7"
+    };
+    let moved = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(consumer).bind(source).bind(to.xid).bind(to.seq).bind(Micros::from(now));
+        let query = if from == Place::default() { query } else { query.bind(from.xid).bind(from.seq) };
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    Ok(moved.during("move the cursor of a consumer")? == 1)
+}
+
+/// Has an event come again at `at`, after it came `n` times.
+pub(crate) async fn retry_later(
+    tx: &mut Tx<'_>,
+    consumer: &str,
+    stored: &Stored,
+    n: i64,
+    at: Timestamp,
+    error: &str,
+) -> Result<()> {
+    let sql = "INSERT INTO consumer_retry (consumer, event_id, payload, n_deliveries, next_at, error) \
+               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (consumer, event_id) DO UPDATE SET \
+               n_deliveries = excluded.n_deliveries, next_at = excluded.next_at, error = excluded.error";
+    let written = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(consumer).bind(stored.id).bind(&*stored.payload).bind(n);
+        query.bind(Micros::from(at)).bind(error).execute(executor).await.map(|_| ())
+    });
+    written.during("set an event aside")
+}
+
+/// Events whose time has come, the most urgent first.
+pub(crate) async fn due(db: &Db, consumer: &str, now: Timestamp) -> Result<Vec<Retry>> {
+    let sql = "SELECT event_id, payload, n_deliveries FROM consumer_retry WHERE consumer = $1 AND next_at <= $2 \
+               ORDER BY next_at LIMIT $3";
+    let rows: Result<Vec<(Uuid, Vec<u8>, i64)>, _> =
+        on!(db, |pool| sqlx::query_as(sql).bind(consumer).bind(Micros::from(now)).bind(DUE).fetch_all(pool).await);
+    let retry = |(id, payload, n_deliveries): (_, Vec<u8>, i64)| Retry {
+        stored: Stored { id, payload: payload.into() },
+        n_deliveries,
+    };
+    Ok(rows.during("look for events that come again")?.into_iter().map(retry).collect())
+}
+
+/// Takes an event out of those that come again; false if another process has it.
+pub(crate) async fn take_retry(tx: &mut Tx<'_>, consumer: &str, event: Uuid, n: i64) -> Result<bool> {
+    let sql = "DELETE FROM consumer_retry WHERE consumer = $1 AND event_id = $2 AND n_deliveries = $3";
+    let taken = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(consumer).bind(event).bind(n);
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    Ok(taken.during("take an event that comes again")? == 1)
+}
+
+/// Writes a dead letter, or that it was given up once more.
+pub(crate) async fn bury(tx: &mut Tx<'_>, letter: &DeadLetter) -> Result<()> {
+    let sql = "INSERT INTO dead_letter (id, kind, ref, consumer, tenant_id, reason, payload, error, first_at, last_at, count) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, 1) ON CONFLICT (kind, ref, consumer) DO UPDATE SET \
+               reason = excluded.reason, error = excluded.error, last_at = excluded.last_at, \
+               count = dead_letter.count + 1, redriven_at = NULL";
+    let written = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(letter.id).bind(letter.kind.name()).bind(String::from(EventId(letter.event)));
+        let query = query.bind(letter.consumer).bind(&letter.tenant).bind(letter.reason).bind(&*letter.payload);
+        query.bind(&letter.error).bind(Micros::from(letter.at)).execute(executor).await.map(|_| ())
+    });
+    written.during("write a dead letter")
+}
+
+#[derive(FromRow)]
+struct Columns {
+    id: Uuid,
+    kind: String,
+    r#ref: String,
+    consumer: String,
+    tenant_id: String,
+    reason: String,
+    error: String,
+    first_at: Micros,
+    last_at: Micros,
+    count: i64,
+    redriven_at: Option<Micros>,
+}
+
+pub(crate) async fn dead_letters(db: &Db, which: &Which) -> Result<Vec<Buried>> {
+    let sql = "SELECT id, kind, ref, consumer, tenant_id, reason, error, first_at, last_at, count, redriven_at FROM dead_letter WHERE redriven_at IS NULL AND ($1 IS NULL OR id = $1) \
+               AND ($2 IS NULL OR consumer = $2) ORDER BY id LIMIT $3";
+    let rows: Result<Vec<Columns>, _> = on!(db, |pool| {
+        sqlx::query_as(sql).bind(which.id).bind(&which.consumer).bind(which.limit).fetch_all(pool).await
+    });
+    Ok(rows.during("read dead letters")?.into_iter().map(Buried::from).collect())
+}
+
+impl From<Columns> for Buried {
+    fn from(row: Columns) -> Self {
+        Self {
+            id: row.id,
+            kind: row.kind,
+            event: EventId::parse(&row.r#ref).unwrap_or(EventId(Uuid::nil())),
+            consumer: row.consumer,
+            tenant: row.tenant_id,
+            reason: row.reason,
+            error: row.error,
+            first_at: row.first_at.into(),
+            last_at: row.last_at.into(),
+            count: row.count,
+            redriven_at: row.redriven_at.map(Timestamp::from),
+        }
+    }
+}
+
+/// Hands a dead letter back to the consumer that gave it up; 0 if somebody did so before.
+pub(crate) async fn redrive(tx: &mut Tx<'_>, letter: &Buried, now: Timestamp) -> Result<u64> {
+    let mark = "UPDATE dead_letter SET redriven_at = $2 WHERE id = $1 AND redriven_at IS NULL";
+    let marked = on!(tx, |executor| {
+        let query = sqlx::query(mark).bind(letter.id).bind(Micros::from(now));
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    if marked.during("mark a dead letter")? == 0 {
+        return Ok(0);
+    }
+    let again = "INSERT INTO consumer_retry (consumer, event_id, payload, n_deliveries, next_at, error) \
+                 SELECT consumer, $2, payload, 0, $3, '' FROM dead_letter WHERE id = $1 \
+                 ON CONFLICT (consumer, event_id) DO NOTHING";
+    let sent = on!(tx, |executor| {
+        let query = sqlx::query(again).bind(letter.id).bind(letter.event.0).bind(Micros::from(now));
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    sent.during("send a dead letter again")
+}
+
+/// Writes into the source how far a consumer has read.
+pub(crate) async fn report(tx: &mut Tx<'_>, consumer: &str, place: Place, now: Timestamp) -> Result<()> {
+    let sql = "INSERT INTO outbox_reader (consumer, last_xid, last_seq, moved_at) VALUES ($1, $2, $3, $4) \
+               ON CONFLICT (consumer) DO UPDATE SET last_xid = excluded.last_xid, last_seq = excluded.last_seq, \
+               moved_at = excluded.moved_at";
+    let written = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(consumer).bind(place.xid).bind(place.seq).bind(Micros::from(now));
+        query.execute(executor).await.map(|_| ())
+    });
+    written.during("tell how far events were read")
+}
+
+/// How far a consumer has read a source.
+#[derive(Clone, Debug, FromRow)]
+pub struct Cursor {
+    /// The consumer.
+    pub consumer: String,
+    /// The service whose events it reads.
+    pub source: String,
+    last_xid: i64,
+    /// Number of the last event that it has passed.
+    pub last_seq: i64,
+    /// Events that come to it again.
+    pub n_waiting: i64,
+}
+
+/// The cursors of a service's consumers.
+pub async fn cursors(db: &Db) -> Result<Vec<Cursor>> {
+    let sql = "SELECT consumer, source, last_xid, last_seq, (SELECT COUNT(*) FROM consumer_retry \
+               WHERE consumer_retry.consumer = consumer_cursor.consumer) AS n_waiting \
+               FROM consumer_cursor ORDER BY consumer, source";
+    on!(db, |pool| sqlx::query_as(sql).fetch_all(pool).await).during("read the cursors of consumers")
+}
+
+impl Cursor {
+    /// How many events of the source it has not read.
+    pub async fn behind(&self, source: &Db) -> Result<i64> {
+        let sql = match source {
+            Db::Sqlite(_) => "SELECT COUNT(*) FROM outbox WHERE $1 = 0 AND seq > $2",
+            Db::Postgres(_) => "SELECT COUNT(*) FROM outbox WHERE (xid, seq) > ($1::bigint::text::xid8, $2)",
+        };
+        let n =
+            on!(source, |pool| sqlx::query_scalar(sql).bind(self.last_xid).bind(self.last_seq).fetch_one(pool).await);
+        n.during("count events")
+    }
+}

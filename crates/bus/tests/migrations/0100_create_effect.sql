@@ -1,0 +1,1 @@
+CREATE TABLE effect (subject TEXT NOT NULL);

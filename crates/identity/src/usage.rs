@@ -1,0 +1,119 @@
+//! What keys are used for: `ai.request.completed` added up per key and hour.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use manifold_bus::{Consumer, Failure, Filter, Handler};
+use manifold_contract::events::v1::Event;
+use manifold_core::{Error, KeyId, Result, TenantId, Timestamp};
+use manifold_runtime::CallContext;
+use manifold_store::Tx;
+use serde::Deserialize;
+
+use crate::Identity;
+use crate::key::{READ, not_found};
+use crate::store::key as keys;
+use crate::store::usage::{self as store, Slot, Sums};
+
+pub use crate::store::usage::UsageRow;
+
+/// How far back usage is shown if nobody says.
+pub(crate) const DEFAULT_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+const HOUR_US: i64 = 3_600_000_000;
+/// How far back usage can be asked for, and how long it is kept.
+pub(crate) const MAX_WINDOW: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+
+/// Adds up many at a time: each batch is a few statements, however many requests it tells of.
+pub fn consumer() -> Consumer {
+    Consumer::new("identity__usage", Filter::Domain("ai")).gathering(5_000, Duration::from_millis(250))
+}
+
+/// Adds up what keys were used for.
+pub struct RollUp;
+
+impl Handler for RollUp {
+    fn handle<'t>(&'t self, tx: &'t mut Tx<'_>, events: &'t [Event]) -> BoxFuture<'t, Result<(), Failure>> {
+        async move {
+            let mut slots = BTreeMap::new();
+            for event in events.iter().filter(|event| event.r#type == "ai.request.completed") {
+                if let Some((slot, sums)) = read(event)? {
+                    let slot: &mut Sums = slots.entry(slot).or_default();
+                    slot.add(sums);
+                }
+            }
+            // In the order of the map, so that two processes never wait for each other.
+            for (slot, sums) in &slots {
+                store::add(tx, slot, sums).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+}
+
+/// What of an event is added up.
+#[derive(Deserialize)]
+struct Completed {
+    key_id: Option<String>,
+    operation: String,
+    outcome: String,
+    input_tokens: i64,
+    output_tokens: i64,
+    cost_nanos: Option<i64>,
+    price_state: String,
+    duration_us: i64,
+}
+
+/// Where an event belongs and what it adds; None for a request without a key.
+fn read(event: &Event) -> Result<Option<(Slot, Sums)>, Failure> {
+    let dead = |source: Error| Failure::Dead { reason: "PAYLOAD_INVALID", source };
+    let wrong = || dead(Error::internal("an id of this event is none"));
+    let completed: Completed = serde_json::from_slice(&event.data)
+        .map_err(|error| dead(Error::internal("this is no completed request").because(error)))?;
+    let Some(key) = completed.key_id else { return Ok(None) };
+    let slot = Slot {
+        key: KeyId::parse(&key).ok_or_else(wrong)?,
+        tenant: TenantId::parse(&event.tenant_id).ok_or_else(wrong)?,
+        hour: Timestamp::from_micros(event.time_us - event.time_us.rem_euclid(HOUR_US)),
+        outcome: completed.outcome,
+        operation: completed.operation,
+    };
+    let sums = Sums {
+        n: 1,
+        input_tokens: completed.input_tokens,
+        output_tokens: completed.output_tokens,
+        cost_nanos: completed.cost_nanos.unwrap_or(0),
+        n_unpriced: (completed.price_state == "unpriced").into(),
+        duration_us: completed.duration_us,
+    };
+    Ok(Some((slot, sums)))
+}
+
+impl Sums {
+    fn add(&mut self, other: Self) {
+        self.n += other.n;
+        self.input_tokens += other.input_tokens;
+        self.output_tokens += other.output_tokens;
+        self.cost_nanos += other.cost_nanos;
+        self.n_unpriced += other.n_unpriced;
+        self.duration_us += other.duration_us;
+    }
+}
+
+impl Identity {
+    /// What a key of the caller's tenant was used for since `window` ago, by hour, the oldest first, about a second late.
+    /// The first hour is whole. Needs `keys.key.read`.
+    pub async fn key_usage(&self, caller: &CallContext, id: KeyId, window: Duration) -> Result<Vec<UsageRow>> {
+        caller.principal.require(READ)?;
+        if window > MAX_WINDOW || window.is_zero() {
+            return Err(Error::invalid("WINDOW_INVALID", "window is between an hour and 90 days").at("window"));
+        }
+        let tenant = caller.principal.tenant;
+        keys::find_key(&self.inner.db, tenant, id).await?.ok_or_else(not_found)?;
+        let from = self.inner.clock.now().before(window).micros();
+        let from = Timestamp::from_micros(from - from.rem_euclid(HOUR_US));
+        store::list(&self.inner.db, tenant, id.0, from).await
+    }
+}

@@ -1,0 +1,122 @@
+//! `manifold bus`: how far events have been read, and what was given up. Works beside a running server, and without one.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use manifold_bus::{Buried, Which, cursors, dead_letters, redrive};
+use manifold_core::{Clock, Code, Error, Result, decode_id, encode_id};
+use manifold_runtime::Tasks;
+use manifold_store::{Db, Location, WriterConfig};
+
+use crate::command::db::databases;
+use crate::config::Config;
+use crate::output;
+
+/// What stands before the id of a dead letter.
+const LETTER: &str = "dl";
+
+/// `manifold bus …`
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// How far each consumer has read
+    Consumers,
+    /// What was given up and not sent again, the oldest first
+    DeadLetters {
+        #[command(flatten)]
+        which: Letters,
+    },
+    /// Send dead letters again, each to the consumer that gave it up
+    Redrive {
+        #[command(flatten)]
+        which: Letters,
+        /// Only say which
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Which dead letters.
+#[derive(Args, Clone, Debug)]
+pub struct Letters {
+    /// Only this one, `dl_…`
+    #[arg(long)]
+    id: Option<String>,
+    /// Only of this consumer
+    #[arg(long, value_name = "NAME")]
+    consumer: Option<String>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    limit: u16,
+}
+
+impl Letters {
+    fn which(&self) -> Result<Which> {
+        let read = |id: &String| {
+            decode_id(LETTER, id)
+                .ok_or_else(|| Error::invalid("INVALID_ARGUMENT", format!("{id} is not the id of a dead letter")))
+        };
+        let id = self.id.as_ref().map(read).transpose()?;
+        Ok(Which { id, consumer: self.consumer.clone(), limit: i64::from(self.limit) })
+    }
+}
+
+/// Goes through the databases of all services.
+pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
+    let location = Location::parse(&config.store.url, &config.data_dir)?;
+    let mut rows = vec![match &command {
+        Command::Consumers => heading(&["CONSUMER", "SOURCE", "EVENT", "BEHIND", "WAITING"]),
+        _ => heading(&["ID", "CONSUMER", "REASON", "EVENT", "TENANT", "COUNT", "LAST", "ERROR"]),
+    }];
+    let mut opened = Vec::new();
+    let writers = Tasks::new();
+    for (service, migrations) in databases() {
+        let migrations = [&manifold_bus::migrations(), &migrations];
+        if !Db::pending(&location, service, &migrations).await?.is_empty() {
+            let message = format!("the database of {service} lacks tables of this version: run `manifold db migrate`");
+            return Err(Error::new(Code::Precondition, "FAILED_PRECONDITION", message));
+        }
+        let (db, writer) = Db::open(&location, service, &migrations, &WriterConfig::default()).await?;
+        let stop = writers.token();
+        writers.spawn("store writer", writer.run(async move { stop.cancelled().await }));
+        opened.push((service, db));
+    }
+    for (service, db) in &opened {
+        match &command {
+            Command::Consumers => {
+                for cursor in cursors(db).await? {
+                    let source = opened.iter().find(|(name, _)| *name == cursor.source).map(|(_, db)| db);
+                    let behind = match source {
+                        Some(source) => cursor.behind(source).await?.to_string(),
+                        None => "-".to_owned(),
+                    };
+                    let waiting = cursor.n_waiting.to_string();
+                    rows.push(vec![cursor.consumer, cursor.source, cursor.last_seq.to_string(), behind, waiting]);
+                }
+            }
+            Command::DeadLetters { which } => {
+                rows.extend(dead_letters(db, &which.which()?).await?.into_iter().map(cells));
+            }
+            Command::Redrive { which, dry_run } => {
+                let which = which.which()?;
+                rows.extend(dead_letters(db, &which).await?.into_iter().map(cells));
+                if !dry_run {
+                    let n = redrive(db, &which, &Clock::system()).await?;
+                    output::complain(format!("{service}: {n} sent again"));
+                }
+            }
+        }
+    }
+    output::table(&rows);
+    writers.shutdown(std::time::Duration::from_secs(10)).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn heading(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
+fn cells(letter: Buried) -> Vec<String> {
+    let (event, last) = (letter.event.to_string(), letter.last_at.to_string());
+    let id = encode_id(LETTER, letter.id);
+    vec![id, letter.consumer, letter.reason, event, letter.tenant, letter.count.to_string(), last, letter.error]
+}
