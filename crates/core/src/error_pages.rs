@@ -89,6 +89,7 @@ pages! {
     "UPSTREAM_ERROR"
     "UPSTREAM_INVALID"
     "UPSTREAM_TIMEOUT"
+    "WINDOW_INVALID"
 }
 
 #[cfg(test)]

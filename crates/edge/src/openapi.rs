@@ -165,7 +165,7 @@ mod tests {
             assert!(extensions.contains_key("x-permission") != extensions.contains_key("x-public"), "{path}");
             assert!(operation.security.is_some(), "{path}");
         }
-        assert_eq!(ids.len(), 12);
+        assert_eq!(ids.len(), 13);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What keys are used for: `ai.request.completed` added up per key and hour.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub(crate) const MAX_WINDOW: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Adds up many at a time: each batch is a few statements, however many requests it tells of.
 pub fn consumer() -> Consumer {
-    Consumer::new("identity__usage", Filter::Domain("ai")).gathering(5_000, Duration::from_millis(250))
+    Consumer::new("identity__usage", Filter::Domain("ai")).gathering(1_000, Duration::from_millis(250))
 }
 
 /// Adds up what keys were used for.
@@ -55,26 +56,28 @@ impl Handler for RollUp {
 
 /// What of an event is added up.
 #[derive(Deserialize)]
-struct Completed {
-    key_id: Option<String>,
-    operation: String,
-    outcome: String,
+struct Completed<'e> {
+    key_id: Option<&'e str>,
+    #[serde(borrow)]
+    operation: Cow<'e, str>,
+    #[serde(borrow)]
+    outcome: Cow<'e, str>,
     input_tokens: i64,
     output_tokens: i64,
     cost_nanos: Option<i64>,
-    price_state: String,
+    price_state: &'e str,
     duration_us: i64,
 }
 
 /// Where an event belongs and what it adds; None for a request without a key.
-fn read(event: &Event) -> Result<Option<(Slot, Sums)>, Failure> {
+fn read(event: &Event) -> Result<Option<(Slot<'_>, Sums)>, Failure> {
     let dead = |source: Error| Failure::Dead { reason: "PAYLOAD_INVALID", source };
     let wrong = || dead(Error::internal("an id of this event is none"));
-    let completed: Completed = serde_json::from_slice(&event.data)
+    let completed: Completed<'_> = serde_json::from_slice(&event.data)
         .map_err(|error| dead(Error::internal("this is no completed request").because(error)))?;
     let Some(key) = completed.key_id else { return Ok(None) };
     let slot = Slot {
-        key: KeyId::parse(&key).ok_or_else(wrong)?,
+        key: KeyId::parse(key).ok_or_else(wrong)?,
         tenant: TenantId::parse(&event.tenant_id).ok_or_else(wrong)?,
         hour: Timestamp::from_micros(event.time_us - event.time_us.rem_euclid(HOUR_US)),
         outcome: completed.outcome,

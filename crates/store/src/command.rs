@@ -59,7 +59,9 @@ where
     }
 
     fn finish(self: Box<Self>, outcome: Result<()>) {
-        let Self { value, reply, .. } = *self;
+        let Self { value, reply, command, .. } = *self;
+        // What it holds is free again when the caller hears of the end.
+        drop(command);
         let answer = outcome.and_then(|()| value.ok_or_else(|| Error::internal("a command did not run")));
         // The caller may have gone.
         let _ = reply.send(answer);

@@ -148,7 +148,7 @@ impl Queue {
     /// piece, a small one keeps others from their core for a shorter while: small ones as long as there is time for
     /// them. Never more than two thirds of what may be on its way, so that the rest can come in meanwhile.
     pub(crate) fn worthwhile(&self, arrived: usize) -> usize {
-        (4 * arrived).clamp(self.pace.div_ceil(3), (self.pace * 2).div_ceil(3))
+        (5 * arrived).clamp(self.pace.div_ceil(3), (self.pace * 2).div_ceil(3))
     }
 
     /// Whether the database takes what it is given.
@@ -287,9 +287,9 @@ mod tests {
     fn commits_are_large_only_while_much_comes_in() {
         let queue = Queue::new("test", 100, 128);
 
-        let sizes = [0, 8, 12, 16, 100].map(|arrived| queue.worthwhile(arrived));
+        let sizes = [0, 6, 10, 13, 100].map(|arrived| queue.worthwhile(arrived));
 
-        assert_eq!(sizes, [32, 32, 48, 64, 64]);
+        assert_eq!(sizes, [32, 32, 50, 64, 64]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,11 +4,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use manifold_contract::events::v1::Event;
 use manifold_core::{Error, EventId, Result, Timestamp};
 use prost::Message;
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
+use uuid::Uuid;
 
 use super::{Failure, Shared, Source, Stored, Stumble, Verdict, pause};
 use crate::dead::{DeadLetter, Kind};
@@ -31,19 +33,21 @@ pub(super) struct Reader {
     read: Place,
     skipped: u64,
     reported: (Place, Timestamp),
+    /// Events that were handled: the next ones use their memory.
+    spare: Vec<Event>,
 }
 
 /// Events on their way to the handler, and how each of them is stored.
 #[derive(Default)]
 struct Batch {
     events: Vec<Event>,
-    stored: Vec<(Place, Stored)>,
+    found: Vec<Found>,
 }
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, source: Source) -> Self {
         let reported = (Place::default(), Timestamp::from_micros(0));
-        Self { shared, source, stored: None, read: Place::default(), skipped: 0, reported }
+        Self { shared, source, stored: None, read: Place::default(), skipped: 0, reported, spare: Vec::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -120,18 +124,20 @@ impl Reader {
     async fn deliver(&mut self, found: Vec<Found>) -> Result<(), Stumble> {
         let mut batch = Batch::default();
         for found in found {
-            if !self.shared.consumer.filter.accepts(&found.event_type) {
-                self.skipped += 1;
-                continue;
-            }
-            let stored = Stored { id: found.event_id, payload: found.payload };
-            match read(&stored) {
-                Ok(event) => {
+            let mut event = self.spare.pop().unwrap_or_default();
+            match read(&mut event, &found.payload) {
+                Ok(()) if self.shared.consumer.filter.accepts(&event.r#type) => {
                     batch.events.push(event);
-                    batch.stored.push((found.place, stored));
+                    batch.found.push(found);
+                }
+                Ok(()) => {
+                    self.skipped += 1;
+                    self.spare.push(event);
                 }
                 Err(failure) => {
                     self.take(std::mem::take(&mut batch)).await?;
+                    let id = store::event_id(&self.source.db, found.place.seq).await.map_err(Stumble::Away)?;
+                    let stored = Stored { id, payload: found.payload };
                     self.set_aside(found.place, &stored, Kind::Decode, failure).await?;
                 }
             }
@@ -146,17 +152,22 @@ impl Reader {
         let whole = 0..batch.events.len();
         let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
-            let Some((place, stored)) = batch.stored[part.clone()].last() else { continue };
-            match self.attempt(&batch, part.clone(), *place).await {
+            let Some(last) = batch.found[part.clone()].last() else { continue };
+            match self.attempt(&batch, part.clone(), last.place).await {
                 Ok(()) => {}
                 Err(Stumble::Refused(_)) if part.len() > 1 => {
                     let middle = part.start + part.len() / 2;
                     parts.extend([middle..part.end, part.start..middle]);
                 }
-                Err(Stumble::Refused(failure)) => self.set_aside(*place, stored, Kind::Delivery, failure).await?,
+                Err(Stumble::Refused(failure)) => {
+                    let id = batch.events.get(part.start).and_then(|event| EventId::parse(&event.id));
+                    let stored = Stored { id: id.map_or(Uuid::nil(), |id| id.0), payload: last.payload.clone() };
+                    self.set_aside(last.place, &stored, Kind::Delivery, failure).await?;
+                }
                 Err(stumble) => return Err(stumble),
             }
         }
+        self.spare = Arc::try_unwrap(batch).map(|batch| batch.events).unwrap_or_default();
         Ok(())
     }
 
@@ -239,14 +250,15 @@ impl Reader {
     }
 }
 
-/// The event in these bytes, or why it is given up.
-pub(super) fn read(stored: &Stored) -> Result<Event, Failure> {
-    let event = Event::decode(stored.payload.clone()).map_err(|error| Failure::Dead {
+/// Reads the event in these bytes, or tells why it is given up.
+pub(super) fn read(event: &mut Event, payload: &Bytes) -> Result<(), Failure> {
+    event.clear();
+    event.merge(payload.clone()).map_err(|error| Failure::Dead {
         reason: "UNDECODABLE",
         source: Error::internal("these bytes are no event").because(error),
     })?;
     match event.type_version {
-        VERSION => Ok(event),
+        VERSION => Ok(()),
         version => Err(Failure::Dead {
             reason: "VERSION_UNKNOWN",
             source: Error::internal(format!("version {version} of this event is not known here")),

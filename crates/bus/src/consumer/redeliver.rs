@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use manifold_contract::events::v1::Event;
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -54,7 +55,8 @@ impl Redelivery {
 
     /// One transaction: the effect, and the end of waiting.
     async fn attempt(&self, retry: &Retry) -> Result<(), Stumble> {
-        let event = read(&retry.stored).map_err(Stumble::Refused)?;
+        let mut event = Event::default();
+        read(&mut event, &retry.stored.payload).map_err(Stumble::Refused)?;
         let verdict = Arc::new(Verdict::default());
         let work = Arc::new((Arc::clone(&self.0), retry.stored.id, retry.n_deliveries, [event], Arc::clone(&verdict)));
         let taken = self.0.db.write("consume an event again", move |tx| {
@@ -77,7 +79,8 @@ impl Redelivery {
     async fn set_aside(&self, retry: &Retry, failure: Failure) -> Result<(), Stumble> {
         let shared = &self.0;
         let n = retry.n_deliveries + 1;
-        let kind = if read(&retry.stored).is_ok() { Kind::Delivery } else { Kind::Decode };
+        let readable = read(&mut Event::default(), &retry.stored.payload).is_ok();
+        let kind = if readable { Kind::Delivery } else { Kind::Decode };
         let letter = DeadLetter::of(shared, &retry.stored, kind, &failure);
         let again = match &failure {
             Failure::Retry { after, .. } if n < shared.consumer.max_deliver => {

@@ -1,5 +1,7 @@
 //! SQL of `key_usage`.
 
+use std::borrow::Cow;
+
 use manifold_core::{KeyId, Result, TenantId, Timestamp};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
 use sqlx::FromRow;
@@ -7,7 +9,7 @@ use uuid::Uuid;
 
 /// Which sum.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Slot {
+pub struct Slot<'e> {
     /// The key.
     pub key: KeyId,
     /// Whose it is.
@@ -15,9 +17,9 @@ pub struct Slot {
     /// When the hour began.
     pub hour: Timestamp,
     /// `ok`, `failed` …
-    pub outcome: String,
+    pub outcome: Cow<'e, str>,
     /// `chat`, `embeddings` …
-    pub operation: String,
+    pub operation: Cow<'e, str>,
 }
 
 /// What is added up.
@@ -53,7 +55,7 @@ pub struct UsageRow {
 }
 
 /// Adds to a sum.
-pub async fn add(tx: &mut Tx<'_>, slot: &Slot, sums: &Sums) -> Result<()> {
+pub async fn add(tx: &mut Tx<'_>, slot: &Slot<'_>, sums: &Sums) -> Result<()> {
     let sql = "INSERT INTO key_usage (key_id, tenant_id, hour, outcome, operation, n, input_tokens, output_tokens, cost_nanos, \
                n_unpriced, duration_us) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
                ON CONFLICT (key_id, hour, outcome, operation) DO UPDATE SET n = key_usage.n + excluded.n, \
@@ -64,7 +66,7 @@ pub async fn add(tx: &mut Tx<'_>, slot: &Slot, sums: &Sums) -> Result<()> {
                duration_us = key_usage.duration_us + excluded.duration_us";
     let added = on!(tx, |executor| {
         let query = sqlx::query(sql).bind(slot.key.0).bind(slot.tenant.0).bind(Micros::from(slot.hour));
-        let query = query.bind(&slot.outcome).bind(&slot.operation).bind(sums.n).bind(sums.input_tokens);
+        let query = query.bind(&*slot.outcome).bind(&*slot.operation).bind(sums.n).bind(sums.input_tokens);
         let query = query.bind(sums.output_tokens).bind(sums.cost_nanos).bind(sums.n_unpriced).bind(sums.duration_us);
         query.execute(executor).await.map(|_| ())
     });

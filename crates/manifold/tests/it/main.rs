@@ -4,6 +4,7 @@ mod command_line;
 mod database;
 mod disk_full;
 mod doctor;
+mod events;
 mod first_start;
 mod kill;
 mod logs;
