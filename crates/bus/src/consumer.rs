@@ -4,7 +4,7 @@
 mod embedded;
 mod redeliver;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -150,25 +150,39 @@ enum Stumble {
     Refused(Failure),
 }
 
-/// Carries the handler's word out of a transaction, whose own error it becomes.
+/// Carries the handler's word out of a transaction, which ends with the handler's error.
 #[derive(Default)]
-struct Verdict(Mutex<Option<Failure>>);
+struct Verdict(Mutex<Option<Word>>);
+
+/// What a handler says beside its error.
+enum Word {
+    Retry(Option<Duration>),
+    Dead(&'static str),
+}
 
 impl Verdict {
     /// The error that ends the transaction.
     fn note(&self, failure: Failure) -> Error {
-        let error = Error::new(failure.error().code(), "EVENT_REFUSED", failure.error().message().to_owned());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
-        error
+        let (word, source) = match failure {
+            Failure::Retry { after, source } => (Word::Retry(after), source),
+            Failure::Dead { reason, source } => (Word::Dead(reason), source),
+        };
+        *self.word() = Some(word);
+        source
     }
 
     /// Why the transaction failed with `error`.
     fn stumble(&self, error: Error) -> Stumble {
-        let noted = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match noted.unwrap_or_else(|| Failure::from(error)) {
-            Failure::Retry { source, .. } if source.code() == Code::Unavailable => Stumble::Away(source),
-            failure => Stumble::Refused(failure),
+        match self.word().take() {
+            Some(Word::Dead(reason)) => Stumble::Refused(Failure::Dead { reason, source: error }),
+            _ if error.code() == Code::Unavailable => Stumble::Away(error),
+            Some(Word::Retry(after)) => Stumble::Refused(Failure::Retry { after, source: error }),
+            None => Stumble::Refused(error.into()),
         }
+    }
+
+    fn word(&self) -> MutexGuard<'_, Option<Word>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Dead letters: what was given up, kept for people to look at and to send again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use manifold_contract::events::v1::Event;
 use manifold_core::{Clock, EventId, Result, Timestamp};
@@ -13,6 +14,8 @@ use crate::store;
 
 /// The reason of an event that came as often as its consumer lets it.
 const TOO_OFTEN: &str = "MAX_DELIVERIES";
+/// How long dead letters stay.
+const RETAIN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest text of an error.
 const MAX_ERROR: usize = 2_000;
 
@@ -114,6 +117,11 @@ pub struct Which {
 /// Dead letters that were not sent again, oldest first.
 pub async fn dead_letters(db: &Db, which: &Which) -> Result<Vec<Buried>> {
     store::dead_letters(db, which).await
+}
+
+/// Deletes dead letters of more than 30 days ago, sent again or not, and counts them.
+pub async fn prune_dead_letters(db: &Db, clock: &Clock) -> Result<u64> {
+    manifold_store::prune(db, "dead_letter", "id", "last_at", clock.now().before(RETAIN)).await
 }
 
 /// Sends dead letters once more, each to the consumer that gave it up and to no other; counts them. A running consumer

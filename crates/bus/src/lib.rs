@@ -9,7 +9,7 @@ mod store;
 mod subject;
 
 pub use consumer::{Consumer, Failure, Filter, Handler, Source, consume};
-pub use dead::{Buried, Kind, Which, dead_letters, redrive};
+pub use dead::{Buried, Kind, Which, dead_letters, prune_dead_letters, redrive};
 pub use event::{Cause, Draft};
 pub use outbox::{Outbox, OutboxRow};
 pub use store::{Cursor, cursors};

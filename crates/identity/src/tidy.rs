@@ -29,5 +29,6 @@ async fn prune(identity: &Identity) -> Result<()> {
     let before = identity.inner.clock.now().before(usage::MAX_WINDOW);
     manifold_store::prune(&identity.inner.db, "key_usage", "hour, key_id, outcome, operation", "hour", before).await?;
     identity.inner.outbox.prune(&identity.inner.db).await?;
+    manifold_bus::prune_dead_letters(&identity.inner.db, &identity.inner.clock).await?;
     Ok(())
 }

@@ -63,15 +63,15 @@ impl Reader {
                         continue;
                     }
                 }
-                Err(Stumble::Overtaken) => {
+                Err(stumble) => {
+                    // The next round looks where the cursor stands.
                     self.stored = None;
-                    continue;
+                    match stumble {
+                        Stumble::Overtaken => continue,
+                        Stumble::Away(error) => self.complain(&error, &mut failing),
+                        Stumble::Refused(failure) => self.complain(failure.error(), &mut failing),
+                    }
                 }
-                Err(Stumble::Away(error) | Stumble::Refused(Failure::Retry { source: error, .. })) => {
-                    self.stored = None;
-                    self.complain(&error, &mut failing);
-                }
-                Err(Stumble::Refused(Failure::Dead { source: error, .. })) => self.complain(&error, &mut failing),
             }
             // Whether it came or not, there may be something: other processes commit, too.
             let _ = timeout(POLL, next_commit).await;

@@ -132,6 +132,7 @@ on_both_engines!(
     a_failing_event_comes_again_and_keeps_nobody_waiting,
     an_event_that_always_fails_becomes_a_dead_letter,
     a_panicking_handler_fails_its_event_only,
+    a_refused_statement_fails_its_event_only,
     a_database_that_is_away_is_no_fault_of_the_event,
     two_processes_share_the_work,
     what_is_not_read_yet_is_not_pruned,
@@ -211,6 +212,18 @@ async fn a_panicking_handler_fails_its_event_only(scratch: &Scratch) {
     let mut service = Consuming::open(scratch).await;
     let scribe = Scribe::with("bad", |_| panic!("on purpose"));
     house.append(vec![draft("good"), draft("bad"), draft("too")], None).await.unwrap();
+
+    service.start(&house, &scribe, 1);
+
+    service.until_effects(&["good", "too"]).await;
+    eventually(async || service.count("SELECT COUNT(*) FROM dead_letter WHERE reason = 'MAX_DELIVERIES'").await == 1)
+        .await;
+}
+
+async fn a_refused_statement_fails_its_event_only(scratch: &Scratch) {
+    let house = House::open(scratch).await;
+    let (mut service, scribe) = (Consuming::open(scratch).await, Scribe::default());
+    house.append(vec![draft("good"), draft("refused by the table"), draft("too")], None).await.unwrap();
 
     service.start(&house, &scribe, 1);
 

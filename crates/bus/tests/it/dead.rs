@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use manifold_bus::{Failure, Which, cursors, dead_letters, redrive};
+use manifold_bus::{Failure, Which, cursors, dead_letters, prune_dead_letters, redrive};
 use manifold_core::Error;
 use manifold_store::{SqlResultExt, on};
 
@@ -63,6 +64,9 @@ async fn a_dead_letter_goes_back_to_its_consumer(scratch: &Scratch) {
     assert_eq!((letters.len(), letters[0].reason.as_str(), letters[0].count), (1, "ON_PURPOSE", 1));
     assert_eq!((in_vain, n_foreign, n_redriven), (1, 0, 1));
     assert!(dead_letters(&service.db, &all).await.unwrap().is_empty());
+    assert_eq!(prune_dead_letters(&service.db, &house.clock).await.unwrap(), 0);
+    house.clock.advance(Duration::from_secs(31 * 24 * 60 * 60));
+    assert_eq!(prune_dead_letters(&service.db, &house.clock).await.unwrap(), 1);
     let cursors = cursors(&service.db).await.unwrap();
     assert_eq!((cursors[0].consumer.as_str(), cursors[0].behind(&house.db).await.unwrap()), ("test__scribe", 0));
 }

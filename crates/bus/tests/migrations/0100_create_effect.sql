@@ -1,1 +1,1 @@
-CREATE TABLE effect (subject TEXT NOT NULL);
+CREATE TABLE effect (subject TEXT NOT NULL CHECK (subject <> 'refused by the table'));
