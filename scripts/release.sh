@@ -27,7 +27,8 @@ if [ ! -f "$profile" ]; then
     rm -rf "$work/counts" "$work"/*.profdata
     build "-Cprofile-generate=$work/counts"
     python3 tests/bench/train.py "$program"
-    "llvm-profdata-$llvm" merge -o "$profile" "$work"/counts/*.profraw
+    "llvm-profdata-$llvm" merge -o "$profile.new" "$work"/counts/*.profraw
+    mv "$profile.new" "$profile"
 fi
 build "-Cprofile-use=$profile"
 install -D "$program" "$target/release/manifold"

@@ -58,10 +58,12 @@ impl DeadLetter {
             Failure::Retry { .. } => TOO_OFTEN,
             Failure::Dead { reason, .. } => reason,
         };
-        let mut error = failure.error().chain();
+        // Postgres takes no NUL in a text.
+        let mut error = failure.error().chain().replace('\0', "");
         error.truncate(error.floor_char_boundary(MAX_ERROR));
         // Of bytes that are no event, nobody knows whose they are.
-        let tenant = Event::decode(stored.payload.clone()).map(|event| event.tenant_id).unwrap_or_default();
+        let tenant =
+            Event::decode(stored.payload.clone()).map(|event| event.tenant_id.replace('\0', "")).unwrap_or_default();
         Self {
             id: shared.ids.next(),
             kind,

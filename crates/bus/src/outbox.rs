@@ -81,13 +81,17 @@ impl Outbox {
 
 /// Looks at the oldest numbers only, so no index on the time is needed.
 async fn prune(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
-    let read = match tx {
+    let unread = match tx {
         Tx::Sqlite(_) => "seq > last_seq",
-        Tx::Postgres(_) => "(xid, seq) > (last_xid::text::xid8, last_seq)",
+        // A place that this server has not come to yet is one of another server.
+        Tx::Postgres(_) => {
+            "((xid, seq) > (last_xid::text::xid8, last_seq) \
+             OR last_xid::text::xid8 >= pg_snapshot_xmax(pg_current_snapshot()))"
+        }
     };
     let sql = format!(
         "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT $1) AND (created_at < $2 OR \
-         (created_at < $3 AND NOT EXISTS (SELECT 1 FROM outbox_reader WHERE moved_at >= $2 AND {read})))"
+         (created_at < $3 AND NOT EXISTS (SELECT 1 FROM outbox_reader WHERE moved_at >= $2 AND {unread})))"
     );
     let (retain, retain_max) = (now.before(RETAIN).micros(), now.before(RETAIN_MAX).micros());
     let deleted = on!(tx, |executor| {

@@ -1,7 +1,7 @@
 //! SQL of consumers, retries and dead letters.
 
 use bytes::Bytes;
-use manifold_core::{EventId, Result, Timestamp};
+use manifold_core::{Code, Error, EventId, Result, Timestamp};
 use manifold_store::{Db, Engine, Micros, SqlResultExt, Tx, on};
 use sqlx::{FromRow, PgPool, SqlitePool};
 use uuid::Uuid;
@@ -37,6 +37,23 @@ pub(crate) async fn cursor(db: &Db, consumer: &str, source: &str) -> Result<Plac
     let sql = "SELECT last_xid AS xid, last_seq AS seq FROM consumer_cursor WHERE consumer = $1 AND source = $2";
     let place = on!(db, |pool| sqlx::query_as(sql).bind(consumer).bind(source).fetch_optional(pool).await);
     place.during("read the cursor of a consumer").map(Option::unwrap_or_default)
+}
+
+/// Refuses a place that this server has not come to yet: its transactions are counted anew after a restore into another
+/// one, and what comes would look as if it had been read.
+pub(crate) async fn check(source: &Db, place: Place) -> Result<()> {
+    let Engine::Postgres(pool) = source.engine() else { return Ok(()) };
+    let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
+    let next: i64 = sqlx::query_scalar(next).fetch_one(pool).await.during("look for the next transaction")?;
+    if place.xid < next {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Unavailable,
+        "STORE_UNAVAILABLE",
+        "the database was restored into another server, whose transactions are counted anew: in each schema run \
+         UPDATE outbox SET xid = '3'; UPDATE consumer_cursor SET last_xid = 3; UPDATE outbox_reader SET last_xid = 3",
+    ))
 }
 
 /// The events behind `place`. On Postgres only those of transactions that are older than every running one: what comes
@@ -84,6 +101,21 @@ async fn read_postgres(pool: &PgPool, place: Place, limit: u32) -> Result<Vec<Fo
 pub(crate) async fn event_id(source: &Db, seq: i64) -> Result<Uuid> {
     let sql = "SELECT event_id FROM outbox WHERE seq = $1";
     on!(source, |pool| sqlx::query_scalar(sql).bind(seq).fetch_one(pool).await).during("look for the id of an event")
+}
+
+/// Leaves numbers out at each start: a power cut may undo rows whose numbers a consumer has passed already, and theirs must
+/// not be given to others.
+pub async fn leave_numbers_out(db: &Db) -> Result<()> {
+    if let Db::Postgres(_) = db {
+        return Ok(());
+    }
+    let skipped = db.write("leave numbers of events out", |tx| {
+        Box::pin(async move {
+            let sql = "UPDATE sqlite_sequence SET seq = seq + 1000000 WHERE name = 'outbox'";
+            on!(tx, |executor| sqlx::query(sql).execute(executor).await.map(|_| ())).during("leave numbers out")
+        })
+    });
+    skipped.await
 }
 
 /// The highest number that was given out.

@@ -22,6 +22,10 @@ pub use crate::store::usage::UsageRow;
 
 /// How far back usage is shown if nobody says.
 pub(crate) const DEFAULT_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// A million dollars: no request costs more, and sums of less fit their column.
+const MAX_COST: i64 = 1_000_000_000_000_000;
+/// Tokens and microseconds of one request, at most.
+const MAX_COUNT: i64 = 1_000_000_000_000;
 const HOUR_US: i64 = 3_600_000_000;
 /// How far back usage can be asked for, and how long it is kept.
 pub(crate) const MAX_WINDOW: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -85,11 +89,11 @@ fn read(event: &Event) -> Result<Option<(Slot<'_>, Sums)>, Failure> {
     };
     let sums = Sums {
         n: 1,
-        input_tokens: completed.input_tokens,
-        output_tokens: completed.output_tokens,
-        cost_nanos: completed.cost_nanos.unwrap_or(0),
+        input_tokens: completed.input_tokens.clamp(0, MAX_COUNT),
+        output_tokens: completed.output_tokens.clamp(0, MAX_COUNT),
+        cost_nanos: completed.cost_nanos.unwrap_or(0).clamp(0, MAX_COST),
         n_unpriced: (completed.price_state == "unpriced").into(),
-        duration_us: completed.duration_us,
+        duration_us: completed.duration_us.clamp(0, MAX_COUNT),
     };
     Ok(Some((slot, sums)))
 }

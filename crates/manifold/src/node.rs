@@ -221,6 +221,7 @@ async fn open(floor: &Floor<'_>, service: &'static str, component: &'static str,
     let token = floor.writers.token();
     floor.writers.spawn("store writer", writer.run(async move { token.cancelled().await }));
     floor.background.spawn_until_stop("store probe", watch_store(db.clone(), health));
+    manifold_bus::leave_numbers_out(&db).await?;
     Ok(db)
 }
 

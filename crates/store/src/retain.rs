@@ -22,7 +22,7 @@ pub async fn prune(
 ) -> Result<u64> {
     let statement: Arc<str> = format!(
         "DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM \
-         (SELECT {key}, {time} FROM {table} ORDER BY {key} LIMIT $1) AS oldest WHERE {time} < $2)"
+         (SELECT {key}, {time} AS pruned_by FROM {table} ORDER BY {key} LIMIT $1) AS oldest WHERE pruned_by < $2)"
     )
     .into();
     let mut total = 0;

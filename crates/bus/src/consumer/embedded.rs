@@ -10,7 +10,6 @@ use manifold_core::{Error, EventId, Result, Timestamp};
 use prost::Message;
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
-use uuid::Uuid;
 
 use super::{Failure, Shared, Source, Stored, Stumble, Verdict, pause};
 use crate::dead::{DeadLetter, Kind};
@@ -91,6 +90,7 @@ impl Reader {
         let consumer = &self.shared.consumer;
         if self.stored.is_none() {
             let place = store::cursor(&self.shared.db, consumer.name, self.source.name).await.map_err(Stumble::Away)?;
+            store::check(&self.source.db, place).await.map_err(Stumble::Away)?;
             (self.stored, self.read, self.skipped) = (Some(place), place, 0);
         }
         let found = store::read(&self.source.db, self.read, consumer.batch).await.map_err(Stumble::Away)?;
@@ -125,19 +125,20 @@ impl Reader {
         let mut batch = Batch::default();
         for found in found {
             let mut event = self.spare.pop().unwrap_or_default();
-            match read(&mut event, &found.payload) {
-                Ok(()) if self.shared.consumer.filter.accepts(&event.r#type) => {
+            let readable = read(&mut event, &found.payload);
+            if !self.shared.consumer.filter.accepts(&event.r#type) && !event.r#type.is_empty() {
+                self.skipped += 1;
+                self.spare.push(event);
+                continue;
+            }
+            match readable {
+                Ok(()) => {
                     batch.events.push(event);
                     batch.found.push(found);
                 }
-                Ok(()) => {
-                    self.skipped += 1;
-                    self.spare.push(event);
-                }
                 Err(failure) => {
                     self.take(std::mem::take(&mut batch)).await?;
-                    let id = store::event_id(&self.source.db, found.place.seq).await.map_err(Stumble::Away)?;
-                    let stored = Stored { id, payload: found.payload };
+                    let stored = self.stored(&found).await?;
                     self.set_aside(found.place, &stored, Kind::Decode, failure).await?;
                 }
             }
@@ -160,8 +161,7 @@ impl Reader {
                     parts.extend([middle..part.end, part.start..middle]);
                 }
                 Err(Stumble::Refused(failure)) => {
-                    let id = batch.events.get(part.start).and_then(|event| EventId::parse(&event.id));
-                    let stored = Stored { id: id.map_or(Uuid::nil(), |id| id.0), payload: last.payload.clone() };
+                    let stored = self.stored(last).await?;
                     self.set_aside(last.place, &stored, Kind::Delivery, failure).await?;
                 }
                 Err(stumble) => return Err(stumble),
@@ -169,6 +169,12 @@ impl Reader {
         }
         self.spare = Arc::try_unwrap(batch).map(|batch| batch.events).unwrap_or_default();
         Ok(())
+    }
+
+    /// An event as it is set aside. Its id is that of the row: its bytes may be damaged.
+    async fn stored(&self, found: &Found) -> Result<Stored, Stumble> {
+        let id = store::event_id(&self.source.db, found.place.seq).await.map_err(Stumble::Away)?;
+        Ok(Stored { id, payload: found.payload.clone() })
     }
 
     /// One transaction: the effects of a part, and the cursor behind them.

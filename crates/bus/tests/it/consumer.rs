@@ -135,6 +135,7 @@ on_both_engines!(
     a_refused_statement_fails_its_event_only,
     a_database_that_is_away_is_no_fault_of_the_event,
     two_processes_share_the_work,
+    numbers_of_undone_events_are_not_given_again,
     what_is_not_read_yet_is_not_pruned,
 );
 
@@ -262,6 +263,23 @@ async fn two_processes_share_the_work(scratch: &Scratch) {
     assert_eq!(first.effects().await.len(), 300);
 }
 
+async fn numbers_of_undone_events_are_not_given_again(scratch: &Scratch) {
+    let house = House::open(scratch).await;
+    let (mut service, scribe) = (Consuming::open(scratch).await, Scribe::default());
+    house.append(vec![draft("a"), draft("undone")], None).await.unwrap();
+    service.start(&house, &scribe, 10);
+    service.until_effects(&["a", "undone"]).await;
+    service.kill().await;
+
+    // As a power cut leaves it: the event is gone, and its number is free again.
+    house.undo_last().await;
+    manifold_bus::leave_numbers_out(&house.db).await.unwrap();
+    house.append(vec![draft("b")], None).await.unwrap();
+    service.start(&house, &scribe, 10);
+
+    service.until_effects(&["a", "b", "undone"]).await;
+}
+
 async fn what_is_not_read_yet_is_not_pruned(scratch: &Scratch) {
     let house = House::open(scratch).await;
     let (mut service, scribe) = (Consuming::open(scratch).await, Scribe::default());
@@ -280,4 +298,39 @@ async fn what_is_not_read_yet_is_not_pruned(scratch: &Scratch) {
 
     assert_eq!((n_pruned, left.as_slice()), (1, ["unread".to_owned()].as_slice()));
     assert_eq!(n_pruned_at_last, 1, "nobody is waited for more than 7 days");
+}
+
+#[tokio::test]
+async fn a_place_of_another_postgres_server_loses_nothing_until_it_is_mended() {
+    let scratch = Scratch::postgres().await;
+    let house = House::open(&scratch).await;
+    let (mut service, scribe) = (Consuming::open(&scratch).await, Scribe::default());
+    house.append(vec![draft("read")], None).await.unwrap();
+    service.start(&house, &scribe, 10);
+    service.until_effects(&["read"]).await;
+    service.kill().await;
+    change(&service.db, "UPDATE consumer_cursor SET last_xid = 9000000000000000").await;
+    change(&house.db, "UPDATE outbox_reader SET last_xid = 9000000000000000").await;
+
+    house.append(vec![draft("unread")], None).await.unwrap();
+    service.start(&house, &scribe, 10);
+    house.clock.advance(Duration::from_secs(25 * 60 * 60));
+    let n_pruned = house.outbox.prune(&house.db).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let meanwhile = service.effects().await;
+    change(&house.db, "UPDATE outbox SET xid = '3'").await;
+    change(&house.db, "UPDATE outbox_reader SET last_xid = 3").await;
+    change(&service.db, "UPDATE consumer_cursor SET last_xid = 3").await;
+
+    service.until_effects(&["read", "unread"]).await;
+    assert_eq!((n_pruned, meanwhile), (0, vec!["read".to_owned()]));
+}
+
+async fn change(db: &Db, sql: &'static str) {
+    let changed = db.write("change by a test", move |tx| {
+        Box::pin(
+            async move { on!(tx, |executor| sqlx::query(sql).execute(executor).await.map(|_| ())).during("change") },
+        )
+    });
+    changed.await.unwrap();
 }

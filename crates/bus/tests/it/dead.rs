@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use manifold_bus::{Failure, Which, cursors, dead_letters, prune_dead_letters, redrive};
 use manifold_core::Error;
-use manifold_store::{SqlResultExt, on};
+use manifold_store::{SqlResultExt, Tx, on};
 
 use crate::consumer::{Consuming, Scribe, eventually};
 use crate::house::{House, TENANT, draft};
 use crate::on_both_engines;
 use crate::scratch::Scratch;
 
-on_both_engines!(bytes_that_are_no_event_are_given_up_at_once, a_dead_letter_goes_back_to_its_consumer);
+on_both_engines!(
+    bytes_that_are_no_event_are_given_up_at_once,
+    a_version_that_only_others_read_is_passed,
+    a_dead_letter_goes_back_to_its_consumer,
+);
 
 async fn bytes_that_are_no_event_are_given_up_at_once(scratch: &Scratch) {
     let house = House::open(scratch).await;
@@ -35,6 +39,20 @@ async fn bytes_that_are_no_event_are_given_up_at_once(scratch: &Scratch) {
     assert_eq!(told, [("decode", "UNDECODABLE"), ("decode", "VERSION_UNKNOWN")]);
     assert_eq!((letters[0].tenant.as_str(), letters[1].tenant.as_str()), ("", TENANT.to_string().as_str()));
     assert_eq!(service.count("SELECT COUNT(*) FROM consumer_retry").await, 0);
+}
+
+async fn a_version_that_only_others_read_is_passed(scratch: &Scratch) {
+    let house = House::open(scratch).await;
+    let (mut service, scribe) = (Consuming::open(scratch).await, Scribe::default());
+    house.append(["foreign", "own"].map(draft).to_vec(), None).await.unwrap();
+    let mut foreign = house.events().await.remove(0);
+    (foreign.0.r#type, foreign.0.type_version) = ("search.index.changed".to_owned(), 2);
+    house.overwrite(foreign.2, prost::Message::encode_to_vec(&foreign.0)).await;
+
+    service.start(&house, &scribe, 10);
+
+    service.until_effects(&["own"]).await;
+    assert_eq!(service.count("SELECT COUNT(*) FROM dead_letter").await, 0);
 }
 
 async fn a_dead_letter_goes_back_to_its_consumer(scratch: &Scratch) {
@@ -83,6 +101,24 @@ impl House {
             })
         });
         changed.await.unwrap();
+    }
+
+    /// Takes the last event back. On Postgres numbers are never given again.
+    pub async fn undo_last(&self) {
+        let undone = self.db.write("undo an event", |tx| {
+            Box::pin(async move {
+                let sqlite = matches!(tx, Tx::Sqlite(_));
+                let sql = "DELETE FROM outbox WHERE seq = (SELECT MAX(seq) FROM outbox)";
+                on!(tx, |executor| sqlx::query(sql).execute(executor).await.map(|_| ())).during("undo an event")?;
+                if sqlite {
+                    let sql = "UPDATE sqlite_sequence SET seq = seq - 1 WHERE name = 'outbox'";
+                    on!(tx, |executor| sqlx::query(sql).execute(executor).await.map(|_| ()))
+                        .during("free its number")?;
+                }
+                Ok(())
+            })
+        });
+        undone.await.unwrap();
     }
 
     /// How many consumers have told how far they are.

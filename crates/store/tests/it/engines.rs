@@ -207,6 +207,10 @@ async fn retention_deletes_old_rows_in_batches(scratch: &Scratch) {
 
     assert_eq!(n_deleted, 2_500);
     assert_eq!(contents(&running.db).await.0, (2_501..=2_510).collect::<Vec<_>>());
+
+    let by_time = prune(&running.db, "thing", "created_at, id", "created_at", Timestamp::from_micros(2_503)).await;
+
+    assert_eq!(by_time.unwrap(), 2, "the time may be part of the key");
 }
 
 async fn migrations_run_once_and_are_listed_before(scratch: &Scratch) {
