@@ -78,7 +78,7 @@ impl DeadLetter {
     }
 }
 
-/// A dead letter as people see it.
+/// A dead letter as people see it, as long as it was not sent again.
 #[derive(Clone, Debug)]
 pub struct Buried {
     /// Its own id.
@@ -101,8 +101,6 @@ pub struct Buried {
     pub last_at: Timestamp,
     /// How often it was given up.
     pub count: i64,
-    /// When it was sent again.
-    pub redriven_at: Option<Timestamp>,
 }
 
 /// Which dead letters.

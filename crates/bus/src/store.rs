@@ -216,12 +216,11 @@ struct Columns {
     first_at: Micros,
     last_at: Micros,
     count: i64,
-    redriven_at: Option<Micros>,
 }
 
 pub(crate) async fn dead_letters(db: &Db, which: &Which) -> Result<Vec<Buried>> {
-    let sql = "SELECT id, kind, ref, consumer, tenant_id, reason, error, first_at, last_at, count, redriven_at FROM dead_letter WHERE redriven_at IS NULL AND ($1 IS NULL OR id = $1) \
-               AND ($2 IS NULL OR consumer = $2) ORDER BY id LIMIT $3";
+    let sql = "SELECT id, kind, ref, consumer, tenant_id, reason, error, first_at, last_at, count FROM dead_letter \
+               WHERE redriven_at IS NULL AND ($1 IS NULL OR id = $1) AND ($2 IS NULL OR consumer = $2) ORDER BY id LIMIT $3";
     let rows: Result<Vec<Columns>, _> = on!(db, |pool| {
         sqlx::query_as(sql).bind(which.id).bind(&which.consumer).bind(which.limit).fetch_all(pool).await
     });
@@ -241,7 +240,6 @@ impl From<Columns> for Buried {
             first_at: row.first_at.into(),
             last_at: row.last_at.into(),
             count: row.count,
-            redriven_at: row.redriven_at.map(Timestamp::from),
         }
     }
 }

@@ -35,7 +35,7 @@ use crate::verify::used::{self, Used};
 pub use crate::key::format::{Environment, Parsed, parse_key};
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
 pub use crate::store::usage::Sums;
-pub use crate::usage::UsageRow;
+pub use crate::usage::{DEFAULT_WINDOW, UsageRow};
 
 /// The tables of this crate.
 pub fn migrations() -> Migrations {

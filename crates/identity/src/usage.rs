@@ -21,7 +21,7 @@ use crate::store::usage::{self as store, Slot, Sums};
 pub use crate::store::usage::UsageRow;
 
 /// How far back usage is shown if nobody says.
-pub(crate) const DEFAULT_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+pub const DEFAULT_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 /// A million dollars: no request costs more, and sums of less fit their column.
 const MAX_COST: i64 = 1_000_000_000_000_000;
 /// Tokens and microseconds of one request, at most.

@@ -31,7 +31,7 @@ pub(super) struct Reader {
     /// Up to where was read.
     read: Place,
     skipped: u64,
-    reported: (Place, Timestamp),
+    reported_at: Timestamp,
     /// Events that were handled: the next ones use their memory.
     spare: Vec<Event>,
 }
@@ -45,8 +45,8 @@ struct Batch {
 
 impl Reader {
     pub(super) fn new(shared: Arc<Shared>, source: Source) -> Self {
-        let reported = (Place::default(), Timestamp::from_micros(0));
-        Self { shared, source, stored: None, read: Place::default(), skipped: 0, reported, spare: Vec::new() }
+        let reported_at = Timestamp::from_micros(0);
+        Self { shared, source, stored: None, read: Place::default(), skipped: 0, reported_at, spare: Vec::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -242,7 +242,7 @@ impl Reader {
     /// Now and then tells the source how far it has been read, so that it may forget.
     async fn report(&mut self) {
         let now = self.shared.clock.now();
-        if now < self.reported.1.after(REPORT) {
+        if now < self.reported_at.after(REPORT) {
             return;
         }
         let (name, place) = (self.shared.consumer.name, self.stored.unwrap_or_default().max(self.read));
@@ -250,7 +250,7 @@ impl Reader {
             Box::pin(async move { store::report(tx, name, place, now).await })
         });
         match told.await {
-            Ok(()) => self.reported = (place, now),
+            Ok(()) => self.reported_at = now,
             Err(error) => warn!(consumer = name, error = error.chain(), "cannot tell how far events were read"),
         }
     }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use manifold_core::Nanos;
-use manifold_identity::{UsageRow, parse_key_id};
+use manifold_identity::{DEFAULT_WINDOW, UsageRow, parse_key_id};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -111,7 +111,7 @@ fn window(query: &str) -> Answer<Duration> {
             _ => return Err(Refusal::bad("PARAMETER_UNKNOWN", "the only parameter is window")),
         }
     }
-    Ok(window.unwrap_or(Duration::from_secs(24 * HOUR)))
+    Ok(window.unwrap_or(DEFAULT_WINDOW))
 }
 
 /// `24h` or `7d`.

@@ -104,21 +104,28 @@ pub async fn integrity(data: &Path) -> Result<Vec<String>> {
     Ok(verdicts)
 }
 
-/// Requests that were added up as the usage of keys.
-pub async fn sqlite_usage(data: &Path) -> Result<i64> {
+/// Requests that were added up as the usage of keys, and events that were not read yet.
+pub async fn sqlite_usage(data: &Path) -> Result<(i64, i64)> {
     let mut connection = sqlite(data, "identity").await?;
-    let n = sqlx::query_scalar("SELECT COALESCE(SUM(n), 0) FROM key_usage").fetch_one(&mut connection).await?;
+    let sql =
+        "SELECT (SELECT COALESCE(SUM(n), 0) FROM key_usage), (SELECT COALESCE(MAX(last_seq), 0) FROM consumer_cursor)";
+    let (n, read): (i64, i64) = sqlx::query_as(sql).fetch_one(&mut connection).await?;
     connection.close().await?;
-    Ok(n)
+    let mut connection = sqlite(data, "ai-router").await?;
+    let unread = sqlx::query_scalar("SELECT COUNT(*) FROM outbox WHERE seq > $1").bind(read);
+    let unread = unread.fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok((n, unread))
 }
 
 /// The same on Postgres.
-pub async fn postgres_usage(url: &str) -> Result<i64> {
+pub async fn postgres_usage(url: &str) -> Result<(i64, i64)> {
     let mut connection = PgConnection::connect(url).await?;
-    let sql = "SELECT COALESCE(SUM(n), 0)::BIGINT FROM identity.key_usage";
-    let n = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
+    let sql = "SELECT (SELECT COALESCE(SUM(n), 0)::BIGINT FROM identity.key_usage), (SELECT COUNT(*) FROM ai_router.outbox \
+               WHERE (xid, seq) > (SELECT last_xid::text::xid8, last_seq FROM identity.consumer_cursor))";
+    let usage = sqlx::query_as(sql).fetch_one(&mut connection).await?;
     connection.close().await?;
-    Ok(n)
+    Ok(usage)
 }
 
 async fn sqlite(data: &Path, service: &str) -> Result<SqliteConnection> {
