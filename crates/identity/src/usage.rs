@@ -30,9 +30,10 @@ const HOUR_US: i64 = 3_600_000_000;
 /// How far back usage can be asked for, and how long it is kept.
 pub(crate) const MAX_WINDOW: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// Adds up many at a time: each batch is a few statements, however many requests it tells of.
+/// Adds up many at a time, because each batch is a few statements, however many requests it tells of; but not so many that
+/// calls wait for a core meanwhile.
 pub fn consumer() -> Consumer {
-    Consumer::new("identity__usage", Filter::Domain("ai")).gathering(1_000, Duration::from_millis(250))
+    Consumer::new("identity__usage", Filter::Domain("ai")).gathering(256, Duration::from_millis(15))
 }
 
 /// Adds up what keys were used for.

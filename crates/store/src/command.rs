@@ -13,6 +13,8 @@ use crate::Tx;
 pub(crate) trait Job: Send {
     /// For logs.
     fn name(&self) -> &'static str;
+    /// Whether its success is told once it survives a power cut.
+    fn lasts(&self) -> bool;
     /// Runs it and keeps what it returns.
     fn run<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> BoxFuture<'t, Result<()>>;
     /// Answers the caller: what it returned last, or the error.
@@ -27,19 +29,20 @@ pub(crate) async fn caught<T>(running: impl Future<Output = Result<T>>) -> Resul
 
 struct Typed<T, F> {
     name: &'static str,
+    lasts: bool,
     command: F,
     value: Option<T>,
     reply: oneshot::Sender<Result<T>>,
 }
 
 /// A job for the queue, and where its answer arrives.
-pub(crate) fn job<T, F>(name: &'static str, command: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>)
+pub(crate) fn job<T, F>(name: &'static str, lasts: bool, command: F) -> (Box<dyn Job>, oneshot::Receiver<Result<T>>)
 where
     T: Send + 'static,
     F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
 {
     let (reply, answer) = oneshot::channel();
-    (Box::new(Typed { name, command, value: None, reply }), answer)
+    (Box::new(Typed { name, lasts, command, value: None, reply }), answer)
 }
 
 impl<T, F> Job for Typed<T, F>
@@ -49,6 +52,10 @@ where
 {
     fn name(&self) -> &'static str {
         self.name
+    }
+
+    fn lasts(&self) -> bool {
+        self.lasts
     }
 
     fn run<'t>(&'t mut self, tx: &'t mut Tx<'_>) -> BoxFuture<'t, Result<()>> {

@@ -96,7 +96,20 @@ impl Db {
         F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
     {
         match self {
-            Self::Sqlite(db) => enqueue(&db.rows.0, name, command).await,
+            Self::Sqlite(db) => enqueue(&db.rows.0, name, true, command).await,
+            Self::Postgres(db) => transact(&db.pool, &command).await,
+        }
+    }
+
+    /// [`Db::write`] for work that is done again if a power cut undoes it: on SQLite its success is told before the disk
+    /// has it.
+    pub async fn write_repeatable<T, F>(&self, name: &'static str, command: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
+    {
+        match self {
+            Self::Sqlite(db) => enqueue(&db.rows.0, name, false, command).await,
             Self::Postgres(db) => transact(&db.pool, &command).await,
         }
     }
@@ -146,12 +159,12 @@ async fn open_postgres(
 }
 
 /// Lets the writer run it.
-async fn enqueue<T, F>(queue: &Queue, name: &'static str, command: F) -> Result<T>
+async fn enqueue<T, F>(queue: &Queue, name: &'static str, lasts: bool, command: F) -> Result<T>
 where
     T: Send + 'static,
     F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>> + Send + Sync + 'static,
 {
-    let (job, answer) = command::job(name, command);
+    let (job, answer) = command::job(name, lasts, command);
     if queue.push(Piece::Command(job)).is_err() {
         return Err(Fault::Away.error());
     }

@@ -196,7 +196,7 @@ impl Writer {
         let mut blocks = vec![block];
         while let Some(mut block) = blocks.pop() {
             let attempt = match self.link.attempt(&mut block).await {
-                Ok(()) => self.settle(!block.commands.is_empty()).await,
+                Ok(()) => self.settle(block.lasts()).await,
                 failed => failed,
             };
             match attempt {
@@ -225,9 +225,9 @@ impl Writer {
     }
 
     /// After a commit: nobody hears of the success of a command that a power cut would undo.
-    async fn settle(&self, commands: bool) -> Result<(), Failure> {
+    async fn settle(&self, lasts: bool) -> Result<(), Failure> {
         match &self.log {
-            Some(log) if !commands => log.grew(),
+            Some(log) if !lasts => log.grew(),
             Some(log) if !log.synced().await => {
                 let error = Error::internal("the log of the database cannot be synced");
                 return Err(Failure::Fault { fault: Fault::Away, error });

@@ -183,7 +183,7 @@ impl Reader {
         let verdict = Arc::new(Verdict::default());
         let work =
             Arc::new((Arc::clone(&self.shared), self.source.name, Arc::clone(batch), part, Arc::clone(&verdict)));
-        let moved = self.shared.db.write("consume events", move |tx| {
+        let moved = self.shared.db.write_repeatable("consume events", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (shared, source, batch, part, verdict) = &*work;

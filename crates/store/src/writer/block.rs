@@ -70,6 +70,11 @@ impl Block {
         block
     }
 
+    /// Whether somebody is told of its success once it survives a power cut.
+    pub(super) fn lasts(&self) -> bool {
+        self.commands.iter().any(|job| job.lasts())
+    }
+
     fn len(&self) -> usize {
         self.commands.len() + self.groups.len()
     }
@@ -128,7 +133,7 @@ mod tests {
     use super::*;
 
     fn block(n_commands: usize, n_groups: usize) -> Block {
-        let job = || crate::command::job("test", |_| Box::pin(async { Ok(()) })).0 as Box<dyn Job>;
+        let job = || crate::command::job("test", true, |_| Box::pin(async { Ok(()) })).0 as Box<dyn Job>;
         let commands = (0..n_commands).map(|_| job()).collect();
         Block { commands, groups: (0..n_groups).map(|_| Group::new()).collect() }
     }

@@ -45,21 +45,23 @@ async fn touch(tx: &mut Tx<'_>) -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_command_fails_while_the_log_cannot_be_brought_to_the_disk() {
+async fn a_command_fails_while_the_log_cannot_be_brought_to_the_disk_unless_it_can_be_repeated() {
     let scratch = Scratch::sqlite();
     let running = Running::open(scratch.location()).await;
     let Location::Sqlite { folder } = scratch.location() else { unreachable!() };
     let (log, hidden) = (folder.join("test-things.db-wal"), folder.join("hidden"));
     let touch = || running.db.write("touch", |tx| Box::pin(touch(tx)));
+    let touch_repeatably = running.db.write_repeatable("touch", |tx| Box::pin(self::touch(tx)));
 
     let before = touch().await;
     std::fs::rename(&log, &hidden).unwrap();
     let without = touch().await;
+    let repeatable = touch_repeatably.await;
     std::fs::rename(&hidden, &log).unwrap();
     let after = touch().await;
 
     assert_eq!(without.unwrap_err().reason(), "STORE_UNAVAILABLE");
-    assert!(before.is_ok() && after.is_ok(), "{before:?} {after:?}");
+    assert!(before.is_ok() && repeatable.is_ok() && after.is_ok(), "{before:?} {repeatable:?} {after:?}");
 }
 
 #[tokio::test]
