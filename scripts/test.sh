@@ -23,6 +23,8 @@ fi
 
 need cc gcc
 need python3 python3
+PATH=$PATH:/usr/sbin
+need nats-server nats-server
 scripts/tools.sh client-tests
 if [ -z "${MANIFOLD_TEST_POSTGRES:-}" ]; then
     start_postgres

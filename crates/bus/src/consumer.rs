@@ -2,19 +2,25 @@
 //! An event takes effect exactly once: its effects and the place up to which the consumer has read are one transaction.
 
 mod embedded;
+mod halves;
+mod jetstream;
 mod redeliver;
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, join, join_all};
 use manifold_contract::events::v1::Event;
-use manifold_core::{Clock, Code, Error, Ids, Result};
+use manifold_core::{Clock, Code, Error, EventId, Ids, Result};
 use manifold_store::{Db, Tx};
 use uuid::Uuid;
 
+use crate::Broker;
 use embedded::Reader;
+use jetstream::Puller;
 use redeliver::Redelivery;
 
 /// First and longest pause before a failed event comes again.
@@ -33,12 +39,15 @@ pub struct Consumer {
     pub batch: u32,
     /// How long events are gathered after the first one.
     pub linger: Duration,
+    /// How long the stream waits for the outcome of an event before it brings it again. Not for those who read outboxes.
+    pub ack_wait: Duration,
 }
 
 impl Consumer {
     /// 128 events at a time, soon after they happened, each up to ten times.
     pub fn new(name: &'static str, filter: Filter) -> Self {
-        Self { name, filter, max_deliver: 10, batch: 128, linger: Duration::from_millis(10) }
+        let (linger, ack_wait) = (Duration::from_millis(10), Duration::from_secs(30));
+        Self { name, filter, max_deliver: 10, batch: 128, linger, ack_wait }
     }
 
     /// Larger batches that come later, for those who add up.
@@ -62,6 +71,14 @@ impl Filter {
         match self {
             Self::All => true,
             Self::Domain(domain) => event_type.split('.').next() == Some(domain),
+        }
+    }
+
+    /// The subjects of these events, of whichever tenant.
+    pub(crate) fn subject(self) -> String {
+        match self {
+            Self::All => "mf.evt.>".to_owned(),
+            Self::Domain(domain) => format!("mf.evt.*.{domain}.>"),
         }
     }
 }
@@ -104,6 +121,12 @@ impl Failure {
             Self::Retry { source, .. } | Self::Dead { source, .. } => source,
         }
     }
+
+    fn into_error(self) -> Error {
+        match self {
+            Self::Retry { source, .. } | Self::Dead { source, .. } => source,
+        }
+    }
 }
 
 /// An outbox that can be read.
@@ -115,16 +138,47 @@ pub struct Source {
     pub db: Db,
 }
 
-/// Lets `handler` consume events of `sources` until it is dropped, which harms nothing. The place up to which it has read
-/// is kept in `db`, where its effects are.
-pub async fn consume(consumer: Consumer, sources: Vec<Source>, db: Db, clock: Clock, handler: impl Handler) {
-    let ids = Ids::new(clock.clone());
-    let shared = Arc::new(Shared { consumer, db, clock, ids, handler: Arc::new(handler) });
-    let readers = sources.into_iter().map(|source| Reader::new(Arc::clone(&shared), source).run());
-    join(join_all(readers), Redelivery(Arc::clone(&shared)).run()).await;
+/// How events come from the outboxes of services to the consumers of others. It may be another way after the next start:
+/// nothing is lost or repeated by that.
+#[derive(Clone, Debug)]
+pub enum Bus {
+    /// Consumers read these outboxes, which are in this process or on this Postgres server.
+    Embedded(Vec<Source>),
+    /// Through a stream of NATS JetStream, into which [`relay`](crate::relay) brings them. Needs Postgres.
+    JetStream(Broker),
 }
 
-/// What the readers of a consumer have in common.
+/// Lets `handler` consume events until it is dropped, which harms nothing. What it has seen is kept in `db`, where its
+/// effects are.
+pub async fn consume(consumer: Consumer, bus: Bus, db: Db, clock: Clock, handler: impl Handler) {
+    let ids = Ids::new(clock.clone());
+    let shared = Arc::new(Shared { consumer, db, clock, ids, handler: Arc::new(handler) });
+    let again = Redelivery(Arc::clone(&shared)).run();
+    match bus {
+        Bus::Embedded(sources) => {
+            let readers = sources.into_iter().map(|source| Reader::new(Arc::clone(&shared), source).run());
+            join(join_all(readers), again).await;
+        }
+        Bus::JetStream(broker) => {
+            join(Puller::new(shared, broker).run(), again).await;
+        }
+    }
+}
+
+/// The id of an event; nil if it has none.
+fn event_id(event: &Event) -> Uuid {
+    EventId::parse(&event.id).map_or(Uuid::nil(), |id| id.0)
+}
+
+/// The events that are not among the known ones.
+fn without<'e>(events: &'e [Event], known: &HashSet<Uuid>) -> Cow<'e, [Event]> {
+    if known.is_empty() {
+        return Cow::Borrowed(events);
+    }
+    events.iter().filter(|event| !known.contains(&event_id(event))).cloned().collect()
+}
+
+/// What the tasks of a consumer have in common.
 pub(crate) struct Shared {
     pub(crate) consumer: Consumer,
     db: Db,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_contract::events::v1::Event;
-use manifold_core::{Clock, EventId, Result, Timestamp};
+use manifold_core::{Clock, Error, EventId, Ids, Result, Timestamp};
 use manifold_store::Db;
 use prost::Message;
 use uuid::Uuid;
@@ -26,6 +26,8 @@ pub enum Kind {
     Delivery,
     /// An event cannot be read.
     Decode,
+    /// An event cannot be brought into the stream.
+    Bus,
 }
 
 impl Kind {
@@ -34,6 +36,7 @@ impl Kind {
         match self {
             Self::Delivery => "delivery",
             Self::Decode => "decode",
+            Self::Bus => "bus",
         }
     }
 }
@@ -53,28 +56,30 @@ pub(crate) struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// Of an event that a consumer gives up.
     pub(crate) fn of(shared: &Shared, stored: &Stored, kind: Kind, failure: &Failure) -> Self {
         let reason = match failure {
             Failure::Retry { .. } => TOO_OFTEN,
             Failure::Dead { reason, .. } => reason,
         };
+        let letter = Self::new(&shared.ids, &shared.clock, stored, kind, reason, failure.error());
+        Self { consumer: shared.consumer.name, ..letter }
+    }
+
+    /// Of an event that no consumer will see.
+    pub(crate) fn unpublished(ids: &Ids, clock: &Clock, stored: &Stored, reason: &'static str, error: &Error) -> Self {
+        Self::new(ids, clock, stored, Kind::Bus, reason, error)
+    }
+
+    fn new(ids: &Ids, clock: &Clock, stored: &Stored, kind: Kind, reason: &'static str, error: &Error) -> Self {
         // Postgres takes no NUL in a text.
-        let mut error = failure.error().chain().replace('\0', "");
+        let mut error = error.chain().replace('\0', "");
         error.truncate(error.floor_char_boundary(MAX_ERROR));
         // Of bytes that are no event, nobody knows whose they are.
         let tenant =
             Event::decode(stored.payload.clone()).map(|event| event.tenant_id.replace('\0', "")).unwrap_or_default();
-        Self {
-            id: shared.ids.next(),
-            kind,
-            event: stored.id,
-            consumer: shared.consumer.name,
-            tenant,
-            reason,
-            payload: stored.payload.clone(),
-            error,
-            at: shared.clock.now(),
-        }
+        let (id, event, payload) = (ids.next(), stored.id, stored.payload.clone());
+        Self { id, kind, event, consumer: "", tenant, reason, payload, error, at: clock.now() }
     }
 }
 
@@ -83,11 +88,11 @@ impl DeadLetter {
 pub struct Buried {
     /// Its own id.
     pub id: Uuid,
-    /// `delivery` or `decode`.
+    /// `delivery`, `decode` or `bus`.
     pub kind: String,
     /// The event.
     pub event: EventId,
-    /// Which consumer gave up.
+    /// Which consumer gave up; empty if the event did not come into the stream.
     pub consumer: String,
     /// Whose event it is, `ten_…`; empty if nobody knows.
     pub tenant: String,
@@ -124,8 +129,8 @@ pub async fn prune_dead_letters(db: &Db, clock: &Clock) -> Result<u64> {
     manifold_store::prune(db, "dead_letter", "id", "last_at", clock.now().before(RETAIN)).await
 }
 
-/// Sends dead letters once more, each to the consumer that gave it up and to no other; counts them. A running consumer
-/// takes them within a second.
+/// Sends dead letters once more, each to the consumer that gave it up and to no other, or into the stream if it did not come
+/// there; counts them. A running consumer takes them within a second.
 pub async fn redrive(db: &Db, which: &Which, clock: &Clock) -> Result<u64> {
     let mut n_redriven = 0;
     for letter in store::dead_letters(db, which).await? {

@@ -4,14 +4,21 @@
 mod consumer;
 mod dead;
 mod event;
+mod inbox;
+mod jetstream;
 mod outbox;
+mod relay;
+mod status;
 mod store;
 mod subject;
 
-pub use consumer::{Consumer, Failure, Filter, Handler, Source, consume};
+pub use consumer::{Bus, Consumer, Failure, Filter, Handler, Source, consume};
 pub use dead::{Buried, Kind, Which, dead_letters, prune_dead_letters, redrive};
 pub use event::{Cause, Draft};
+pub use jetstream::{Broker, BrokerConfig};
 pub use outbox::{Outbox, OutboxRow};
+pub use relay::relay;
+pub use status::{ConsumerStatus, OutboxStatus, StreamStatus, outbox_status};
 pub use store::{Cursor, cursors, leave_numbers_out};
 
 /// Tables of the bus: part of every service's database.

@@ -79,7 +79,7 @@ impl Outbox {
     }
 }
 
-/// Looks at the oldest numbers only, so no index on the time is needed.
+/// What a relay has not published yet is never deleted. Looks at the oldest numbers only, so no index on the time is needed.
 async fn prune(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
     let unread = match tx {
         Tx::Sqlite(_) => "seq > last_seq",
@@ -89,8 +89,14 @@ async fn prune(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
              OR last_xid::text::xid8 >= pg_snapshot_xmax(pg_current_snapshot()))"
         }
     };
+    let waiting = match tx {
+        Tx::Sqlite(_) => "FALSE",
+        Tx::Postgres(_) => {
+            "published_at IS NULL AND EXISTS (SELECT 1 FROM outbox_reader WHERE consumer = 'relay' AND moved_at >= $2)"
+        }
+    };
     let sql = format!(
-        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT $1) AND (created_at < $2 OR \
+        "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT $1) AND NOT ({waiting}) AND (created_at < $2 OR \
          (created_at < $3 AND NOT EXISTS (SELECT 1 FROM outbox_reader WHERE moved_at >= $2 AND {unread})))"
     );
     let (retain, retain_max) = (now.before(RETAIN).micros(), now.before(RETAIN_MAX).micros());

@@ -7,7 +7,7 @@ use sqlx::{FromRow, PgPool, SqlitePool};
 use uuid::Uuid;
 
 use crate::consumer::Stored;
-use crate::dead::{Buried, DeadLetter, Which};
+use crate::dead::{Buried, DeadLetter, Kind, Which};
 
 /// Events that are tried again at a time.
 pub(crate) const DUE: i64 = 128;
@@ -180,6 +180,23 @@ pub(crate) async fn due(db: &Db, consumer: &str, now: Timestamp) -> Result<Vec<R
     Ok(rows.during("look for events that come again")?.into_iter().map(retry).collect())
 }
 
+/// Changes how often an event has come, and when it comes next; false if it has come another number of times.
+pub(crate) async fn count_retry(
+    tx: &mut Tx<'_>,
+    consumer: &str,
+    event: Uuid,
+    (from, to): (i64, i64),
+    next: Timestamp,
+) -> Result<bool> {
+    let sql = "UPDATE consumer_retry SET n_deliveries = $4, next_at = $5 \
+               WHERE consumer = $1 AND event_id = $2 AND n_deliveries = $3";
+    let counted = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(consumer).bind(event).bind(from).bind(to).bind(Micros::from(next));
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    Ok(counted.during("count a try of an event")? == 1)
+}
+
 /// Takes an event out of those that come again; false if another process has it.
 pub(crate) async fn take_retry(tx: &mut Tx<'_>, consumer: &str, event: Uuid, n: i64) -> Result<bool> {
     let sql = "DELETE FROM consumer_retry WHERE consumer = $1 AND event_id = $2 AND n_deliveries = $3";
@@ -253,6 +270,13 @@ pub(crate) async fn redrive(tx: &mut Tx<'_>, letter: &Buried, now: Timestamp) ->
     });
     if marked.during("mark a dead letter")? == 0 {
         return Ok(0);
+    }
+    if letter.kind == Kind::Bus.name() {
+        let sql = "UPDATE outbox SET published_at = NULL WHERE event_id = $1";
+        let sent = on!(tx, |executor| {
+            sqlx::query(sql).bind(letter.event.0).execute(executor).await.map(|done| done.rows_affected())
+        });
+        return sent.during("publish an event again");
     }
     let again = "INSERT INTO consumer_retry (consumer, event_id, payload, n_deliveries, next_at, error) \
                  SELECT consumer, $2, payload, 0, $3, '' FROM dead_letter WHERE id = $1 \

@@ -20,8 +20,8 @@ fn start(runtime: &Runtime, folder: &std::path::Path, tasks: &Tasks) -> Started 
         tasks.spawn("writer", writer.run(async move { stop.cancelled().await }));
         let config = Config { data_dir: folder.to_owned(), admin_key: None, grace: Duration::from_secs(600) };
         let (clock, health, tasks) = (Clock::system(), Health::new(), tasks.clone());
-        let sources = Vec::new();
-        let deps = Deps { db, ids: Ids::new(clock.clone()), clock, sources, health, tasks };
+        let bus = manifold_bus::Bus::Embedded(Vec::new());
+        let deps = Deps { db, ids: Ids::new(clock.clone()), clock, bus, health, tasks };
         manifold_identity::start(config, deps).await.expect("a first start")
     })
 }

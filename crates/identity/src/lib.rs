@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_bus::{Outbox, Source};
+use manifold_bus::{Bus, Outbox};
 use manifold_contract::identity::v1::keys;
 use manifold_core::{Clock, Error, Ids, Result, Secret};
 use manifold_runtime::{Health, Routes, Tasks};
@@ -61,8 +61,8 @@ pub struct Deps {
     pub clock: Clock,
     /// Ids.
     pub ids: Ids,
-    /// Whose events tell what keys are used for.
-    pub sources: Vec<Source>,
+    /// From where events come that tell what keys are used for.
+    pub bus: Bus,
     /// Where it tells how it is.
     pub health: Health,
     /// Where its tasks run.
@@ -129,7 +129,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     identity.inner.tasks.spawn("identity key uses", used::run(identity.clone()));
     identity.inner.tasks.spawn("identity tidy", tidy::run(identity.clone()));
     let (db, clock) = (identity.inner.db.clone(), identity.inner.clock.clone());
-    let roll_up = manifold_bus::consume(usage::consumer(), deps.sources, db, clock, usage::RollUp);
+    let roll_up = manifold_bus::consume(usage::consumer(), deps.bus, db, clock, usage::RollUp);
     identity.inner.tasks.spawn_until_stop("identity usage", roll_up);
     let routes = Routes::new(keys::offer(grpc::Service(identity.clone())));
     Ok(Started { identity, routes, first_admin_key })

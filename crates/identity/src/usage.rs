@@ -33,7 +33,8 @@ pub(crate) const MAX_WINDOW: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// Adds up many at a time, because each batch is a few statements, however many requests it tells of; but not so many that
 /// calls wait for a core meanwhile.
 pub fn consumer() -> Consumer {
-    Consumer::new("identity__usage", Filter::Domain("ai")).gathering(256, Duration::from_millis(15))
+    let consumer = Consumer::new("identity__usage", Filter::Domain("ai")).gathering(256, Duration::from_millis(15));
+    Consumer { ack_wait: Duration::from_secs(5), ..consumer }
 }
 
 /// Adds up what keys were used for.

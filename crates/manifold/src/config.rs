@@ -34,10 +34,9 @@ pub struct Config {
     pub mesh: MeshSection,
     /// The database.
     pub store: StoreSection,
-    /// Present, like the next, only to refuse what this version cannot do.
-    #[serde(default)]
+    /// How events travel.
     pub bus: BusSection,
-    #[expect(missing_docs, reason = "told above")]
+    /// Present only to refuse what this version cannot do.
     #[serde(default)]
     pub cache: CacheSection,
     /// What every process runs on.
@@ -98,12 +97,29 @@ pub enum DurabilityName {
 }
 
 /// `[bus]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BusSection {
-    /// Refused: this version carries events in process.
-    #[serde(default)]
-    pub nats_url: String,
+    /// Empty = consumers read the databases of the services; else through NATS JetStream.
+    pub nats_url: Secret<String>,
+    /// `[bus.jetstream]`.
+    pub jetstream: JetStreamSection,
+}
+
+/// `[bus.jetstream]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JetStreamSection {
+    /// Copies of the stream.
+    pub replicas: usize,
+    /// How long it keeps events.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// How much of them it keeps.
+    pub max_bytes: bytesize::ByteSize,
+    /// For how long it knows an event again.
+    #[serde(with = "humantime_serde")]
+    pub duplicate_window: Duration,
 }
 
 /// `[cache]`.
@@ -199,8 +215,14 @@ pub fn read(
 fn check(config: &Config) -> Result<()> {
     let refuse =
         |key: &'static str, message: &str| Err(Error::invalid("CONFIG_INVALID", format!("{key}: {message}")).at(key));
-    if !config.bus.nats_url.is_empty() {
-        return refuse("bus.nats_url", "this version carries events in process; leave it unset");
+    if !config.bus.nats_url.expose().is_empty() && config.store.url.expose().is_empty() {
+        return refuse("bus.nats_url", "NATS needs Postgres: set store.url, or leave bus.nats_url unset");
+    }
+    if ![1, 3, 5].contains(&config.bus.jetstream.replicas) {
+        return refuse("bus.jetstream.replicas", "must be 1, 3 or 5");
+    }
+    if config.bus.jetstream.duplicate_window > config.bus.jetstream.max_age {
+        return refuse("bus.jetstream.duplicate_window", "must not be longer than bus.jetstream.max_age");
     }
     if !config.cache.redis_url.is_empty() {
         return refuse("cache.redis_url", "this version caches in process; leave it unset");

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use manifold_bus::Source;
+use manifold_bus::{Broker, BrokerConfig, Bus, Source, relay};
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt, Secret};
 use manifold_runtime::health::Component;
 use manifold_runtime::http::{Client, HttpConfig};
@@ -17,6 +17,9 @@ use tracing::{info, warn};
 
 use crate::config::{Config, DurabilityName};
 use crate::lock::DataLock;
+
+/// How long a start waits for the broker before it goes on without.
+const BROKER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The services that a process can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,8 +76,8 @@ struct Floor<'a> {
     health: Health,
     background: Tasks,
     writers: Tasks,
-    /// Outboxes that can be read here.
-    sources: Vec<Source>,
+    /// How events travel; what of the embedded way is known yet.
+    bus: Bus,
 }
 
 /// Looks for what [`start`] would refuse before it has done anything.
@@ -95,7 +98,7 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
         health: Health::new(),
         background: Tasks::new(),
         writers: Tasks::new(),
-        sources: Vec::new(),
+        bus: Bus::Embedded(Vec::new()),
         config,
     };
     let node_health = floor.health.component("process");
@@ -109,10 +112,13 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
         manifold_edge::management::start(config.management.listen, floor.health.clone(), &floor.background).await;
     let management = management.map_err(|error| not_listening(error, "management.listen"))?;
     let mesh = mesh(config)?;
+    if let Some(broker) = broker(&floor).await? {
+        floor.bus = Bus::JetStream(broker);
+    }
     if services.contains(&Service::AiRouter) {
         mesh.provide("ai-router", ai_router(&mut floor).await?);
     } else if let Some(db) = Db::elsewhere(&floor.location, "ai-router")? {
-        floor.sources.push(Source { name: "ai-router", db });
+        floor.reads(Source { name: "ai-router", db });
     }
     let (mut public, mut first_admin_key) = (None, None);
     if services.contains(&Service::Edge) {
@@ -162,9 +168,65 @@ impl Node {
     }
 }
 
+impl Floor<'_> {
+    /// Consumers of this process read this outbox, unless there is a broker.
+    fn reads(&mut self, source: Source) {
+        if let Bus::Embedded(sources) = &mut self.bus {
+            sources.push(source);
+        }
+    }
+}
+
+/// The broker, if there is to be one. It may be away; one that does not fit stops the start.
+async fn broker(floor: &Floor<'_>) -> Result<Option<Broker>> {
+    let Some(broker) = connect_broker(floor.config).await? else { return Ok(None) };
+    floor.background.spawn_until_stop("bus probe", watch_broker(broker.clone(), floor.health.component("bus")));
+    Ok(Some(broker))
+}
+
+/// Connects to the broker, if there is to be one, and waits for it for some seconds.
+pub async fn connect_broker(config: &Config) -> Result<Option<Broker>> {
+    if config.bus.nats_url.expose().is_empty() {
+        return Ok(None);
+    }
+    let stream = &config.bus.jetstream;
+    let broker = Broker::connect(BrokerConfig {
+        url: config.bus.nats_url.clone(),
+        replicas: stream.replicas,
+        max_age: stream.max_age,
+        max_bytes: stream.max_bytes.as_u64(),
+        duplicate_window: stream.duplicate_window,
+    });
+    let broker = broker.await?;
+    let patience = tokio::time::Instant::now() + BROKER_PATIENCE;
+    loop {
+        match broker.prepare().await {
+            Ok(()) => return Ok(Some(broker)),
+            Err(error) if error.code() != Code::Unavailable => return Err(error),
+            Err(error) if tokio::time::Instant::now() >= patience => {
+                warn!(error = error.chain(), "NATS is away: events wait in the databases");
+                return Ok(Some(broker));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+/// A broker that went away degrades the process: events wait in the outboxes.
+async fn watch_broker(broker: Broker, health: Component) {
+    loop {
+        if broker.is_connected() {
+            health.ready();
+        } else {
+            health.degraded("NATS is away: events wait in the databases");
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
 async fn ai_router(floor: &mut Floor<'_>) -> Result<Routes> {
     let db = open(floor, "ai-router", "store.ai-router", manifold_ai_router::migrations()).await?;
-    floor.sources.push(Source { name: "ai-router", db: db.clone() });
+    floor.reads(Source { name: "ai-router", db: db.clone() });
     let deps = manifold_ai_router::Deps {
         db,
         http: http_client(floor.config)?,
@@ -195,7 +257,7 @@ async fn identity(floor: &Floor<'_>) -> Result<manifold_identity::Started> {
         db,
         clock: floor.clock.clone(),
         ids: floor.ids.clone(),
-        sources: floor.sources.clone(),
+        bus: floor.bus.clone(),
         health: floor.health.clone(),
         tasks: floor.background.clone(),
     };
@@ -222,6 +284,10 @@ async fn open(floor: &Floor<'_>, service: &'static str, component: &'static str,
     floor.writers.spawn("store writer", writer.run(async move { token.cancelled().await }));
     floor.background.spawn_until_stop("store probe", watch_store(db.clone(), health));
     manifold_bus::leave_numbers_out(&db).await?;
+    if let Bus::JetStream(broker) = &floor.bus {
+        let source = Source { name: service, db: db.clone() };
+        floor.background.spawn_until_stop("relay", relay(broker.clone(), source, floor.clock.clone()));
+    }
     Ok(db)
 }
 

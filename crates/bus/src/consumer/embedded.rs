@@ -11,9 +11,11 @@ use prost::Message;
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
-use super::{Failure, Shared, Source, Stored, Stumble, Verdict, pause};
+use super::halves::{Halves, in_halves};
+use super::{Failure, Shared, Source, Stored, Stumble, Verdict, event_id, pause, without};
 use crate::dead::{DeadLetter, Kind};
 use crate::event::VERSION;
+use crate::inbox;
 use crate::store::{self, Found, Place};
 
 /// Behind every wake-up.
@@ -41,6 +43,25 @@ pub(super) struct Reader {
 struct Batch {
     events: Vec<Event>,
     found: Vec<Found>,
+}
+
+/// A batch in the hands of a reader.
+struct Taking<'r> {
+    reader: &'r mut Reader,
+    batch: &'r Arc<Batch>,
+}
+
+impl Halves for Taking<'_> {
+    async fn attempt(&mut self, part: Range<usize>) -> Result<(), Stumble> {
+        let last = self.batch.found[part.end - 1].place;
+        self.reader.attempt(self.batch, part, last).await
+    }
+
+    async fn set_aside(&mut self, index: usize, failure: Failure) -> Result<(), Stumble> {
+        let found = &self.batch.found[index];
+        let stored = self.reader.stored(found).await?;
+        self.reader.set_aside(found.place, &stored, Kind::Delivery, failure).await
+    }
 }
 
 impl Reader {
@@ -146,27 +167,10 @@ impl Reader {
         self.take(batch).await
     }
 
-    /// Hands a batch to the handler: all of it, and what fails in halves, until the event that fails stands alone. That
-    /// one is set aside and the others go on.
+    /// Hands a batch to the handler, and sets aside what fails.
     async fn take(&mut self, batch: Batch) -> Result<(), Stumble> {
-        let batch = Arc::new(batch);
-        let whole = 0..batch.events.len();
-        let mut parts = vec![whole];
-        while let Some(part) = parts.pop() {
-            let Some(last) = batch.found[part.clone()].last() else { continue };
-            match self.attempt(&batch, part.clone(), last.place).await {
-                Ok(()) => {}
-                Err(Stumble::Refused(_)) if part.len() > 1 => {
-                    let middle = part.start + part.len() / 2;
-                    parts.extend([middle..part.end, part.start..middle]);
-                }
-                Err(Stumble::Refused(failure)) => {
-                    let stored = self.stored(last).await?;
-                    self.set_aside(last.place, &stored, Kind::Delivery, failure).await?;
-                }
-                Err(stumble) => return Err(stumble),
-            }
-        }
+        let (n, batch) = (batch.events.len(), Arc::new(batch));
+        in_halves(n, &mut Taking { reader: self, batch: &batch }).await?;
         self.spare = Arc::try_unwrap(batch).map(|batch| batch.events).unwrap_or_default();
         Ok(())
     }
@@ -189,7 +193,9 @@ impl Reader {
                 let (shared, source, batch, part, verdict) = &*work;
                 let moved = store::advance(tx, shared.consumer.name, source, from, place, shared.clock.now()).await?;
                 if moved && !part.is_empty() {
-                    let handled = shared.handler.handle(tx, &batch.events[part.clone()]).await;
+                    let (name, events) = (shared.consumer.name, &batch.events[part.clone()]);
+                    let taken = inbox::taken(tx, name, || events.iter().map(event_id).collect()).await?;
+                    let handled = shared.handler.handle(tx, &without(events, &taken)).await;
                     handled.map_err(|failure| verdict.note(failure))?;
                 }
                 Ok(moved)

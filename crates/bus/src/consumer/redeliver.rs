@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_contract::events::v1::Event;
+use manifold_core::Error;
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -14,6 +15,8 @@ use crate::store::{self, Retry};
 
 /// How often is looked whether an event is due.
 const POLL: Duration = Duration::from_secs(1);
+/// How long others leave an event alone that is being tried. It comes again then, if whoever tried it does not live.
+const LEASE: Duration = Duration::from_secs(60);
 
 pub(super) struct Redelivery(pub(super) Arc<Shared>);
 
@@ -43,14 +46,40 @@ impl Redelivery {
 
     async fn deliver(&self, due: Vec<Retry>) -> Result<(), Stumble> {
         for retry in due {
-            match self.attempt(&retry).await {
+            match self.try_one(&retry).await {
                 // Another process has it.
                 Ok(()) | Err(Stumble::Overtaken) => {}
                 Err(Stumble::Refused(failure)) => self.set_aside(&retry, failure).await?,
-                Err(away) => return Err(away),
+                Err(Stumble::Away(error)) => {
+                    // It is no fault of the event. If this fails, too, the event comes after its lease.
+                    let _ = self.count(&retry, (retry.n_deliveries + 1, retry.n_deliveries), Duration::ZERO).await;
+                    return Err(Stumble::Away(error));
+                }
             }
         }
         Ok(())
+    }
+
+    /// The try is counted before it is made: it may be the last thing that this process does.
+    async fn try_one(&self, retry: &Retry) -> Result<(), Stumble> {
+        let n = retry.n_deliveries + 1;
+        if !self.count(retry, (retry.n_deliveries, n), LEASE).await? {
+            return Err(Stumble::Overtaken);
+        }
+        if n > self.0.consumer.max_deliver {
+            let source = Error::internal("every try ended without an outcome: the event stops whoever handles it");
+            return Err(Stumble::Refused(source.into()));
+        }
+        self.attempt(retry).await
+    }
+
+    /// Changes how often an event has come, and keeps it from coming for a while; false if another process was faster.
+    async fn count(&self, retry: &Retry, (from, to): (i64, i64), lease: Duration) -> Result<bool, Stumble> {
+        let (name, event, until) = (self.0.consumer.name, retry.stored.id, self.0.clock.now().after(lease));
+        let counted = self.0.db.write("count a try of an event", move |tx| {
+            Box::pin(async move { store::count_retry(tx, name, event, (from, to), until).await })
+        });
+        counted.await.map_err(Stumble::Away)
     }
 
     /// One transaction: the effect, and the end of waiting.
@@ -58,12 +87,13 @@ impl Redelivery {
         let mut event = Event::default();
         read(&mut event, &retry.stored.payload).map_err(Stumble::Refused)?;
         let verdict = Arc::new(Verdict::default());
-        let work = Arc::new((Arc::clone(&self.0), retry.stored.id, retry.n_deliveries, [event], Arc::clone(&verdict)));
+        let n = retry.n_deliveries + 1;
+        let work = Arc::new((Arc::clone(&self.0), retry.stored.id, n, [event], Arc::clone(&verdict)));
         let taken = self.0.db.write("consume an event again", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (shared, event, n_deliveries, events, verdict) = &*work;
-                let taken = store::take_retry(tx, shared.consumer.name, *event, *n_deliveries).await?;
+                let (shared, event, n, events, verdict) = &*work;
+                let taken = store::take_retry(tx, shared.consumer.name, *event, *n).await?;
                 if taken {
                     shared.handler.handle(tx, events).await.map_err(|failure| verdict.note(failure))?;
                 }
@@ -94,7 +124,7 @@ impl Redelivery {
             Box::pin(async move {
                 let (shared, retry, letter) = &*work;
                 let (name, now) = (shared.consumer.name, shared.clock.now());
-                if !store::take_retry(tx, name, retry.stored.id, retry.n_deliveries).await? {
+                if !store::take_retry(tx, name, retry.stored.id, n).await? {
                     return Ok(());
                 }
                 match again {

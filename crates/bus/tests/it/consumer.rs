@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use manifold_bus::{Consumer, Failure, Filter, Handler, Source, consume, migrations};
+use manifold_bus::{Bus, Consumer, Failure, Filter, Handler, Source, consume, migrations};
 use manifold_contract::events::v1::Event;
 use manifold_core::{Code, Error};
 use manifold_store::{Db, Migrations, SqlResultExt, Tx, WriterConfig, on};
@@ -24,12 +24,18 @@ pub type Rule = Box<dyn Fn(u32) -> Result<(), Failure> + Send + Sync>;
 pub struct Scribe {
     pub rules: Arc<HashMap<&'static str, Rule>>,
     pub came: Arc<Mutex<HashMap<String, u32>>>,
+    stuck_at: Option<&'static str>,
 }
 
 impl Scribe {
     pub fn with(subject: &'static str, rule: impl Fn(u32) -> Result<(), Failure> + Send + Sync + 'static) -> Self {
         let rules = HashMap::from([(subject, Box::new(rule) as Rule)]);
         Self { rules: Arc::new(rules), ..Self::default() }
+    }
+
+    /// Never comes to an end with this event.
+    pub fn stuck_at(subject: &'static str) -> Self {
+        Self { stuck_at: Some(subject), ..Self::default() }
     }
 
     pub fn came(&self, subject: &str) -> u32 {
@@ -53,6 +59,9 @@ impl Handler for Scribe {
                     .await
                     .map(|_| ()));
                 written.during("write an effect")?;
+                if self.stuck_at == Some(event.subject.as_str()) {
+                    std::future::pending::<()>().await;
+                }
                 if let Some(rule) = self.rules.get(event.subject.as_str()) {
                     rule(n)?;
                 }
@@ -66,8 +75,8 @@ impl Handler for Scribe {
 /// A service that consumes: a database of its own on the same server.
 pub struct Consuming {
     pub db: Db,
+    pub running: JoinSet<()>,
     _writer: JoinSet<()>,
-    running: JoinSet<()>,
 }
 
 impl Consuming {
@@ -88,7 +97,13 @@ impl Consuming {
     pub fn start(&mut self, house: &House, scribe: &Scribe, max_deliver: i64) {
         let sources = vec![Source { name: "test-bus", db: house.db.clone() }];
         let consumer = Consumer { max_deliver, ..Consumer::new("test__scribe", Filter::Domain("ai")) };
-        self.running.spawn(consume(consumer, sources, self.db.clone(), house.clock.clone(), scribe.clone()));
+        self.running.spawn(consume(
+            consumer,
+            Bus::Embedded(sources),
+            self.db.clone(),
+            house.clock.clone(),
+            scribe.clone(),
+        ));
     }
 
     /// Ends it wherever it is.
@@ -326,7 +341,7 @@ async fn a_place_of_another_postgres_server_loses_nothing_until_it_is_mended() {
     assert_eq!((n_pruned, meanwhile), (0, vec!["read".to_owned()]));
 }
 
-async fn change(db: &Db, sql: &'static str) {
+pub async fn change(db: &Db, sql: &'static str) {
     let changed = db.write("change by a test", move |tx| {
         Box::pin(
             async move { on!(tx, |executor| sqlx::query(sql).execute(executor).await.map(|_| ())).during("change") },

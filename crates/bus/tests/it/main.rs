@@ -4,9 +4,11 @@
 mod consumer;
 mod dead;
 mod house;
+mod nats;
 mod outbox;
 #[path = "../../../store/tests/it/scratch.rs"]
 mod scratch;
+mod stream;
 
 /// Each scenario on SQLite and on Postgres.
 macro_rules! on_both_engines {

@@ -84,7 +84,7 @@ impl House {
             db: db.clone(),
             clock: self.clock.clone(),
             ids,
-            sources: Vec::new(),
+            bus: manifold_bus::Bus::Embedded(Vec::new()),
             health: health.clone(),
             tasks: tasks.clone(),
         };

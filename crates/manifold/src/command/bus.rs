@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use manifold_bus::{Buried, Which, cursors, dead_letters, redrive};
+use manifold_bus::{Broker, Buried, Which, cursors, dead_letters, outbox_status, redrive};
 use manifold_core::{Clock, Code, Error, Result, decode_id, encode_id};
 use manifold_runtime::Tasks;
 use manifold_store::{Db, Location, WriterConfig};
 
 use crate::command::db::databases;
 use crate::config::Config;
-use crate::output;
+use crate::{node, output};
 
 /// What stands before the id of a dead letter.
 const LETTER: &str = "dl";
@@ -18,6 +18,8 @@ const LETTER: &str = "dl";
 /// `manifold bus …`
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    /// Which way events go, and how many are where
+    Status,
     /// How far each consumer has read
     Consumers,
     /// What was given up and not sent again, the oldest first
@@ -64,6 +66,7 @@ impl Letters {
 pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
     let location = Location::parse(&config.store.url, &config.data_dir)?;
     let mut rows = vec![match &command {
+        Command::Status => heading(&["WHERE", "EVENTS", "WAITING", "SINCE", "BYTES"]),
         Command::Consumers => heading(&["CONSUMER", "SOURCE", "EVENT", "BEHIND", "WAITING"]),
         _ => heading(&["ID", "CONSUMER", "REASON", "EVENT", "TENANT", "COUNT", "LAST", "ERROR"]),
     }];
@@ -82,6 +85,12 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
     }
     for (service, db) in &opened {
         match &command {
+            Command::Status => {
+                let outbox = outbox_status(db).await?;
+                let since = outbox.waiting_since.map_or_else(|| "-".to_owned(), |since| since.to_string());
+                let (events, waiting) = (outbox.n_events.to_string(), outbox.n_waiting.to_string());
+                rows.push(vec![format!("outbox of {service}"), events, waiting, since, "-".to_owned()]);
+            }
             Command::Consumers => {
                 for cursor in cursors(db).await? {
                     let source = opened.iter().find(|(name, _)| *name == cursor.source).map(|(_, db)| db);
@@ -106,9 +115,30 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
             }
         }
     }
+    if matches!(command, Command::Status) {
+        match node::connect_broker(&config).await? {
+            Some(broker) => rows.extend(stream(&broker).await?),
+            None => output::complain("consumers read the outboxes themselves: bus.nats_url is not set"),
+        }
+    }
     output::table(&rows);
     writers.shutdown(std::time::Duration::from_secs(10)).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The stream and its consumers.
+async fn stream(broker: &Broker) -> Result<Vec<Vec<String>>> {
+    let stream = broker.status().await?;
+    let dash = || "-".to_owned();
+    let most = stream.consumers.iter().map(|consumer| consumer.n_pending).max().unwrap_or(stream.n_events);
+    let room = stream.max_bytes.map_or_else(String::new, |max| format!(" of {max}"));
+    let bytes = format!("{}{room}", stream.n_bytes);
+    let mut rows = vec![vec!["stream".to_owned(), stream.n_events.to_string(), most.to_string(), dash(), bytes]];
+    for consumer in stream.consumers {
+        let (unfinished, pending) = (consumer.n_unfinished.to_string(), consumer.n_pending.to_string());
+        rows.push(vec![format!("consumer {}", consumer.name), unfinished, pending, dash(), dash()]);
+    }
+    Ok(rows)
 }
 
 fn heading(names: &[&str]) -> Vec<String> {

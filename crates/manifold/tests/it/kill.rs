@@ -10,7 +10,8 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::database::{Account, Database, integrity, postgres_account, postgres_usage, sqlite_account, sqlite_usage};
-use crate::program::{MODEL, Program, SECRET, Server, admin_key, fixed_port, until};
+use crate::nats::Nats;
+use crate::program::{MODEL, Program, SECRET, Server, admin_key, fixed_port, until, until_within};
 
 /// Callers at once: a quarter of a batch, which is what may be under way while the other three quarters become durable.
 const CONNECTIONS: usize = 32;
@@ -106,9 +107,14 @@ struct Pair {
 
 impl Pair {
     async fn start(groq: &Upstream) -> Result<Self> {
+        Self::start_with(groq, |program| program).await
+    }
+
+    async fn start_with(groq: &Upstream, settings: impl Fn(Program) -> Program) -> Result<Self> {
         let database = Database::create().await?;
         let address = format!("127.0.0.1:{}", fixed_port()?);
         let both = Program::new()?.groq(groq).set("store.url", database.url.clone()).set("mesh.secret", SECRET);
+        let both = settings(both);
         let router_program = both.clone().set("grpc.listen", address.clone());
         let door_program = both.set("mesh.ai_router", format!("http://{address}"));
         let router = router_program.start("ai-router").await?;
@@ -132,7 +138,9 @@ impl Pair {
 /// Every event of the router took effect in identity, and none twice.
 async fn adds_up(pair: &Pair) -> Result<()> {
     let url = &pair.database.url;
-    until("every event took effect once", async || {
+    // What a killed door was trying by itself comes again after a minute.
+    let patience = Duration::from_secs(90);
+    until_within(patience, "every event took effect once", async || {
         Ok(postgres_usage(url).await? == (postgres_account(url).await?.requests as i64, 0))
     })
     .await?;
@@ -178,4 +186,37 @@ async fn a_killed_door_loses_no_key_and_no_row_of_the_router() -> Result<()> {
     pair.router.stop().await.context("the router")?;
     assert_eq!(missing(&groq, &postgres_account(&pair.database.url).await?), 0);
     pair.database.drop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_over_nats_take_effect_once_whoever_is_killed() -> Result<()> {
+    let (groq, mut nats) = (Upstream::start().await?, Nats::start().await);
+    let url = nats.url();
+    let mut pair = Pair::start_with(&groq, |program| {
+        program.set("bus.nats_url", url.clone()).set("bus.jetstream.max_bytes", "100MiB")
+    })
+    .await?;
+
+    for (round, after) in ROUNDS.iter().enumerate() {
+        let door = pair.door.admin()?;
+        if round % 2 == 0 {
+            kill_under_load(&door, &mut pair.router, *after).await?;
+            nats.kill();
+            pair.router = pair.router_program.start("ai-router").await?;
+        } else {
+            kill_under_load(&door, &mut pair.door, *after).await?;
+            pair.door = pair.door_program.start("edge").await?;
+        }
+        nats.resume().await;
+        pair.answers().await?;
+    }
+    nats.kill();
+    nats.forget();
+    nats.resume().await;
+    pair.answers().await?;
+
+    adds_up(&pair).await?;
+    let status = pair.door_program.run(&["bus", "status"]).await?;
+    assert!(status.out.contains("consumer identity__usage"), "{} {}", status.out, status.err);
+    pair.end().await
 }

@@ -9,6 +9,9 @@ mod first_start;
 mod kill;
 mod logs;
 mod mesh;
+#[path = "../../../bus/tests/it/nats.rs"]
+#[expect(dead_code, reason = "other tests exchange its files")]
+mod nats;
 mod program;
 mod slow_clients;
 mod stop;

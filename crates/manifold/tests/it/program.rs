@@ -266,8 +266,13 @@ pub fn admin_key(data: &Path) -> Result<String> {
 }
 
 /// Asks again until the answer is yes.
-pub async fn until(what: &str, mut asked: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
+pub async fn until(what: &str, asked: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    until_within(PATIENCE, what, asked).await
+}
+
+/// Asks again for so long.
+pub async fn until_within(patience: Duration, what: &str, mut asked: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + patience;
     loop {
         match asked().await {
             Ok(true) => return Ok(()),
