@@ -1,40 +1,26 @@
-//! Keys and what they spent, in bounded memory.
+//! Keys and what they spent, in the bounded memory of this process.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
-use std::time::Duration;
 
 use manifold_core::Timestamp;
 
-use crate::Policy;
-use crate::gcra::{Rate, Step, step};
+use crate::Decision;
+use crate::gcra::{self, Rate};
+use crate::policy::{Policy, Rule};
+use crate::shards::Shards;
+use crate::window::{self, Counts, Span};
 
 /// Parts that are locked one by one.
 const SHARDS: usize = 64;
 
-/// What becomes of a charge.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Go on.
-    Admitted {
-        /// Units that may follow at once.
-        remaining: u64,
-        /// Until everything has come back.
-        reset: Duration,
-    },
-    /// Stop.
-    Denied {
-        /// When the same charge passes. Never, if it is larger than the burst.
-        retry_after: Duration,
-    },
-}
-
 /// Counts what keys spend. Never admits more than the policy, whatever the number of threads and keys: when there are
 /// more active keys than fit, new ones share one allowance until room is made.
-pub struct Limiter {
+pub(crate) struct Local {
     shards: Vec<RwLock<Shard>>,
     max_per_shard: usize,
+    windows: Shards<Counts>,
 }
 
 #[derive(Default)]
@@ -46,23 +32,39 @@ struct Shard {
     idle_at: u64,
 }
 
-impl Limiter {
+impl Local {
     /// Room for `max_keys` active keys.
-    pub fn new(max_keys: usize) -> Self {
+    pub(crate) fn new(max_keys: usize) -> Self {
         let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Self { shards, max_per_shard: max_keys.div_ceil(SHARDS).max(1) }
+        Self { shards, max_per_shard: max_keys.div_ceil(SHARDS).max(1), windows: Shards::new(max_keys) }
     }
 
     /// Spends `n` units of what `policy` grants to `key`, which is an id of ours and thus random in its lowest bits.
-    pub fn charge(&self, policy: &Policy, key: u128, n: u64, now: Timestamp) -> Decision {
+    pub(crate) fn charge(&self, policy: &Policy, key: u128, n: u64, now: Timestamp) -> Decision {
         let now = u64::try_from(now.micros()).unwrap_or(0);
-        let (rate, slot) = (policy.rate(), key ^ policy.salt());
+        let slot = key ^ policy.salt();
+        let rate = match policy.rule() {
+            Rule::Gcra(rate) => rate,
+            Rule::Window(span) => return self.count(span, slot, policy.salt(), n, now),
+        };
         let shard = &self.shards[slot as usize % SHARDS];
         if let Some(state) = shard.read().unwrap_or_else(PoisonError::into_inner).states.get(&slot) {
             return spend(state, rate, n, now);
         }
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
         spend(shard.enter(slot, policy.salt(), self.max_per_shard, now), rate, n, now)
+    }
+
+    /// The same for windows.
+    fn count(&self, span: Span, slot: u128, policy: u128, n: u64, now: u64) -> Decision {
+        let slot = if self.windows.has_room(slot, now) { slot } else { policy };
+        self.windows.update(slot, |counts| match window::step(span, *counts, n, n, now) {
+            window::Step::Deny { wait, .. } => (None, Decision::denied(wait)),
+            window::Step::Admit { counts: next, remaining, reset, .. } => {
+                *counts = next;
+                (Some(now + reset), Decision::admitted(remaining, reset))
+            }
+        })
     }
 }
 
@@ -92,15 +94,11 @@ impl Shard {
 fn spend(state: &AtomicU64, rate: Rate, n: u64, now: u64) -> Decision {
     let mut stored = state.load(Ordering::Relaxed);
     loop {
-        match step(rate, stored, n, now) {
-            Step::Deny { wait, .. } => {
-                return Decision::Denied { retry_after: Duration::from_micros(wait) };
-            }
-            Step::Admit { state: next, remaining, reset } => {
+        match gcra::step(rate, stored, n, n, now) {
+            gcra::Step::Deny { wait, .. } => return Decision::denied(wait),
+            gcra::Step::Admit { state: next, remaining, reset, .. } => {
                 match state.compare_exchange_weak(stored, next, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => {
-                        return Decision::Admitted { remaining, reset: Duration::from_micros(reset) };
-                    }
+                    Ok(_) => return Decision::admitted(remaining, reset),
                     Err(current) => stored = current,
                 }
             }
@@ -110,7 +108,10 @@ fn spend(state: &AtomicU64, rate: Rate, n: u64, now: u64) -> Decision {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::Algorithm;
 
     const START: Timestamp = Timestamp::from_micros(1_000_000);
 
@@ -118,7 +119,7 @@ mod tests {
         Policy::new(name, quota, Duration::from_secs(60), None).unwrap()
     }
 
-    fn admitted(limiter: &Limiter, policy: &Policy, key: u128, tries: u32) -> u64 {
+    fn admitted(limiter: &Local, policy: &Policy, key: u128, tries: u32) -> u64 {
         let passes = |_: &u32| matches!(limiter.charge(policy, key, 1, START), Decision::Admitted { .. });
         (0..tries).filter(passes).count() as u64
     }
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn never_admits_more_than_the_burst_under_threads() {
         for round in 0..50 {
-            let (limiter, policy) = (Limiter::new(64), policy("burst", 100 + round));
+            let (limiter, policy) = (Local::new(64), policy("burst", 100 + round));
 
             let total: u64 = std::thread::scope(|scope| {
                 let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| admitted(&limiter, &policy, 7, 60))).collect();
@@ -139,7 +140,7 @@ mod tests {
 
     #[test]
     fn never_admits_more_than_the_rate_over_time() {
-        let (limiter, policy) = (Limiter::new(64), policy("steady", 60));
+        let (limiter, policy) = (Local::new(64), policy("steady", 60));
 
         // Ten tries per second for ten minutes: the burst of 60, and one per second from then on.
         let times = (0..6_000).map(|tenth| START.after(Duration::from_millis(tenth * 100)));
@@ -151,7 +152,7 @@ mod tests {
 
     #[test]
     fn policies_and_keys_do_not_share() {
-        let limiter = Limiter::new(1_000);
+        let limiter = Local::new(1_000);
         let (one, other) = (policy("one", 2), policy("other", 2));
 
         assert_eq!(admitted(&limiter, &one, 1, 5), 2);
@@ -161,7 +162,7 @@ mod tests {
 
     #[test]
     fn keys_that_find_no_room_share_one_allowance_and_memory_stays_bounded() {
-        let (limiter, policy) = (Limiter::new(SHARDS), policy("burst", 5));
+        let (limiter, policy) = (Local::new(SHARDS), policy("burst", 5));
 
         let total: u64 = (0..10_000).map(|key| admitted(&limiter, &policy, key, 1)).sum();
 
@@ -172,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_key_that_gets_room_later_keeps_what_it_spent() {
-        let (limiter, policy) = (Limiter::new(1), policy("burst", 5));
+        let (limiter, policy) = (Local::new(1), policy("burst", 5));
         // In the same shard as key 0.
         let stranger = SHARDS as u128;
         assert_eq!(admitted(&limiter, &policy, 0, 1), 1);
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn idle_keys_make_room() {
-        let (limiter, policy) = (Limiter::new(SHARDS), policy("burst", 5));
+        let (limiter, policy) = (Local::new(SHARDS), policy("burst", 5));
         for key in 0..1_000 {
             limiter.charge(&policy, key, 1, START);
         }
@@ -200,5 +201,20 @@ mod tests {
         });
 
         assert!(fresh.count() >= SHARDS / 2);
+    }
+
+    #[test]
+    fn windows_are_counted_under_threads_and_in_bounded_memory() {
+        let limiter = Local::new(64);
+        let policy = policy("window", 100).counted(Algorithm::Sliding).unwrap();
+
+        let total: u64 = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| admitted(&limiter, &policy, 7, 60))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        let strangers: u64 = (100..10_000).map(|key| admitted(&limiter, &policy, key, 1)).sum();
+
+        assert_eq!(total, 100);
+        assert!(strangers <= 64 * 101, "{strangers}: those without room share one allowance per part");
     }
 }
