@@ -73,7 +73,7 @@ pub struct Limits {
 }
 
 /// So many requests in so much time.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Requests per window.
