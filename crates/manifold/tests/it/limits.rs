@@ -14,7 +14,7 @@ fn redis_url() -> Result<String> {
     std::env::var("MANIFOLD_TEST_REDIS").context("this test needs Redis: run it through `make test`, which starts one")
 }
 
-/// Ten requests per day and key, of which one costs a call of Redis each.
+/// Ten requests per day and key; each asks Redis.
 fn limited(program: Program, redis_url: &str) -> Program {
     let program = program.set("cache.redis_url", redis_url).set("cache.timeout", "10s");
     let program = program.set("edge.limits.per_key.quota", "10").set("edge.limits.per_key.window", "24h");
