@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use manifold_cache::{Decision, Mode, OnStoreFailure, Policy};
-use manifold_core::{Clock, Timestamp};
+use manifold_cache::{Decision, Mode, OnStoreFailure, Policy, Redis};
+use manifold_core::{Clock, Secret, Timestamp};
 
-use crate::server::{Network, Process, REPLICAS, name, slack};
+use crate::server::{Network, Process, REPLICAS, name, slack, url};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -79,6 +79,16 @@ async fn a_limiter_without_redis_finds_it_away() {
     let charge = limiter.charge(&policy, 7, 1, Clock::system().now()).await.unwrap();
 
     assert!(charge.degraded);
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_speak_tls_is_away_for_who_wants_tls() {
+    let url = url().replace("redis://", "rediss://");
+    let redis = Redis::new(&Secret::from(url.as_str()), MINUTE).unwrap();
+
+    let error = redis.refresh().await.unwrap_err();
+
+    assert_eq!(error.reason(), "UNAVAILABLE", "{}", error.chain());
 }
 
 /// Something that was admitted, between these two instants.
