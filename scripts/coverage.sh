@@ -13,6 +13,7 @@ LLVM_COV=$(command -v "llvm-cov-$llvm")
 LLVM_PROFDATA=$(command -v "llvm-profdata-$llvm")
 export LLVM_COV LLVM_PROFDATA
 [ -n "${MANIFOLD_TEST_POSTGRES:-}" ] || start_postgres
+[ -n "${MANIFOLD_TEST_REDIS:-}" ] || start_redis
 
 runner=(test)
 cargo nextest --version >/dev/null 2>&1 && runner=(nextest)

@@ -1,8 +1,18 @@
 # shellcheck shell=bash
-# A throw-away Postgres for tests: no password, no fsync, its own folder and port, gone when the script ends. Sourced after
-# packages.sh.
+# Throw-away servers for tests, Postgres and Redis: no password, no fsync, their own folder and ports, gone when the script
+# ends. Sourced after packages.sh.
 
 SERVICES=
+REDIS_PID=
+
+# Makes the folder that holds what the servers write, and sees to their end.
+open_services() {
+    [ -z "$SERVICES" ] || return 0
+    SERVICES=$(mktemp -d)
+    chmod 777 "$SERVICES"
+    trap stop_services EXIT
+    trap 'exit 130' INT TERM
+}
 
 # Prints the folder of the newest Postgres server on this machine.
 postgres_bin() {
@@ -38,10 +48,7 @@ start_postgres() {
     fi
     local port
     POSTGRES_BIN=$(postgres_bin)
-    SERVICES=$(mktemp -d)
-    chmod 777 "$SERVICES"
-    trap stop_services EXIT
-    trap 'exit 130' INT TERM
+    open_services
     port=$(free_port)
     as_postgres "$POSTGRES_BIN/initdb" -D "$SERVICES/postgres" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$SERVICES/initdb.log"
     as_postgres "$POSTGRES_BIN/pg_ctl" -D "$SERVICES/postgres" -l "$SERVICES/postgres.log" -w start </dev/null >/dev/null -o \
@@ -52,8 +59,25 @@ start_postgres() {
     export BLACKBOX_PSQL=$POSTGRES_BIN/psql
 }
 
+start_redis() {
+    # The package would start a server of its own, except in single-user mode; only ours is wanted.
+    RUNLEVEL=1 need redis-server redis-server
+    local port
+    open_services
+    port=$(free_port)
+    redis-server --port "$port" --bind 127.0.0.1 --save "" --appendonly no --dir "$SERVICES" --logfile "$SERVICES/redis.log" \
+        </dev/null >/dev/null 2>&1 &
+    REDIS_PID=$!
+    until redis-cli -p "$port" ping >/dev/null 2>&1; do
+        kill -0 "$REDIS_PID" 2>/dev/null || { cat "$SERVICES/redis.log" >&2; exit 1; }
+        sleep 0.05
+    done
+    export MANIFOLD_TEST_REDIS=redis://127.0.0.1:$port
+}
+
 stop_services() {
     [ -n "$SERVICES" ] || return 0
-    as_postgres "$POSTGRES_BIN/pg_ctl" -D "$SERVICES/postgres" -m immediate stop >/dev/null 2>&1 || true
+    [ -z "$REDIS_PID" ] || kill "$REDIS_PID" 2>/dev/null || true
+    [ ! -d "$SERVICES/postgres" ] || as_postgres "$POSTGRES_BIN/pg_ctl" -D "$SERVICES/postgres" -m immediate stop >/dev/null 2>&1 || true
     rm -rf "$SERVICES"
 }

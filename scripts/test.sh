@@ -29,6 +29,9 @@ scripts/tools.sh client-tests
 if [ -z "${MANIFOLD_TEST_POSTGRES:-}" ]; then
     start_postgres
 fi
+if [ -z "${MANIFOLD_TEST_REDIS:-}" ]; then
+    start_redis
+fi
 
 failed=()
 cargo_tests --workspace || failed+=("rust")

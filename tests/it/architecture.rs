@@ -46,6 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("metrics-exporter-prometheus", &["manifold-runtime"]),
     ("axum", &["manifold-edge"]),
     ("utoipa", &["manifold-edge"]),
+    ("redis", &["manifold-cache"]),
     ("prost", &["manifold-contract", "manifold-runtime", "manifold-bus"]),
 ];
 

@@ -1,4 +1,4 @@
-//! The generic cell rate algorithm in whole microseconds. Pure.
+//! The generic cell rate algorithm in whole microseconds. Pure, and the same as `gcra.lua`.
 //!
 //! The state of a key is one number: the time at which it would have regained everything it spent.
 
@@ -15,21 +15,24 @@ pub(crate) struct Rate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Store `state`. Everything has come back after `reset`.
-    Admit { state: u64, remaining: u64, reset: u64 },
-    /// Store nothing. The same charge passes after `wait`.
+    Admit { state: u64, granted: u64, remaining: u64, reset: u64 },
+    /// Store nothing. The least that was asked for passes after `wait`.
     Deny { remaining: u64, wait: u64 },
 }
 
-/// Decides about spending `n` units at `now`, given the stored state.
-pub(crate) fn step(rate: Rate, state: u64, n: u64, now: u64) -> Step {
+/// Decides about spending `want` units at `now`, or fewer but no less than `least`, given the stored state.
+/// `gcra.lua` is the same arithmetic.
+pub(crate) fn step(rate: Rate, state: u64, want: u64, least: u64, now: u64) -> Step {
     let capacity = rate.burst.saturating_mul(rate.interval);
-    let state = state.max(now);
-    let next = state.saturating_add(n.saturating_mul(rate.interval));
-    let ahead = next - now;
-    if ahead <= capacity {
-        return Step::Admit { state: next, remaining: (capacity - ahead) / rate.interval, reset: ahead };
+    let ahead = state.saturating_sub(now);
+    let affordable = capacity.saturating_sub(ahead) / rate.interval;
+    if affordable < least {
+        let needed = ahead.saturating_add(least.saturating_mul(rate.interval));
+        return Step::Deny { remaining: affordable, wait: needed - capacity };
     }
-    Step::Deny { remaining: capacity.saturating_sub(state - now) / rate.interval, wait: ahead - capacity }
+    let granted = want.min(affordable);
+    let reset = ahead + granted * rate.interval;
+    Step::Admit { state: now + reset, granted, remaining: affordable - granted, reset }
 }
 
 #[cfg(test)]
@@ -50,7 +53,7 @@ mod tests {
         ];
         let mut stored = 0;
         for (now, n, admit, left, until) in vectors {
-            let outcome = match step(rate, stored, n, now) {
+            let outcome = match step(rate, stored, n, n, now) {
                 Step::Admit { state, remaining, .. } => {
                     stored = state;
                     (true, remaining, 0)
@@ -66,7 +69,15 @@ mod tests {
     fn more_than_a_burst_never_passes() {
         let rate = Rate { interval: 10, burst: 3 };
 
-        assert_eq!(step(rate, 0, 4, 100), Step::Deny { remaining: 3, wait: 10 });
-        assert!(matches!(step(rate, 0, u64::MAX, 100), Step::Deny { .. }));
+        assert_eq!(step(rate, 0, 4, 4, 100), Step::Deny { remaining: 3, wait: 10 });
+        assert!(matches!(step(rate, 0, u64::MAX, u64::MAX, 100), Step::Deny { .. }));
+    }
+
+    #[test]
+    fn who_takes_less_gets_what_is_there() {
+        let rate = Rate { interval: 10, burst: 3 };
+
+        assert_eq!(step(rate, 110, 9, 1, 100), Step::Admit { state: 130, granted: 2, remaining: 0, reset: 30 });
+        assert_eq!(step(rate, 130, 9, 1, 100), Step::Deny { remaining: 0, wait: 10 });
     }
 }

@@ -1,17 +1,14 @@
-//! Keys and what they spent, in bounded memory.
+//! One call for every limit, whoever counts it. Limits of one process are decided without waiting.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
-use manifold_core::Timestamp;
+use manifold_core::{Code, Error, Result, Timestamp};
 
-use crate::Policy;
-use crate::gcra::{Rate, Step, step};
-
-/// Parts that are locked one by one.
-const SHARDS: usize = 64;
+use crate::lease::{Granted, Leases, Next, Terms};
+use crate::local::Local;
+use crate::policy::{Mode, OnStoreFailure, Policy};
+use crate::redis::Redis;
+use crate::take::take;
 
 /// What becomes of a charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,175 +27,111 @@ pub enum Decision {
     },
 }
 
-/// Counts what keys spend. Never admits more than the policy, whatever the number of threads and keys: when there are
-/// more active keys than fit, new ones share one allowance until room is made.
-pub struct Limiter {
-    shards: Vec<RwLock<Shard>>,
-    max_per_shard: usize,
+impl Decision {
+    /// Times in microseconds, as in all arithmetic.
+    pub(crate) fn admitted(remaining: u64, reset: u64) -> Self {
+        Self::Admitted { remaining, reset: Duration::from_micros(reset) }
+    }
+
+    pub(crate) fn denied(wait: u64) -> Self {
+        Self::Denied { retry_after: Duration::from_micros(wait) }
+    }
 }
 
-#[derive(Default)]
-struct Shard {
-    states: HashMap<u128, AtomicU64>,
-    /// What the keys that found no room spend together, by policy.
-    shared: HashMap<u128, AtomicU64>,
-    /// When the first of `states` becomes idle, as of the last look.
-    idle_at: u64,
+/// What becomes of a charge, and who decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// Go on or stop.
+    pub decision: Decision,
+    /// A shared limit was decided by this process alone, because the store is away.
+    pub degraded: bool,
+}
+
+/// What several processes count with.
+#[derive(Clone)]
+pub struct Shared {
+    /// Where the counts are.
+    pub redis: Redis,
+    /// Processes that count together: decides the size of leases, and of each one's share while Redis is away.
+    pub replicas: u32,
+}
+
+/// Counts what keys spend.
+///
+/// More than a policy grants is admitted in any window by at most: nothing, if it is local (per process) or strict;
+/// [`Policy::max_lease`] per process, if it is leased. While Redis is away, a policy with [`OnStoreFailure::Deny`] keeps
+/// these bounds; with [`OnStoreFailure::Local`] each process admits its share, whatever was spent before.
+pub struct Limiter {
+    local: Local,
+    leases: Leases,
+    shared: Option<Shared>,
 }
 
 impl Limiter {
-    /// Room for `max_keys` active keys.
-    pub fn new(max_keys: usize) -> Self {
-        let shards = (0..SHARDS).map(|_| RwLock::default()).collect();
-        Self { shards, max_per_shard: max_keys.div_ceil(SHARDS).max(1) }
+    /// Room for `max_keys` active keys in this process. Without `shared`, limits that are not local find their store
+    /// away.
+    pub fn new(max_keys: usize, shared: Option<Shared>) -> Self {
+        Self { local: Local::new(max_keys), leases: Leases::new(max_keys), shared }
     }
 
     /// Spends `n` units of what `policy` grants to `key`, which is an id of ours and thus random in its lowest bits.
-    pub fn charge(&self, policy: &Policy, key: u128, n: u64, now: Timestamp) -> Decision {
-        let now = u64::try_from(now.micros()).unwrap_or(0);
-        let (rate, slot) = (policy.rate(), key ^ policy.salt());
-        let shard = &self.shards[slot as usize % SHARDS];
-        if let Some(state) = shard.read().unwrap_or_else(PoisonError::into_inner).states.get(&slot) {
-            return spend(state, rate, n, now);
+    ///
+    /// # Errors
+    /// `TEMPORARY_REDUCED_CAPACITY` if the limit is shared, its store is away, and the policy says not to go on without.
+    pub async fn charge(&self, policy: &Policy, key: u128, n: u64, now: Timestamp) -> Result<Charge> {
+        let alone = || Ok(Charge { decision: self.local.charge(policy, key, n, now), degraded: false });
+        let micros = u64::try_from(now.micros()).unwrap_or(0);
+        match policy.mode() {
+            Mode::Local => alone(),
+            // The largest charge that can ever pass is known without asking.
+            _ if n > policy.burst() => alone(),
+            // Boxed, so that the future of a request that asks nobody stays small.
+            Mode::Strict => Box::pin(self.ask(policy, key, n, n, now)).await,
+            Mode::Leased => match self.leases.pay(key ^ policy.salt(), self.terms(policy), n, micros) {
+                Next::Paid(decision) => Ok(Charge { decision, degraded: false }),
+                Next::Ask(want) => Box::pin(self.ask(policy, key, want, n, now)).await,
+            },
         }
-        let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-        spend(shard.enter(slot, policy.salt(), self.max_per_shard, now), rate, n, now)
-    }
-}
-
-impl Shard {
-    /// The state of a new key, or the shared one if there is no room.
-    fn enter(&mut self, slot: u128, policy: u128, max: usize, now: u64) -> &AtomicU64 {
-        let full = self.states.len() >= max && !self.states.contains_key(&slot);
-        if full && self.idle_at < now {
-            self.forget_idle(now);
-        }
-        if self.states.len() >= max && !self.states.contains_key(&slot) {
-            return self.shared.entry(policy).or_default();
-        }
-        // The key may have spent from the shared allowance before.
-        let spent = self.shared.get(&policy).map_or(0, |state| state.load(Ordering::Relaxed));
-        self.states.entry(slot).or_insert_with(|| AtomicU64::new(spent))
     }
 
-    /// A key that has regained everything is the same as a new one.
-    fn forget_idle(&mut self, now: u64) {
-        self.states.retain(|_, state| *state.get_mut() >= now);
-        self.shared.retain(|_, state| *state.get_mut() >= now);
-        self.idle_at = self.states.values_mut().map(|state| *state.get_mut()).min().unwrap_or(0);
+    async fn ask(&self, policy: &Policy, key: u128, want: u64, n: u64, now: Timestamp) -> Result<Charge> {
+        let Some(shared) = &self.shared else { return self.without_store(policy, key, n, now) };
+        let Ok(taken) = take(&shared.redis, policy, key, want, n).await else {
+            return self.without_store(policy, key, n, now);
+        };
+        if taken.granted < n {
+            return Ok(Charge { decision: Decision::denied(taken.wait), degraded: false });
+        }
+        let left = taken.remaining + taken.granted - n;
+        if policy.mode() == Mode::Leased {
+            let granted = Granted { units: taken.granted, remaining: taken.remaining, reset: taken.reset };
+            let micros = u64::try_from(now.micros()).unwrap_or(0);
+            self.leases.stock(key ^ policy.salt(), self.terms(policy), n, granted, micros);
+        }
+        Ok(Charge { decision: Decision::admitted(left, taken.reset), degraded: false })
     }
-}
 
-fn spend(state: &AtomicU64, rate: Rate, n: u64, now: u64) -> Decision {
-    let mut stored = state.load(Ordering::Relaxed);
-    loop {
-        match step(rate, stored, n, now) {
-            Step::Deny { wait, .. } => {
-                return Decision::Denied { retry_after: Duration::from_micros(wait) };
+    fn without_store(&self, policy: &Policy, key: u128, n: u64, now: Timestamp) -> Result<Charge> {
+        match policy.on_store_failure() {
+            OnStoreFailure::Local => {
+                let share = policy.share(u64::from(self.replicas()));
+                Ok(Charge { decision: self.local.charge(&share, key, n, now), degraded: true })
             }
-            Step::Admit { state: next, remaining, reset } => {
-                match state.compare_exchange_weak(stored, next, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => {
-                        return Decision::Admitted { remaining, reset: Duration::from_micros(reset) };
-                    }
-                    Err(current) => stored = current,
-                }
-            }
+            OnStoreFailure::Deny => Err(away()),
         }
+    }
+
+    fn terms(&self, policy: &Policy) -> Terms {
+        Terms { max: policy.max_lease(self.replicas()), ttl: policy.lease_ttl() }
+    }
+
+    fn replicas(&self) -> u32 {
+        self.shared.as_ref().map_or(1, |shared| shared.replicas.max(1))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const START: Timestamp = Timestamp::from_micros(1_000_000);
-
-    fn policy(name: &str, quota: u64) -> Policy {
-        Policy::new(name, quota, Duration::from_secs(60), None).unwrap()
-    }
-
-    fn admitted(limiter: &Limiter, policy: &Policy, key: u128, tries: u32) -> u64 {
-        let passes = |_: &u32| matches!(limiter.charge(policy, key, 1, START), Decision::Admitted { .. });
-        (0..tries).filter(passes).count() as u64
-    }
-
-    #[test]
-    fn never_admits_more_than_the_burst_under_threads() {
-        for round in 0..50 {
-            let (limiter, policy) = (Limiter::new(64), policy("burst", 100 + round));
-
-            let total: u64 = std::thread::scope(|scope| {
-                let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| admitted(&limiter, &policy, 7, 60))).collect();
-                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
-            });
-
-            assert_eq!(total, 100 + round);
-        }
-    }
-
-    #[test]
-    fn never_admits_more_than_the_rate_over_time() {
-        let (limiter, policy) = (Limiter::new(64), policy("steady", 60));
-
-        // Ten tries per second for ten minutes: the burst of 60, and one per second from then on.
-        let times = (0..6_000).map(|tenth| START.after(Duration::from_millis(tenth * 100)));
-        let total =
-            times.filter(|now| matches!(limiter.charge(&policy, 1, 1, *now), Decision::Admitted { .. })).count();
-
-        assert_eq!(total, 60 + 599);
-    }
-
-    #[test]
-    fn policies_and_keys_do_not_share() {
-        let limiter = Limiter::new(1_000);
-        let (one, other) = (policy("one", 2), policy("other", 2));
-
-        assert_eq!(admitted(&limiter, &one, 1, 5), 2);
-        assert_eq!(admitted(&limiter, &one, 2, 5), 2);
-        assert_eq!(admitted(&limiter, &other, 1, 5), 2);
-    }
-
-    #[test]
-    fn keys_that_find_no_room_share_one_allowance_and_memory_stays_bounded() {
-        let (limiter, policy) = (Limiter::new(SHARDS), policy("burst", 5));
-
-        let total: u64 = (0..10_000).map(|key| admitted(&limiter, &policy, key, 1)).sum();
-
-        let size = |shard: &RwLock<Shard>| shard.read().unwrap().states.len() + shard.read().unwrap().shared.len();
-        assert!(limiter.shards.iter().map(size).sum::<usize>() <= 2 * SHARDS);
-        assert_eq!(total, SHARDS as u64 * 6);
-    }
-
-    #[test]
-    fn a_key_that_gets_room_later_keeps_what_it_spent() {
-        let (limiter, policy) = (Limiter::new(1), policy("burst", 5));
-        // In the same shard as key 0.
-        let stranger = SHARDS as u128;
-        assert_eq!(admitted(&limiter, &policy, 0, 1), 1);
-        assert_eq!(admitted(&limiter, &policy, stranger, 9), 5);
-
-        // After 12 seconds one unit is back: the first key is forgotten and the second takes its place.
-        let later = START.after(Duration::from_secs(13));
-        let decisions = [0; 2].map(|_| limiter.charge(&policy, stranger, 1, later));
-
-        assert!(matches!(decisions[0], Decision::Admitted { remaining: 0, .. }), "{decisions:?}");
-        assert!(matches!(decisions[1], Decision::Denied { .. }), "{decisions:?}");
-    }
-
-    #[test]
-    fn idle_keys_make_room() {
-        let (limiter, policy) = (Limiter::new(SHARDS), policy("burst", 5));
-        for key in 0..1_000 {
-            limiter.charge(&policy, key, 1, START);
-        }
-
-        let later = START.after(Duration::from_secs(120));
-        let fresh = (5_000..5_100).filter(|key| {
-            let decision = limiter.charge(&policy, *key, 5, later);
-            matches!(decision, Decision::Admitted { .. })
-        });
-
-        assert!(fresh.count() >= SHARDS / 2);
-    }
+/// Nobody counts, and the limit may not be exceeded.
+pub(crate) fn away() -> Error {
+    let message = "what counts this limit is away, and the limit may not be exceeded meanwhile";
+    Error::new(Code::Unavailable, "TEMPORARY_REDUCED_CAPACITY", message).retry_after(Duration::from_secs(1))
 }

@@ -5,12 +5,56 @@ use std::time::Duration;
 
 use manifold_core::{Error, Result};
 
+use serde::Deserialize;
+
 use crate::gcra::Rate;
+use crate::window::Span;
 
 /// So many units per second can be told apart with times in whole microseconds.
 const MAX_PER_SECOND: u128 = 100_000;
 /// Longest time that a full burst may take to refill: a year.
 const MAX_REFILL_MICROS: u128 = 366 * 24 * 3_600 * 1_000_000;
+
+/// The numbers of Lua are exact up to 2^53; products stay below half of it.
+const MAX_PRODUCT: u128 = 1 << 52;
+
+/// How spending is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Algorithm {
+    /// Units come back one by one, evenly.
+    #[default]
+    Gcra,
+    /// What was spent in the last window, the part before its begin taken as evenly spent.
+    Sliding,
+    /// Everything comes back when the next window begins.
+    Fixed,
+}
+
+/// Who counts together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Each process for itself; no call ever leaves it.
+    #[default]
+    Local,
+    /// All processes, each taking small stocks from the shared count. More than the limit is admitted by at most one
+    /// stock per process.
+    Leased,
+    /// All processes, with one call per request. Never more than the limit.
+    Strict,
+}
+
+/// What happens to a shared limit while the store of shared counts is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStoreFailure {
+    /// Each process goes on with its share of the limit.
+    #[default]
+    Local,
+    /// Requests are refused.
+    Deny,
+}
 
 /// A limit: `quota` units per `window`, of which `burst` may come at once.
 #[derive(Clone, Debug)]
@@ -19,8 +63,17 @@ pub struct Policy {
     quota: u64,
     window: Duration,
     burst: u64,
-    rate: Rate,
+    rule: Rule,
     salt: u128,
+    mode: Mode,
+    on_store_failure: OnStoreFailure,
+}
+
+/// A policy in the terms of its algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    Gcra(Rate),
+    Window(Span),
 }
 
 impl Policy {
@@ -42,9 +95,70 @@ impl Policy {
         if refill > MAX_REFILL_MICROS {
             return Err(invalid(&name, "a full burst must refill within a year"));
         }
-        let rate = Rate { interval: interval as u64, burst };
+        let rule = Rule::Gcra(Rate { interval: interval as u64, burst });
         let salt = salt(&name);
-        Ok(Self { name, quota, window, burst, rate, salt })
+        let (mode, on_store_failure) = (Mode::default(), OnStoreFailure::default());
+        Ok(Self { name, quota, window, burst, rule, salt, mode, on_store_failure })
+    }
+
+    /// The same limit, counted by `algorithm`. Windows know no burst other than the quota.
+    pub fn counted(mut self, algorithm: Algorithm) -> Result<Self> {
+        let slides = match algorithm {
+            Algorithm::Gcra => return Ok(self),
+            Algorithm::Sliding => true,
+            Algorithm::Fixed => false,
+        };
+        if self.burst != self.quota {
+            return Err(invalid(&self.name, "a sliding or fixed window has no burst; leave it out"));
+        }
+        let length = self.window.as_millis();
+        if self.window.as_nanos() != length * 1_000_000 {
+            return Err(invalid(&self.name, "a sliding or fixed window lasts whole milliseconds"));
+        }
+        if length * u128::from(self.quota) > MAX_PRODUCT {
+            return Err(invalid(&self.name, "the quota of so long a window is too large to be counted exactly"));
+        }
+        self.rule = Rule::Window(Span { length: length as u64, quota: self.quota, slides });
+        Ok(self)
+    }
+
+    /// The same limit, counted together with other processes.
+    #[must_use]
+    pub fn shared(mut self, mode: Mode, on_store_failure: OnStoreFailure) -> Self {
+        (self.mode, self.on_store_failure) = (mode, on_store_failure);
+        self
+    }
+
+    /// What one of `replicas` processes may admit when they cannot count together; at least one unit at once.
+    pub(crate) fn share(&self, replicas: u64) -> Self {
+        let part = |units: u64| (units / replicas).max(1);
+        let rule = match self.rule {
+            Rule::Gcra(rate) => Rule::Gcra(Rate { interval: rate.interval * replicas, burst: part(rate.burst) }),
+            Rule::Window(span) => Rule::Window(Span { quota: part(span.quota), ..span }),
+        };
+        Self { rule, ..self.clone() }
+    }
+
+    /// Units that one of `replicas` processes may hold in stock: a tenth of its share, at most half a burst and at most
+    /// 100.
+    pub fn max_lease(&self, replicas: u32) -> u64 {
+        let most = (self.burst / 2).clamp(1, 100);
+        (self.quota / (10 * u64::from(replicas.max(1)))).clamp(1, most)
+    }
+
+    /// How long a stock may be used: a tenth of the window, at most a second.
+    pub fn lease_ttl(&self) -> Duration {
+        (self.window / 10).min(Duration::from_secs(1))
+    }
+
+    /// Who counts together.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// What happens while they cannot.
+    pub fn on_store_failure(&self) -> OnStoreFailure {
+        self.on_store_failure
     }
 
     /// What it is called in headers and messages.
@@ -67,11 +181,11 @@ impl Policy {
         self.burst
     }
 
-    pub(crate) fn rate(&self) -> Rate {
-        self.rate
+    pub(crate) fn rule(&self) -> Rule {
+        self.rule
     }
 
-    /// Keeps the keys of different policies apart.
+    /// Keeps the keys of different policies apart in this process.
     pub(crate) fn salt(&self) -> u128 {
         self.salt
     }
@@ -114,6 +228,44 @@ mod tests {
         let policy = Policy::new("burst", 100_000, Duration::from_secs(1), None).unwrap();
 
         assert_eq!(policy.burst(), 100_000);
-        assert_eq!(policy.rate(), Rate { interval: 10, burst: 100_000 });
+        assert_eq!(policy.rule(), Rule::Gcra(Rate { interval: 10, burst: 100_000 }));
+    }
+
+    #[test]
+    fn refuses_windows_that_cannot_be_counted_exactly() {
+        let day = Duration::from_secs(24 * 3_600);
+        for (quota, window, burst) in
+            [(10, Duration::from_micros(1_500), None), (10, Duration::from_secs(1), Some(5)), (100_000_000, day, None)]
+        {
+            let policy = Policy::new("window", quota, window, burst).unwrap();
+
+            assert!(policy.counted(Algorithm::Sliding).is_err(), "{quota} {window:?} {burst:?}");
+        }
+        assert!(Policy::new("daily", 10_000_000, day, None).unwrap().counted(Algorithm::Sliding).is_ok());
+    }
+
+    #[test]
+    fn a_lease_is_a_tenth_of_a_share_and_small() {
+        for (quota, burst, replicas, lease) in [
+            (600, None, 1, 60),
+            (600, None, 3, 20),
+            (5, None, 1, 1),
+            (9_000, None, 1, 100),
+            (600, Some(10), 1, 5),
+            (600, Some(1), 1, 1),
+        ] {
+            let policy = Policy::new("burst", quota, Duration::from_secs(60), burst).unwrap();
+
+            assert_eq!(policy.max_lease(replicas), lease, "{quota} {burst:?} {replicas}");
+        }
+    }
+
+    #[test]
+    fn shares_of_all_processes_are_no_more_than_the_limit() {
+        let policy = Policy::new("burst", 90, Duration::from_secs(60), None).unwrap();
+
+        let share = policy.share(3);
+
+        assert_eq!(share.rule(), Rule::Gcra(Rate { interval: 3 * 666_667, burst: 30 }));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use http::HeaderValue;
 use ipnet::IpNet;
-use manifold_cache::Policy;
+use manifold_cache::{Algorithm, Mode, OnStoreFailure, Policy};
 use manifold_core::{Error, Result};
 use serde::Deserialize;
 
@@ -73,7 +73,7 @@ pub struct Limits {
 }
 
 /// So many requests in so much time.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Requests per window.
@@ -84,6 +84,30 @@ pub struct Rate {
     /// Requests that may come at once; absent = the quota.
     #[serde(default)]
     pub burst: Option<u64>,
+    /// How requests are counted.
+    #[serde(default)]
+    pub algorithm: Algorithm,
+    /// Who counts together; all but `local` need `cache.redis_url`.
+    #[serde(default)]
+    pub mode: Mode,
+    /// What happens to a shared limit while Redis is away.
+    #[serde(default)]
+    pub on_store_failure: OnStoreFailure,
+}
+
+impl Rate {
+    fn policy(&self, name: &'static str) -> Result<Policy> {
+        let policy = Policy::new(name, self.quota, self.window, self.burst)?.counted(self.algorithm)?;
+        Ok(policy.shared(self.mode, self.on_store_failure))
+    }
+}
+
+impl Limits {
+    /// The setting of the first limit that several processes count together.
+    pub fn shared(&self) -> Option<&'static str> {
+        let shared = self.per_key.as_ref().is_some_and(|rate| rate.mode != Mode::Local);
+        shared.then_some("edge.limits.per_key.mode")
+    }
 }
 
 impl Default for Config {
@@ -136,10 +160,7 @@ impl Config {
 
     /// Checks what types cannot.
     pub(crate) fn check(&self) -> Result<Checked> {
-        let per_key = match &self.limits.per_key {
-            Some(rate) => Some(Policy::new("key", rate.quota, rate.window, rate.burst).map_err(limit_at)?),
-            None => None,
-        };
+        let per_key = self.limits.per_key.as_ref().map(|rate| rate.policy("key")).transpose().map_err(limit_at)?;
         if self.max_head.0 < 8_192 {
             return Err(wrong("edge.max_head", "must be at least 8KiB"));
         }

@@ -31,6 +31,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use manifold_cache::Shared;
 use manifold_contract::ai::v1::inference;
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt};
 use manifold_identity::Identity;
@@ -62,6 +63,8 @@ pub struct Deps {
     pub tasks: Tasks,
     /// Where connections are served.
     pub lanes: Lanes,
+    /// What counts limits of several processes, if there are any.
+    pub limits: Option<Shared>,
     /// Where it tells how it is, and what `/readyz` answers from.
     pub health: Health,
 }
@@ -103,7 +106,7 @@ fn edge(config: &Config, deps: &Deps) -> Result<Edge> {
     let house =
         House { identity: deps.identity.clone(), inference, health: deps.health.clone(), openapi: openapi.into() };
     Ok(Edge {
-        per_key: checked.per_key.clone().map(PerKey::new),
+        per_key: checked.per_key.clone().map(|policy| PerKey::new(policy, deps.limits.clone())),
         config: checked,
         identity: deps.identity.clone(),
         clock: deps.clock.clone(),

@@ -112,7 +112,7 @@ async fn gate(
         let principal = auth::authenticate(&edge.identity, &parts.headers).await?;
         // 13 The caller's limits, charged before permission so that refused floods cost, too.
         if let Some(limit) = &edge.per_key {
-            scene.left = limit.charge(&principal, edge.clock.now())?;
+            scene.left = limit.charge(&principal, edge.clock.now()).await?;
         }
         // 14 What the caller may.
         operation.authorise(&principal).inspect_err(|_| scene.left = None)?;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use manifold_cache::Redis;
 use manifold_core::{Error, Result, Secret};
 use manifold_runtime::config::{Loaded, Sources, load};
 use manifold_runtime::telemetry::TelemetryConfig;
@@ -36,8 +37,7 @@ pub struct Config {
     pub store: StoreSection,
     /// How events travel.
     pub bus: BusSection,
-    /// Present only to refuse what this version cannot do.
-    #[serde(default)]
+    /// What several processes share in memory.
     pub cache: CacheSection,
     /// What every process runs on.
     pub runtime: RuntimeSection,
@@ -123,12 +123,26 @@ pub struct JetStreamSection {
 }
 
 /// `[cache]`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheSection {
-    /// Refused: this version caches in process.
-    #[serde(default)]
-    pub redis_url: String,
+    /// The Redis in which limits of several processes are counted; empty = none.
+    pub redis_url: Secret<String>,
+    /// How long a request waits for an answer of Redis.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// Processes that count together.
+    pub replicas: u32,
+}
+
+impl CacheSection {
+    /// Redis, if there is one. Not connected yet.
+    pub fn redis(&self) -> Result<Option<Redis>> {
+        if self.redis_url.expose().is_empty() {
+            return Ok(None);
+        }
+        Redis::new(&self.redis_url, self.timeout).map(Some).map_err(|error| error.at("cache.redis_url"))
+    }
 }
 
 /// `[runtime]`.
@@ -224,8 +238,15 @@ fn check(config: &Config) -> Result<()> {
     if config.bus.jetstream.duplicate_window > config.bus.jetstream.max_age {
         return refuse("bus.jetstream.duplicate_window", "must not be longer than bus.jetstream.max_age");
     }
-    if !config.cache.redis_url.is_empty() {
-        return refuse("cache.redis_url", "this version caches in process; leave it unset");
+    let redis = config.cache.redis()?;
+    if let Some(key) = config.edge.limits.shared().filter(|_| redis.is_none()) {
+        return refuse(key, "only `local` works without a Redis; set cache.redis_url");
+    }
+    if config.cache.timeout.is_zero() {
+        return refuse("cache.timeout", "must not be zero; 50ms is the default");
+    }
+    if config.cache.replicas == 0 || config.cache.replicas > 1_000 {
+        return refuse("cache.replicas", "must be between 1 and 1000");
     }
     if config.mesh.secret.as_ref().is_some_and(|secret| secret.expose().len() < 16) {
         return refuse("mesh.secret", "use at least 16 characters");

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use manifold_bus::{Broker, BrokerConfig, Bus, Source, relay};
+use manifold_cache::{Redis, Shared};
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt, Secret};
 use manifold_runtime::health::Component;
 use manifold_runtime::http::{Client, HttpConfig};
@@ -132,6 +133,7 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
             ids: floor.ids.clone(),
             tasks: serving.clone(),
             lanes: Lanes::start()?,
+            limits: limits(&floor).await?,
             health: floor.health.clone(),
         };
         let door = manifold_edge::start(config.edge.clone(), deps).await;
@@ -307,6 +309,41 @@ async fn watch_store(db: Db, health: Component) {
             Err(error) => health.degraded(error.message().to_owned()),
         }
         tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+}
+
+/// What counts limits of several processes. One that is away degrades the process, from the start or later.
+async fn limits(floor: &Floor<'_>) -> Result<Option<Shared>> {
+    let Some(redis) = floor.config.cache.redis()? else { return Ok(None) };
+    let health = floor.health.component("redis");
+    let mut answers = look_at_redis(&redis, &health, true).await;
+    let shared = Shared { redis: redis.clone(), replicas: floor.config.cache.replicas };
+    floor.background.spawn_until_stop("redis probe", async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(250)).await;
+            answers = look_at_redis(&redis, &health, answers).await;
+        }
+    });
+    Ok(Some(shared))
+}
+
+/// Whether it answers, which is logged when it changes.
+async fn look_at_redis(redis: &Redis, health: &Component, answered: bool) -> bool {
+    match redis.refresh().await {
+        Ok(()) => {
+            health.ready();
+            if !answered {
+                info!("redis answers again: limits are shared");
+            }
+            true
+        }
+        Err(error) => {
+            health.degraded(error.message().to_owned());
+            if answered {
+                warn!(error = %error.chain(), "redis is away: each process counts shared limits for itself, or refuses");
+            }
+            false
+        }
     }
 }
 

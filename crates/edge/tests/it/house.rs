@@ -85,6 +85,7 @@ impl House {
             ids,
             tasks: tasks.clone(),
             lanes: Lanes::start().unwrap(),
+            limits: None,
             health: health.clone(),
         };
         let address = manifold_edge::start(config, deps).await.unwrap().address;

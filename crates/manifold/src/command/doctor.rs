@@ -52,6 +52,7 @@ async fn examine(loaded: &Loaded<Config>, environment: &BTreeMap<String, String>
     findings.push(data_folder(&config.data_dir));
     findings.push(open_files());
     findings.extend(databases(config).await);
+    findings.extend(redis(config).await);
     findings.extend(risks(config, environment));
     match providers(config, offline).await {
         Ok(more) => findings.extend(more),
@@ -139,6 +140,17 @@ async fn databases(config: &Config) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Not there is a warning only: requests go on without it.
+async fn redis(config: &Config) -> Option<Finding> {
+    let redis = config.cache.redis().ok()??;
+    Some(match redis.refresh().await {
+        Ok(()) => Finding::new("redis", Severity::Ok, "reachable", ""),
+        Err(error) => {
+            Finding::new("redis", Severity::Warn, error.message().to_owned(), "start Redis, or correct cache.redis_url")
+        }
+    })
 }
 
 /// Settings that work and may hurt.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::program::{Done, Program};
+use crate::program::{Done, Program, fixed_port};
 
 /// The finding with this id.
 fn finding(done: &Done, id: &str) -> Result<Value> {
@@ -150,4 +150,15 @@ async fn risky_settings_are_warned_about_beside_a_running_server() -> Result<()>
     }
     assert_eq!(state(&done, "database.identity")?, "ok");
     server.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_out_of_reach_is_a_warning_with_the_remedy() -> Result<()> {
+    let program = Program::new()?.set("cache.redis_url", format!("redis://127.0.0.1:{}", fixed_port()?));
+
+    let done = program.run(&["doctor", "--offline", "--json"]).await?;
+
+    assert_eq!((done.code, state(&done, "redis")?.as_str()), (0, "warn"), "{}", done.out);
+    assert!(finding(&done, "redis")?["remedy"].to_string().contains("cache.redis_url"), "{}", done.out);
+    Ok(())
 }

@@ -7,6 +7,7 @@ mod doctor;
 mod events;
 mod first_start;
 mod kill;
+mod limits;
 mod logs;
 mod mesh;
 #[path = "../../../bus/tests/it/nats.rs"]

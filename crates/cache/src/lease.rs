@@ -1,0 +1,195 @@
+//! Small stocks of units that were taken from a shared count and may be spent here without asking again.
+//!
+//! A stock dies soon, and what is left of it is lost to everybody, so its size follows what a key really spends: it starts
+//! at one unit, doubles when it is spent within half its life, and shrinks to what was spent when it dies. A steady caller
+//! loses nothing. A key never has two stocks here at a time: that is what bounds how much more than the limit may pass.
+
+use std::time::Duration;
+
+use crate::Decision;
+use crate::shards::Shards;
+
+/// Microseconds for which others do without a stock while one request fetches it.
+const FETCH: u64 = 100_000;
+
+/// The stocks of one process.
+pub(crate) struct Leases(Shards<Lease>);
+
+#[derive(Debug, Default)]
+struct Lease {
+    units: u64,
+    /// Units of the whole stock, and how many of them are spent.
+    size: u64,
+    spent: u64,
+    /// Times in microseconds.
+    half_at: u64,
+    dies_at: u64,
+    fetched_until: u64,
+    /// What the shared count had left when the stock was taken, and when everything will have come back.
+    elsewhere: u64,
+    full_at: u64,
+}
+
+/// How much may be in stock, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) max: u64,
+    pub(crate) ttl: Duration,
+}
+
+/// What the shared count granted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Granted {
+    pub(crate) units: u64,
+    pub(crate) remaining: u64,
+    pub(crate) reset: u64,
+}
+
+/// How a charge goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Paid from stock.
+    Paid(Decision),
+    /// Ask the shared count for so many units. More than the charge itself = the rest becomes a stock.
+    Ask(u64),
+}
+
+impl Leases {
+    /// Room for stocks of about `max` keys; others are counted one by one.
+    pub(crate) fn new(max: usize) -> Self {
+        Self(Shards::new(max))
+    }
+
+    /// Pays `n` units from the stock of `slot` at `now` (microseconds), or tells what to ask for.
+    pub(crate) fn pay(&self, slot: u128, terms: Terms, n: u64, now: u64) -> Next {
+        if terms.max <= n || !self.0.has_room(slot, now) {
+            return Next::Ask(n);
+        }
+        self.0.update(slot, |lease| (None, lease.pay(terms, n, now)))
+    }
+
+    /// Takes in what was granted to a charge of `n` units that began at `now`.
+    pub(crate) fn stock(&self, slot: u128, terms: Terms, n: u64, granted: Granted, now: u64) {
+        if terms.max > n && self.0.has_room(slot, now) {
+            self.0.update(slot, |lease| lease.stock(terms, n, granted, now));
+        }
+    }
+}
+
+impl Lease {
+    fn pay(&mut self, terms: Terms, n: u64, now: u64) -> Next {
+        let alive = now < self.dies_at;
+        if alive && self.units >= n {
+            self.units -= n;
+            self.spent += n;
+            return Next::Paid(Decision::admitted(self.units + self.elsewhere, self.full_at.saturating_sub(now)));
+        }
+        if now < self.fetched_until {
+            return Next::Ask(n);
+        }
+        let size = match now {
+            _ if now < self.half_at => self.size * 2,
+            _ if alive => self.size,
+            _ if now < self.dies_at + micros(terms.ttl) => self.spent,
+            _ => 1,
+        };
+        self.fetched_until = now + FETCH;
+        Next::Ask(size.clamp(n, terms.max))
+    }
+
+    /// A smaller stock never takes the place of a larger one, and two are never added up.
+    fn stock(&mut self, terms: Terms, n: u64, granted: Granted, now: u64) -> (Option<u64>, ()) {
+        let (units, ttl) = (granted.units - n, micros(terms.ttl));
+        if now < self.dies_at && units < self.units {
+            return (None, ());
+        }
+        *self = Self {
+            units,
+            size: granted.units,
+            spent: n,
+            half_at: now + ttl / 2,
+            dies_at: now + ttl,
+            fetched_until: 0,
+            elsewhere: granted.remaining,
+            full_at: now + granted.reset,
+        };
+        (Some(now + 2 * ttl), ())
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+    const TERMS: Terms = Terms { max: 20, ttl: Duration::from_secs(1) };
+
+    /// Calls with one unit each at these times, every question answered in full; the units that were asked for.
+    fn asked(times: impl Iterator<Item = u64>) -> Vec<u64> {
+        let leases = Leases::new(10);
+        let pay = |now| match leases.pay(1, TERMS, 1, now) {
+            Next::Paid(_) => None,
+            Next::Ask(units) => {
+                leases.stock(1, TERMS, 1, Granted { units, remaining: 0, reset: 0 }, now);
+                Some(units)
+            }
+        };
+        times.filter_map(pay).collect()
+    }
+
+    #[test]
+    fn a_steady_caller_asks_rarely_and_loses_nothing() {
+        for every in [SECOND, SECOND / 5, SECOND / 13, SECOND / 100] {
+            let calls = 10 * SECOND / every;
+
+            let asked = asked((1..=calls).map(|call| SECOND + call * every));
+
+            let total: u64 = asked.iter().sum();
+            assert!(total - calls < 20, "only what is in stock at the end: {asked:?}");
+            assert!(asked.len() as u64 <= 5 + calls.div_ceil(20).max(20), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_stock_grows_with_a_crowd_and_starts_small_after_silence() {
+        let crowd = (0..60).map(|call| SECOND + call * 100);
+
+        assert_eq!(asked(crowd.clone()), [1, 2, 4, 8, 16, 20, 20]);
+        assert_eq!(asked(crowd.chain([10 * SECOND])), [1, 2, 4, 8, 16, 20, 20, 1]);
+    }
+
+    #[test]
+    fn what_died_cannot_be_spent() {
+        let leases = Leases::new(10);
+        leases.stock(1, TERMS, 1, Granted { units: 10, remaining: 0, reset: 0 }, SECOND);
+
+        assert!(matches!(leases.pay(1, TERMS, 1, 2 * SECOND - 1), Next::Paid(_)));
+        assert_eq!(leases.pay(1, TERMS, 1, 2 * SECOND), Next::Ask(2));
+    }
+
+    #[test]
+    fn while_one_request_fetches_others_ask_for_themselves_only() {
+        let leases = Leases::new(10);
+        leases.stock(1, TERMS, 1, Granted { units: 1, remaining: 0, reset: 0 }, SECOND);
+
+        assert_eq!(leases.pay(1, TERMS, 1, SECOND), Next::Ask(2));
+        assert_eq!(leases.pay(1, TERMS, 1, SECOND), Next::Ask(1));
+        assert_eq!(leases.pay(1, TERMS, 1, SECOND + FETCH), Next::Ask(2), "the first one never came back");
+    }
+
+    #[test]
+    fn two_stocks_are_never_added_up() {
+        let leases = Leases::new(10);
+        for units in [10, 15, 3] {
+            leases.stock(1, TERMS, 1, Granted { units, remaining: 0, reset: 0 }, SECOND);
+        }
+
+        let paid = (0..100).filter(|_| matches!(leases.pay(1, TERMS, 1, SECOND), Next::Paid(_))).count();
+
+        assert_eq!(paid, 14);
+    }
+}

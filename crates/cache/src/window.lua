@@ -1,0 +1,51 @@
+-- Sliding and fixed windows in whole milliseconds, the same as window.rs.
+-- KEYS[1]: a hash of the window's start and its units, and the units of the one before.
+-- ARGV: now in microseconds (0 = the clock of this server), want, least, length, quota, 1 if the window slides.
+-- Answers granted (0 = refused), remaining, wait, reset; times in microseconds.
+local now = tonumber(ARGV[1])
+if now == 0 then
+    local time = redis.call('TIME')
+    now = time[1] * 1000000 + time[2]
+end
+now = math.floor(now / 1000)
+local want, least = tonumber(ARGV[2]), tonumber(ARGV[3])
+local length, quota, slides = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1'
+
+local stored = redis.call('HMGET', KEYS[1], 'start', 'current', 'previous')
+local old, current, previous = tonumber(stored[1] or 0), tonumber(stored[2] or 0), tonumber(stored[3] or 0)
+now = math.max(now, old)
+local elapsed = now % length
+local start = now - elapsed
+if start == old + length then
+    current, previous = 0, current
+elseif start ~= old then
+    current, previous = 0, 0
+end
+if not slides then previous = 0 end
+
+-- When `count` units of the window before weigh no more than `room`.
+local function fits(count, room)
+    if count <= room then return 0 end
+    return length - math.floor(room * length / count)
+end
+
+local used = math.ceil(previous * (length - elapsed) / length) + current
+local affordable = math.max(quota - used, 0)
+if affordable < least then
+    local free
+    if current + least <= quota then
+        free = fits(previous, quota - current - least)
+    elseif slides then
+        free = length + fits(current, math.max(quota - least, 0))
+    else
+        free = length
+    end
+    return {0, affordable, (free - elapsed) * 1000, 0}
+end
+local granted = math.min(want, affordable)
+local periods = slides and 2 or 1
+local reset = periods * length - elapsed
+local function text(number) return string.format('%.0f', number) end
+redis.call('HSET', KEYS[1], 'start', text(start), 'current', text(current + granted), 'previous', text(previous))
+redis.call('PEXPIRE', KEYS[1], text(reset))
+return {granted, affordable - granted, 0, reset * 1000}

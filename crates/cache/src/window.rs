@@ -1,0 +1,137 @@
+//! Sliding and fixed windows in whole milliseconds. Pure, and the same as `window.lua`.
+//!
+//! A sliding window counts what was spent since it began, and of the window before it the share that still lies within
+//! one length of now, as if it had been spent evenly. A fixed window forgets everything when the next one begins.
+
+/// A policy in the terms of the algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Milliseconds of one window.
+    pub(crate) length: u64,
+    /// Units per window; times `length` it is below 2^52, so that the numbers of Lua are exact.
+    pub(crate) quota: u64,
+    /// Whether the window before counts, too.
+    pub(crate) slides: bool,
+}
+
+/// What a key has spent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// When the window began, in milliseconds.
+    pub(crate) start: u64,
+    /// Units since then.
+    pub(crate) current: u64,
+    /// Units of the window before.
+    pub(crate) previous: u64,
+}
+
+/// What becomes of a charge. Times are in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Store `counts`. Everything has come back after `reset`.
+    Admit { counts: Counts, granted: u64, remaining: u64, reset: u64 },
+    /// Store nothing. The least that was asked for passes after `wait`.
+    Deny { remaining: u64, wait: u64 },
+}
+
+/// Decides about spending `want` units at `now` (microseconds), or fewer but no less than `least`.
+pub(crate) fn step(span: Span, stored: Counts, want: u64, least: u64, now: u64) -> Step {
+    let Span { length, quota, slides } = span;
+    let now = (now / 1_000).max(stored.start);
+    let elapsed = now % length;
+    let Counts { start, current, previous } = roll(span, stored, now - elapsed);
+    let used = (previous * (length - elapsed)).div_ceil(length) + current;
+    let affordable = quota.saturating_sub(used);
+    if affordable < least {
+        let free = if current.saturating_add(least) <= quota {
+            fits(length, previous, quota - current - least)
+        } else if slides {
+            length + fits(length, current, quota.saturating_sub(least))
+        } else {
+            length
+        };
+        return Step::Deny { remaining: affordable, wait: (free - elapsed) * 1_000 };
+    }
+    let granted = want.min(affordable);
+    let counts = Counts { start, current: current + granted, previous };
+    let periods = if slides { 2 } else { 1 };
+    Step::Admit { counts, granted, remaining: affordable - granted, reset: (periods * length - elapsed) * 1_000 }
+}
+
+/// The counts of the window that begins at `start`.
+fn roll(span: Span, stored: Counts, start: u64) -> Counts {
+    let (current, previous) = if start == stored.start {
+        (stored.current, stored.previous)
+    } else if start == stored.start + span.length {
+        (0, stored.current)
+    } else {
+        (0, 0)
+    };
+    Counts { start, current, previous: if span.slides { previous } else { 0 } }
+}
+
+/// From which millisecond of a window on `count` units of the one before weigh no more than `room`.
+fn fits(length: u64, count: u64, room: u64) -> u64 {
+    if count <= room { 0 } else { length - room * length / count }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SLIDING: Span = Span { length: 1_000, quota: 10, slides: true };
+    const FIXED: Span = Span { slides: false, ..SLIDING };
+
+    /// Spends at each time and returns what was admitted.
+    fn play(span: Span, times: &[(u64, u64)]) -> Vec<bool> {
+        let mut stored = Counts::default();
+        let mut admitted = Vec::new();
+        for (millis, n) in times {
+            let step = step(span, stored, *n, *n, millis * 1_000);
+            if let Step::Admit { counts, .. } = step {
+                stored = counts;
+            }
+            admitted.push(matches!(step, Step::Admit { .. }));
+        }
+        admitted
+    }
+
+    #[test]
+    fn a_sliding_window_lets_the_one_before_fade() {
+        // At 10,500 half of the 10 weigh: 5 more pass, a sixth does not.
+        let admitted = play(SLIDING, &[(9_000, 10), (9_999, 1), (10_000, 1), (10_500, 5), (10_500, 1), (12_000, 5)]);
+
+        assert_eq!(admitted, [true, false, false, true, false, true]);
+    }
+
+    #[test]
+    fn a_fixed_window_forgets_at_its_end() {
+        let admitted = play(FIXED, &[(9_999, 10), (9_999, 1), (10_000, 10), (10_500, 1)]);
+
+        assert_eq!(admitted, [true, false, true, false]);
+    }
+
+    #[test]
+    fn after_the_wait_the_same_charge_passes_and_not_before() {
+        for span in [SLIDING, FIXED] {
+            for (previous, current, n, elapsed) in [(10, 0, 3, 0), (7, 5, 4, 200), (3, 10, 1, 999), (10, 10, 10, 1)] {
+                let stored = Counts { start: 5_000, current, previous };
+                let now = (5_000 + elapsed) * 1_000;
+                let Step::Deny { wait, .. } = step(span, stored, n, n, now) else { continue };
+
+                let before = step(span, stored, n, n, now + wait - 1_000);
+                let after = step(span, stored, n, n, now + wait);
+
+                assert!(matches!(before, Step::Deny { .. }), "{span:?} {stored:?} {n} {before:?}");
+                assert!(matches!(after, Step::Admit { .. }), "{span:?} {stored:?} {n} {after:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_gives_nothing_back() {
+        let admitted = play(SLIDING, &[(9_500, 10), (3_000, 1), (9_500, 1)]);
+
+        assert_eq!(admitted, [true, false, false]);
+    }
+}

@@ -1,0 +1,8 @@
+//! Limits that several processes share, on a real Redis.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod away;
+mod bounds;
+mod gate;
+mod same;
+mod server;
