@@ -12,7 +12,7 @@ pub use consumer::{Consumer, Failure, Filter, Handler, Source, consume};
 pub use dead::{Buried, Kind, Which, dead_letters, prune_dead_letters, redrive};
 pub use event::{Cause, Draft};
 pub use outbox::{Outbox, OutboxRow};
-pub use store::{Cursor, cursors, leave_numbers_out};
+pub use store::{Cursor, cursors, follow_move, leave_numbers_out};
 
 /// Tables of the bus: part of every service's database.
 pub fn migrations() -> manifold_store::Migrations {
