@@ -9,6 +9,7 @@ mod first_start;
 mod kill;
 mod logs;
 mod mesh;
+mod migrate;
 mod program;
 mod slow_clients;
 mod stop;
