@@ -19,7 +19,7 @@ pub use jetstream::{Broker, BrokerConfig};
 pub use outbox::{Outbox, OutboxRow};
 pub use relay::relay;
 pub use status::{ConsumerStatus, OutboxStatus, StreamStatus, outbox_status};
-pub use store::{Cursor, cursors, leave_numbers_out};
+pub use store::{Cursor, cursors, follow_move, leave_numbers_out};
 
 /// Tables of the bus: part of every service's database.
 pub fn migrations() -> manifold_store::Migrations {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use manifold_core::{Code, Error, EventId, Result, Timestamp};
 use manifold_store::{Db, Engine, Micros, SqlResultExt, Tx, on};
-use sqlx::{FromRow, PgPool, SqlitePool};
+use sqlx::{AssertSqlSafe, FromRow, PgPool, SqlitePool};
 use uuid::Uuid;
 
 use crate::consumer::Stored;
@@ -116,6 +116,19 @@ pub async fn leave_numbers_out(db: &Db) -> Result<()> {
         })
     });
     skipped.await
+}
+
+/// After the copy of SQLite files into Postgres schemas, in its transaction and once per schema: the events carry this
+/// transaction from now on, and so do the places behind which readers stand.
+pub async fn follow_move(tx: &mut Tx<'_>) -> Result<()> {
+    for table in ["consumer_cursor", "outbox_reader"] {
+        let sql = AssertSqlSafe(format!(
+            "UPDATE {table} SET last_xid = pg_current_xact_id()::text::bigint WHERE last_seq > 0"
+        ));
+        let moved = on!(tx, |executor| sqlx::query(sql).execute(executor).await.map(|_| ()));
+        moved.during("move the places of readers")?;
+    }
+    Ok(())
 }
 
 /// The highest number that was given out.

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use manifold_core::{Error, Result};
+use manifold_core::{Error, Result, Secret};
 use manifold_runtime::config::Loaded;
 
-use crate::command::{bus, config as config_command, db, doctor, keys, serve, status};
+use crate::command::{bus, config as config_command, db, doctor, keys, migrate, serve, status};
 use crate::config::{self, Config};
 use crate::explain::{explain, located};
 use crate::output;
@@ -73,6 +73,15 @@ enum Command {
         #[command(subcommand)]
         command: db::Command,
     },
+    /// Move everything from the SQLite files of the data folder to Postgres, while no server runs
+    Migrate {
+        /// An empty database, `postgres://user:password@host:5432/database`
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// Only say what would be moved
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// See how events come along, and send again what was given up
     Bus {
         #[command(subcommand)]
@@ -131,6 +140,9 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Config { command } => config_command::run(&read(settings, Vec::new())?, &command)?,
         Command::Bus { command } => return block_on(bus::run(read(settings, Vec::new())?.value, command)),
         Command::Db { command } => return block_on(db::run(read(settings, Vec::new())?.value, command)),
+        Command::Migrate { to, dry_run } => {
+            return block_on(migrate::run(read(settings, Vec::new())?.value, Secret::new(to), dry_run));
+        }
         Command::Status { quiet } => return block_on(status::run(read(settings, Vec::new())?.value, quiet)),
     }
     Ok(ExitCode::SUCCESS)

@@ -5,5 +5,6 @@ pub mod config;
 pub mod db;
 pub mod doctor;
 pub mod keys;
+pub mod migrate;
 pub mod serve;
 pub mod status;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::{Config, DurabilityName};
-use crate::lock::DataLock;
+use crate::lock::{DataLock, ELSEWHERE};
 
 /// How long a start waits for the broker before it goes on without.
 const BROKER_PATIENCE: Duration = Duration::from_secs(5);
@@ -105,7 +105,7 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
     let node_health = floor.health.component("process");
     prometheus().start_upkeep(&floor.background);
     let lock = match &floor.location {
-        Location::Sqlite { folder } => Some(DataLock::take(folder)?),
+        Location::Sqlite { folder } => Some(DataLock::take(folder, ELSEWHERE)?),
         Location::Postgres { .. } => None,
     };
     let serving = Tasks::new();

@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, PgPool, SqlitePool};
 use crate::fault::{self, Fault, SqlResultExt};
 use crate::location::{self, Location};
 use crate::queue::{Piece, Queue, Rows};
+use crate::transfer::marker;
 use crate::writer::{Writer, WriterConfig};
 use crate::{Engine, Migrations, Tx, command, migrate, on};
 
@@ -43,7 +44,7 @@ pub struct PostgresDb {
 }
 
 impl Db {
-    /// Opens the database of `service` after running what is missing of `migrations`.
+    /// Opens the database of `service` after running what is missing of `migrations`. Refuses SQLite files that were moved.
     /// The caller spawns [`Writer::run`]: until then no row and, on SQLite, no command is written.
     pub async fn open(
         location: &Location,
@@ -54,6 +55,7 @@ impl Db {
         let queue = Arc::new(Queue::new(service, config.max_queue, config.batch));
         match location {
             Location::Sqlite { folder } => {
+                marker::check(folder)?;
                 let path = location::create(folder, service)?;
                 open_sqlite(&path, queue, migrations, config).await
             }
@@ -77,6 +79,9 @@ impl Db {
         service: &'static str,
         migrations: &[&Migrations],
     ) -> Result<Vec<String>> {
+        if let Location::Sqlite { folder } = location {
+            marker::check(folder)?;
+        }
         migrate::pending(location, service, migrations).await
     }
 

@@ -1,5 +1,5 @@
-//! The database: one `Db` over SQLite and Postgres, migrations, the group-commit writer, retention and keyset pages.
-//! It knows no table of any service.
+//! The database: one `Db` over SQLite and Postgres, migrations, the move from one to the other, the group-commit writer,
+//! retention and keyset pages. It knows no table of any service.
 
 mod command;
 mod db;
@@ -11,6 +11,7 @@ mod queue;
 mod retain;
 mod row;
 mod time;
+mod transfer;
 mod tx;
 mod values;
 mod writer;
@@ -24,6 +25,7 @@ pub use queue::Rows;
 pub use retain::prune;
 pub use row::{Group, Row};
 pub use time::Micros;
+pub use transfer::{Table, Transfer};
 pub use tx::{Engine, Tx};
 pub use values::Values;
 pub use writer::{Durability, Writer, WriterConfig};

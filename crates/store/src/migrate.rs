@@ -45,18 +45,28 @@ pub(crate) async fn run_sqlite(connection: &mut SqliteConnection, migrations: &[
     migrator.run(connection).await.map_err(failed)
 }
 
-/// Creates the schema and runs what is missing in it. A lock keeps other processes of the service out meanwhile.
+/// Creates the schema and runs what is missing in it.
 pub(crate) async fn run_postgres(options: &PgConnectOptions, service: &str, migrations: &[&Migrations]) -> Result<()> {
     let mut connection = options.connect().await.during("connect to the database")?;
-    let lock = sqlx::query("SELECT pg_advisory_lock(hashtext('manifold'), hashtext($1))").bind(service);
-    lock.execute(&mut connection).await.during("wait for migrations of other processes")?;
-    let create = AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {}", location::schema(service)));
-    sqlx::query(create).execute(&mut connection).await.during("create the schema")?;
-    let mut migrator = merge(migrations.iter().map(|part| &part.postgres));
-    migrator.set_locking(false);
-    migrator.run(&mut connection).await.map_err(failed)?;
+    run_in_schema(&mut connection, service, migrations).await?;
     // The lock goes with the connection.
     connection.close().await.during("close the connection")
+}
+
+/// The same on a connection whose search path is that schema; it may be in a transaction. A lock keeps other processes of
+/// the service out until the connection is closed.
+pub(crate) async fn run_in_schema(
+    connection: &mut PgConnection,
+    service: &str,
+    migrations: &[&Migrations],
+) -> Result<()> {
+    let lock = sqlx::query("SELECT pg_advisory_lock(hashtext('manifold'), hashtext($1))").bind(service);
+    lock.execute(&mut *connection).await.during("wait for migrations of other processes")?;
+    let create = AssertSqlSafe(format!("CREATE SCHEMA IF NOT EXISTS {}", location::schema(service)));
+    sqlx::query(create).execute(&mut *connection).await.during("create the schema")?;
+    let mut migrator = merge(migrations.iter().map(|part| &part.postgres));
+    migrator.set_locking(false);
+    migrator.run(connection).await.map_err(failed)
 }
 
 /// Names of the migrations that `Db::open` would run.

@@ -196,12 +196,12 @@ impl Encode<'_, Postgres> for JsonText<'_> {
 }
 
 /// Text without NUL.
-fn storable(text: &str) -> Cow<'_, str> {
+pub(crate) fn storable(text: &str) -> Cow<'_, str> {
     if text.as_bytes().contains(&0) { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
 }
 
 /// JSON without the escape of NUL. An even number of backslashes before it means that it is not an escape.
-fn storable_json(text: &str) -> Cow<'_, str> {
+pub(crate) fn storable_json(text: &str) -> Cow<'_, str> {
     if !text.as_bytes().contains(&b'\\') || !text.contains("\\u0000") {
         return Cow::Borrowed(text);
     }

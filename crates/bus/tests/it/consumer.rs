@@ -81,16 +81,18 @@ pub struct Consuming {
 
 impl Consuming {
     pub async fn open(scratch: &Scratch) -> Self {
-        let own: Migrations = manifold_store::Migrations {
-            sqlite: sqlx::migrate!("tests/migrations"),
-            postgres: sqlx::migrate!("tests/migrations"),
-        };
+        let own = Self::migrations();
         let opened =
             Db::open(scratch.location(), "test-consumer", &[&migrations(), &own], &WriterConfig::default()).await;
         let (db, writer) = opened.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(writer.run(std::future::pending()));
         Self { db, _writer: tasks, running: JoinSet::new() }
+    }
+
+    /// Its own table.
+    pub fn migrations() -> Migrations {
+        Migrations { sqlite: sqlx::migrate!("tests/migrations"), postgres: sqlx::migrate!("tests/migrations") }
     }
 
     /// Starts consuming the events of `house`.
@@ -323,6 +325,7 @@ async fn a_place_of_another_postgres_server_loses_nothing_until_it_is_mended() {
     house.append(vec![draft("read")], None).await.unwrap();
     service.start(&house, &scribe, 10);
     service.until_effects(&["read"]).await;
+    eventually(async || house.readers().await == 1).await;
     service.kill().await;
     change(&service.db, "UPDATE consumer_cursor SET last_xid = 9000000000000000").await;
     change(&house.db, "UPDATE outbox_reader SET last_xid = 9000000000000000").await;

@@ -4,6 +4,7 @@
 mod consumer;
 mod dead;
 mod house;
+mod moved;
 mod nats;
 mod outbox;
 #[path = "../../../store/tests/it/scratch.rs"]

@@ -68,7 +68,7 @@ impl House {
             db,
             clock: clock.clone(),
             ids: ids.clone(),
-            sources: Vec::new(),
+            bus: manifold_bus::Bus::Embedded(Vec::new()),
             health: health.clone(),
             tasks: tasks.clone(),
         };

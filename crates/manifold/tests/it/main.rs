@@ -10,6 +10,7 @@ mod kill;
 mod limits;
 mod logs;
 mod mesh;
+mod migrate;
 #[path = "../../../bus/tests/it/nats.rs"]
 #[expect(dead_code, reason = "other tests exchange its files")]
 mod nats;

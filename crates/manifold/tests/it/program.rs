@@ -120,6 +120,11 @@ impl Program {
         Ok(Done { code, out: text(&output.stdout), err: text(&output.stderr) })
     }
 
+    /// Begins a command that somebody else ends.
+    pub fn begin(&self, arguments: &[&str]) -> Result<Child> {
+        Ok(self.command(arguments).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
+    }
+
     /// Starts a server and returns before it has done anything.
     pub fn spawn(&self, arguments: &[&str]) -> Result<Server> {
         let n = self.starts.fetch_add(1, Ordering::Relaxed);

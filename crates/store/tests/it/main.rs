@@ -7,4 +7,5 @@ mod proxy;
 mod scratch;
 mod sqlite;
 mod thing;
+mod transfer;
 mod writer;
