@@ -308,6 +308,7 @@ async fn a_place_of_another_postgres_server_loses_nothing_until_it_is_mended() {
     house.append(vec![draft("read")], None).await.unwrap();
     service.start(&house, &scribe, 10);
     service.until_effects(&["read"]).await;
+    eventually(async || house.readers().await == 1).await;
     service.kill().await;
     change(&service.db, "UPDATE consumer_cursor SET last_xid = 9000000000000000").await;
     change(&house.db, "UPDATE outbox_reader SET last_xid = 9000000000000000").await;
