@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_contract::events::v1::Event;
-use manifold_core::{Clock, EventId, Result, Timestamp};
+use manifold_core::{Clock, Error, EventId, Result, Timestamp};
 use manifold_store::Db;
 use prost::Message;
 use uuid::Uuid;
@@ -26,6 +26,8 @@ pub enum Kind {
     Delivery,
     /// An event cannot be read.
     Decode,
+    /// A job failed for good.
+    Job,
 }
 
 impl Kind {
@@ -34,6 +36,7 @@ impl Kind {
         match self {
             Self::Delivery => "delivery",
             Self::Decode => "decode",
+            Self::Job => "job",
         }
     }
 }
@@ -43,7 +46,7 @@ impl Kind {
 pub(crate) struct DeadLetter {
     pub(crate) id: Uuid,
     pub(crate) kind: Kind,
-    pub(crate) event: Uuid,
+    pub(crate) reference: String,
     pub(crate) consumer: &'static str,
     pub(crate) tenant: String,
     pub(crate) reason: &'static str,
@@ -58,24 +61,29 @@ impl DeadLetter {
             Failure::Retry { .. } => TOO_OFTEN,
             Failure::Dead { reason, .. } => reason,
         };
-        // Postgres takes no NUL in a text.
-        let mut error = failure.error().chain().replace('\0', "");
-        error.truncate(error.floor_char_boundary(MAX_ERROR));
         // Of bytes that are no event, nobody knows whose they are.
         let tenant =
             Event::decode(stored.payload.clone()).map(|event| event.tenant_id.replace('\0', "")).unwrap_or_default();
         Self {
             id: shared.ids.next(),
             kind,
-            event: stored.id,
+            reference: EventId(stored.id).into(),
             consumer: shared.consumer.name,
             tenant,
             reason,
             payload: stored.payload.clone(),
-            error,
+            error: told(failure.error()),
             at: shared.clock.now(),
         }
     }
+}
+
+/// An error as a row holds it.
+pub(crate) fn told(error: &Error) -> String {
+    // Postgres takes no NUL in a text.
+    let mut text = error.chain().replace('\0', "");
+    text.truncate(text.floor_char_boundary(MAX_ERROR));
+    text
 }
 
 /// A dead letter as people see it, as long as it was not sent again.
@@ -83,13 +91,13 @@ impl DeadLetter {
 pub struct Buried {
     /// Its own id.
     pub id: Uuid,
-    /// `delivery` or `decode`.
+    /// `delivery`, `decode` or `job`.
     pub kind: String,
-    /// The event.
-    pub event: EventId,
-    /// Which consumer gave up.
+    /// The event, `evt_…`, or the job, `job_…`.
+    pub reference: String,
+    /// Which consumer gave up; the kind of a job.
     pub consumer: String,
-    /// Whose event it is, `ten_…`; empty if nobody knows.
+    /// Whose it is, `ten_…`; empty if nobody knows.
     pub tenant: String,
     /// Upper snake case.
     pub reason: String,
@@ -108,7 +116,7 @@ pub struct Buried {
 pub struct Which {
     /// Only this one.
     pub id: Option<Uuid>,
-    /// Only of this consumer.
+    /// Only of this consumer, or of jobs of this kind.
     pub consumer: Option<String>,
     /// At most so many, oldest first.
     pub limit: i64,
@@ -124,8 +132,8 @@ pub async fn prune_dead_letters(db: &Db, clock: &Clock) -> Result<u64> {
     manifold_store::prune(db, "dead_letter", "id", "last_at", clock.now().before(RETAIN)).await
 }
 
-/// Sends dead letters once more, each to the consumer that gave it up and to no other; counts them. A running consumer
-/// takes them within a second.
+/// Sends dead letters once more, each to the consumer that gave it up and to no other, and queues jobs anew; counts them. A
+/// running consumer or worker takes them within a second. A job stays dead while another one with its key waits or runs.
 pub async fn redrive(db: &Db, which: &Which, clock: &Clock) -> Result<u64> {
     let mut n_redriven = 0;
     for letter in store::dead_letters(db, which).await? {

@@ -4,6 +4,7 @@
 mod consumer;
 mod dead;
 mod house;
+mod job;
 mod outbox;
 #[path = "../../../store/tests/it/scratch.rs"]
 mod scratch;
