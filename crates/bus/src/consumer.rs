@@ -240,9 +240,9 @@ impl Verdict {
     }
 }
 
-/// How long an event waits that has come `n` times: 1 s, 2 s, 4 s … 5 min, a fifth more or less, told by its id, so that
+/// How long an event or a job waits that has come `n` times: 1 s, 2 s, 4 s … 5 min, a fifth more or less, told by its id, so that
 /// what failed together does not come together.
-fn pause(n: i64, event: Uuid) -> Duration {
+pub(crate) fn pause(n: i64, event: Uuid) -> Duration {
     let doublings = u32::try_from(n - 1).unwrap_or(0);
     let pause = BACKOFF.0.saturating_mul(2u32.saturating_pow(doublings)).min(BACKOFF.1);
     let share = (event.as_u128() as u32 ^ doublings) % 401;

@@ -28,6 +28,8 @@ pub enum Kind {
     Decode,
     /// An event cannot be brought into the stream.
     Bus,
+    /// A job failed for good.
+    Job,
 }
 
 impl Kind {
@@ -37,6 +39,7 @@ impl Kind {
             Self::Delivery => "delivery",
             Self::Decode => "decode",
             Self::Bus => "bus",
+            Self::Job => "job",
         }
     }
 }
@@ -46,7 +49,7 @@ impl Kind {
 pub(crate) struct DeadLetter {
     pub(crate) id: Uuid,
     pub(crate) kind: Kind,
-    pub(crate) event: Uuid,
+    pub(crate) reference: String,
     pub(crate) consumer: &'static str,
     pub(crate) tenant: String,
     pub(crate) reason: &'static str,
@@ -72,15 +75,20 @@ impl DeadLetter {
     }
 
     fn new(ids: &Ids, clock: &Clock, stored: &Stored, kind: Kind, reason: &'static str, error: &Error) -> Self {
-        // Postgres takes no NUL in a text.
-        let mut error = error.chain().replace('\0', "");
-        error.truncate(error.floor_char_boundary(MAX_ERROR));
         // Of bytes that are no event, nobody knows whose they are.
         let tenant =
             Event::decode(stored.payload.clone()).map(|event| event.tenant_id.replace('\0', "")).unwrap_or_default();
-        let (id, event, payload) = (ids.next(), stored.id, stored.payload.clone());
-        Self { id, kind, event, consumer: "", tenant, reason, payload, error, at: clock.now() }
+        let (id, reference, payload) = (ids.next(), EventId(stored.id).into(), stored.payload.clone());
+        Self { id, kind, reference, consumer: "", tenant, reason, payload, error: told(error), at: clock.now() }
     }
+}
+
+/// An error as a row holds it.
+pub(crate) fn told(error: &Error) -> String {
+    // Postgres takes no NUL in a text.
+    let mut text = error.chain().replace('\0', "");
+    text.truncate(text.floor_char_boundary(MAX_ERROR));
+    text
 }
 
 /// A dead letter as people see it, as long as it was not sent again.
@@ -88,13 +96,13 @@ impl DeadLetter {
 pub struct Buried {
     /// Its own id.
     pub id: Uuid,
-    /// `delivery`, `decode` or `bus`.
+    /// `delivery`, `decode`, `bus` or `job`.
     pub kind: String,
-    /// The event.
-    pub event: EventId,
-    /// Which consumer gave up; empty if the event did not come into the stream.
+    /// The event, `evt_…`, or the job, `job_…`.
+    pub reference: String,
+    /// Which consumer gave up; the kind of a job; empty if the event did not come into the stream.
     pub consumer: String,
-    /// Whose event it is, `ten_…`; empty if nobody knows.
+    /// Whose it is, `ten_…`; empty if nobody knows.
     pub tenant: String,
     /// Upper snake case.
     pub reason: String,
@@ -113,7 +121,7 @@ pub struct Buried {
 pub struct Which {
     /// Only this one.
     pub id: Option<Uuid>,
-    /// Only of this consumer.
+    /// Only of this consumer, or of jobs of this kind.
     pub consumer: Option<String>,
     /// At most so many, oldest first.
     pub limit: i64,
@@ -130,7 +138,8 @@ pub async fn prune_dead_letters(db: &Db, clock: &Clock) -> Result<u64> {
 }
 
 /// Sends dead letters once more, each to the consumer that gave it up and to no other, or into the stream if it did not come
-/// there; counts them. A running consumer takes them within a second.
+/// there, and queues jobs anew; counts them. A running consumer or worker takes them within a second. A job stays dead while
+/// another one with its key waits or runs.
 pub async fn redrive(db: &Db, which: &Which, clock: &Clock) -> Result<u64> {
     let mut n_redriven = 0;
     for letter in store::dead_letters(db, which).await? {

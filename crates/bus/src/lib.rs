@@ -1,11 +1,13 @@
 //! Events: the envelope, the outbox that makes an event durable together with the state it reports, and consumers, in which
-//! it takes effect exactly once. What an event means is the business of who publishes and who consumes it.
+//! it takes effect exactly once. Jobs: work that outlives its process. What an event or a job means is the business of those
+//! who publish, consume and work.
 
 mod consumer;
 mod dead;
 mod event;
 mod inbox;
 mod jetstream;
+mod job;
 mod outbox;
 mod relay;
 mod status;
@@ -16,6 +18,7 @@ pub use consumer::{Bus, Consumer, Failure, Filter, Handler, Source, consume};
 pub use dead::{Buried, Kind, Which, dead_letters, prune_dead_letters, redrive};
 pub use event::{Cause, Draft};
 pub use jetstream::{Broker, BrokerConfig};
+pub use job::{Done, Job, JobFilter, Jobs, NewJob, Progress, Running, State, Worker, all_jobs};
 pub use outbox::{Outbox, OutboxRow};
 pub use relay::relay;
 pub use status::{ConsumerStatus, OutboxStatus, StreamStatus, outbox_status};

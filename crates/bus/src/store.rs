@@ -1,13 +1,14 @@
 //! SQL of consumers, retries and dead letters.
 
 use bytes::Bytes;
-use manifold_core::{Code, Error, EventId, Result, Timestamp};
+use manifold_core::{Code, Error, EventId, JobId, Result, Timestamp};
 use manifold_store::{Db, Engine, Micros, SqlResultExt, Tx, on};
 use sqlx::{AssertSqlSafe, FromRow, PgPool, SqlitePool};
 use uuid::Uuid;
 
 use crate::consumer::Stored;
 use crate::dead::{Buried, DeadLetter, Kind, Which};
+use crate::job;
 
 /// Events that are tried again at a time.
 pub(crate) const DUE: i64 = 128;
@@ -227,7 +228,7 @@ pub(crate) async fn bury(tx: &mut Tx<'_>, letter: &DeadLetter) -> Result<()> {
                reason = excluded.reason, error = excluded.error, last_at = excluded.last_at, \
                count = dead_letter.count + 1, redriven_at = NULL";
     let written = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(letter.id).bind(letter.kind.name()).bind(String::from(EventId(letter.event)));
+        let query = sqlx::query(sql).bind(letter.id).bind(letter.kind.name()).bind(&letter.reference);
         let query = query.bind(letter.consumer).bind(&letter.tenant).bind(letter.reason).bind(&*letter.payload);
         query.bind(&letter.error).bind(Micros::from(letter.at)).execute(executor).await.map(|_| ())
     });
@@ -262,7 +263,7 @@ impl From<Columns> for Buried {
         Self {
             id: row.id,
             kind: row.kind,
-            event: EventId::parse(&row.r#ref).unwrap_or(EventId(Uuid::nil())),
+            reference: row.r#ref,
             consumer: row.consumer,
             tenant: row.tenant_id,
             reason: row.reason,
@@ -274,28 +275,32 @@ impl From<Columns> for Buried {
     }
 }
 
-/// Hands a dead letter back to the consumer that gave it up; 0 if somebody did so before.
+/// Hands a dead letter back to the consumer that gave it up, or queues its job anew; 0 if somebody did so before.
 pub(crate) async fn redrive(tx: &mut Tx<'_>, letter: &Buried, now: Timestamp) -> Result<u64> {
+    let job = JobId::parse(&letter.reference);
+    if let Some(job) = job
+        && !job::again(tx, job, now).await?
+    {
+        return Ok(0);
+    }
     let mark = "UPDATE dead_letter SET redriven_at = $2 WHERE id = $1 AND redriven_at IS NULL";
     let marked = on!(tx, |executor| {
         let query = sqlx::query(mark).bind(letter.id).bind(Micros::from(now));
         query.execute(executor).await.map(|done| done.rows_affected())
     });
-    if marked.during("mark a dead letter")? == 0 {
-        return Ok(0);
-    }
+    let marked = marked.during("mark a dead letter")?;
+    let Some(event) = EventId::parse(&letter.reference).filter(|_| marked > 0) else { return Ok(marked) };
     if letter.kind == Kind::Bus.name() {
         let sql = "UPDATE outbox SET published_at = NULL WHERE event_id = $1";
-        let sent = on!(tx, |executor| {
-            sqlx::query(sql).bind(letter.event.0).execute(executor).await.map(|done| done.rows_affected())
-        });
+        let sent =
+            on!(tx, |executor| sqlx::query(sql).bind(event.0).execute(executor).await.map(|done| done.rows_affected()));
         return sent.during("publish an event again");
     }
     let again = "INSERT INTO consumer_retry (consumer, event_id, payload, n_deliveries, next_at, error) \
                  SELECT consumer, $2, payload, 0, $3, '' FROM dead_letter WHERE id = $1 \
                  ON CONFLICT (consumer, event_id) DO NOTHING";
     let sent = on!(tx, |executor| {
-        let query = sqlx::query(again).bind(letter.id).bind(letter.event.0).bind(Micros::from(now));
+        let query = sqlx::query(again).bind(letter.id).bind(event.0).bind(Micros::from(now));
         query.execute(executor).await.map(|done| done.rows_affected())
     });
     sent.during("send a dead letter again")

@@ -103,6 +103,7 @@ id!(/** A tenant: everything belongs to one. */ TenantId, "ten");
 id!(/** An API key. */ KeyId, "key");
 id!(/** One request of a client. */ RequestId, "req");
 id!(/** One event. */ EventId, "evt");
+id!(/** A job. */ JobId, "job");
 
 /// Makes ids. Ordered by the clock to the millisecond, random below.
 #[derive(Clone, Debug, Default)]

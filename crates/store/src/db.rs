@@ -102,7 +102,7 @@ impl Db {
     {
         match self {
             Self::Sqlite(db) => enqueue(&db.rows.0, name, true, command).await,
-            Self::Postgres(db) => transact(&db.pool, &command).await,
+            Self::Postgres(db) => db.transact(&command).await,
         }
     }
 
@@ -115,7 +115,7 @@ impl Db {
     {
         match self {
             Self::Sqlite(db) => enqueue(&db.rows.0, name, false, command).await,
-            Self::Postgres(db) => transact(&db.pool, &command).await,
+            Self::Postgres(db) => db.transact(&command).await,
         }
     }
 
@@ -131,6 +131,18 @@ impl Db {
     pub async fn ping(&self) -> Result<()> {
         let answer = on!(self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(|_| ()));
         answer.map_err(|source| Fault::of(&source).error().because(source))
+    }
+}
+
+impl PostgresDb {
+    async fn transact<T, F>(&self, command: &F) -> Result<T>
+    where
+        F: for<'t> Fn(&'t mut Tx<'_>) -> BoxFuture<'t, Result<T>>,
+    {
+        let outcome = transact(&self.pool, command).await;
+        // For those who wait for the next commit.
+        self.rows.0.finished(0);
+        outcome
     }
 }
 

@@ -4,6 +4,7 @@
 mod consumer;
 mod dead;
 mod house;
+mod job;
 mod moved;
 mod nats;
 mod outbox;

@@ -3,8 +3,10 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use manifold_bus::{Broker, Buried, Which, cursors, dead_letters, outbox_status, redrive};
-use manifold_core::{Clock, Code, Error, Result, decode_id, encode_id};
+use manifold_bus::{
+    Broker, Buried, Job, JobFilter, State, Which, all_jobs, cursors, dead_letters, outbox_status, redrive,
+};
+use manifold_core::{Clock, Code, Error, PageRequest, Result, decode_id, encode_id};
 use manifold_runtime::Tasks;
 use manifold_store::{Db, Location, WriterConfig};
 
@@ -27,7 +29,19 @@ pub enum Command {
         #[command(flatten)]
         which: Letters,
     },
-    /// Send dead letters again, each to the consumer that gave it up
+    /// Jobs of all services, the newest first
+    Jobs {
+        /// Only of this kind
+        #[arg(long, value_name = "NAME")]
+        kind: Option<String>,
+        /// Only queued, running, succeeded, dead or canceled ones
+        #[arg(long, value_parser = state)]
+        state: Option<State>,
+        /// At most so many of each service
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=200))]
+        limit: u32,
+    },
+    /// Send dead letters again, each to the consumer that gave it up; queue dead jobs again
     Redrive {
         #[command(flatten)]
         which: Letters,
@@ -43,7 +57,7 @@ pub struct Letters {
     /// Only this one, `dl_…`
     #[arg(long)]
     id: Option<String>,
-    /// Only of this consumer
+    /// Only of this consumer, or of jobs of this kind
     #[arg(long, value_name = "NAME")]
     consumer: Option<String>,
     /// At most so many
@@ -68,7 +82,8 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
     let mut rows = vec![match &command {
         Command::Status => heading(&["WHERE", "EVENTS", "WAITING", "SINCE", "BYTES"]),
         Command::Consumers => heading(&["CONSUMER", "SOURCE", "EVENT", "BEHIND", "WAITING"]),
-        _ => heading(&["ID", "CONSUMER", "REASON", "EVENT", "TENANT", "COUNT", "LAST", "ERROR"]),
+        Command::Jobs { .. } => heading(&["ID", "KIND", "STATE", "ATTEMPTS", "DONE", "TENANT", "ERROR"]),
+        _ => heading(&["ID", "CONSUMER", "REASON", "OF", "TENANT", "COUNT", "LAST", "ERROR"]),
     }];
     let mut opened = Vec::new();
     let writers = Tasks::new();
@@ -101,6 +116,11 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
                     let waiting = cursor.n_waiting.to_string();
                     rows.push(vec![cursor.consumer, cursor.source, cursor.last_seq.to_string(), behind, waiting]);
                 }
+            }
+            Command::Jobs { kind, state, limit } => {
+                let filter = JobFilter { kind: kind.clone(), state: *state };
+                let page = PageRequest::new(Some(*limit), None)?;
+                rows.extend(all_jobs(db, &filter, &page).await?.data.into_iter().map(job_cells));
             }
             Command::DeadLetters { which } => {
                 rows.extend(dead_letters(db, &which.which()?).await?.into_iter().map(cells));
@@ -141,12 +161,33 @@ async fn stream(broker: &Broker) -> Result<Vec<Vec<String>>> {
     Ok(rows)
 }
 
+fn state(name: &str) -> Result<State, String> {
+    let found = State::ALL.into_iter().find(|state| state.name() == name);
+    found.ok_or_else(|| format!("it is one of {}", State::ALL.map(State::name).join(", ")))
+}
+
 fn heading(names: &[&str]) -> Vec<String> {
     names.iter().map(ToString::to_string).collect()
 }
 
 fn cells(letter: Buried) -> Vec<String> {
-    let (event, last) = (letter.event.to_string(), letter.last_at.to_string());
+    let last = letter.last_at.to_string();
     let id = encode_id(LETTER, letter.id);
-    vec![id, letter.consumer, letter.reason, event, letter.tenant, letter.count.to_string(), last, letter.error]
+    vec![
+        id,
+        letter.consumer,
+        letter.reason,
+        letter.reference,
+        letter.tenant,
+        letter.count.to_string(),
+        last,
+        letter.error,
+    ]
+}
+
+fn job_cells(job: Job) -> Vec<String> {
+    let attempts = format!("{} of {}", job.n_attempts, job.max_attempts);
+    let done = job.total.map_or_else(|| job.done.to_string(), |total| format!("{} of {total}", job.done));
+    let (id, tenant, error) = (job.id.to_string(), job.tenant.to_string(), job.error.unwrap_or_default());
+    vec![id, job.kind, job.state.name().to_owned(), attempts, done, tenant, error]
 }

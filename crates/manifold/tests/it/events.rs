@@ -17,6 +17,45 @@ async fn break_the_next_event(program: &Program) -> Result<()> {
     Ok(connection.close().await?)
 }
 
+/// Puts a dead job and its dead letter into the database of identity.
+async fn leave_a_dead_job(program: &Program) -> Result<()> {
+    let options = SqliteConnectOptions::new().filename(program.data().join("identity.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    let (id, now) = (uuid::Uuid::from_u128(5), 1_763_629_200_000_000_i64);
+    let job = "INSERT INTO job (id, tenant_id, kind, args, state, run_at, n_attempts, max_attempts, done, total, error, \
+               created_at, finished_at) VALUES ($1, $1, 'export', '{}', 4, $2, 5, 5, 3, 10, 'no luck', $2, $2)";
+    sqlx::query(job).bind(id).bind(now).execute(&mut connection).await?;
+    let letter = "INSERT INTO dead_letter (id, kind, ref, consumer, tenant_id, reason, payload, error, first_at, last_at, \
+                  count) VALUES ($1, 'job', $2, 'export', '', 'MAX_ATTEMPTS', x'', 'no luck', $3, $3, 1)";
+    let letter = sqlx::query(letter).bind(id).bind(manifold_core::JobId(id).to_string()).bind(now);
+    letter.execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}
+
+#[tokio::test]
+async fn an_operator_sees_jobs_and_queues_dead_ones_again() -> Result<()> {
+    let program = Program::new()?;
+    program.run(&["db", "migrate"]).await?;
+    leave_a_dead_job(&program).await?;
+
+    let dead = program.run(&["bus", "jobs", "--state", "dead", "--kind", "export"]).await?;
+    let redriven = program.run(&["bus", "redrive", "--consumer", "export"]).await?;
+    let queued = program.run(&["bus", "jobs", "--state", "queued"]).await?;
+    let none = program.run(&["bus", "jobs", "--state", "dead"]).await?;
+    let wrong = program.run(&["bus", "jobs", "--state", "asleep"]).await?;
+
+    let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let id = manifold_core::JobId(uuid::Uuid::from_u128(5)).to_string();
+    let tenant = manifold_core::TenantId(uuid::Uuid::from_u128(5)).to_string();
+    let row = format!("{id} export dead 5 of 5 3 of 10 {tenant} no luck");
+    assert_eq!(words(dead.out.lines().last().unwrap_or_default()), words(&row), "{}", dead.out);
+    assert!(redriven.err.contains("identity: 1 sent again"), "{}", redriven.err);
+    assert!(queued.out.contains(&format!("{id}  export  queued  0 of 5")), "{}", queued.out);
+    assert!(!none.out.contains("export") && none.out.contains("ATTEMPTS"), "{}", none.out);
+    assert!(wrong.code == 2 && wrong.err.contains("queued, running, succeeded, dead, canceled"), "{}", wrong.err);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_sees_how_far_events_were_read_and_sends_dead_letters_again() -> Result<()> {
     let groq = Upstream::start().await?;

@@ -31,6 +31,7 @@ macro_rules! on_both_engines {
 on_both_engines!(
     every_type_comes_back_as_it_went_in,
     a_command_reads_what_it_wrote_and_rolls_back_on_error,
+    a_command_ends_the_wait_for_the_next_commit,
     pages_go_on_after_the_last_id,
     an_upsert_changes_the_row_that_is_there,
     a_conditional_change_happens_once,
@@ -104,6 +105,16 @@ async fn a_command_reads_what_it_wrote_and_rolls_back_on_error(scratch: &Scratch
     assert_eq!(renamed.unwrap(), "first");
     assert_eq!(refused.unwrap_err().reason(), "REFUSED");
     assert_eq!(find(&running.db, 1).await.unwrap().name, "first");
+}
+
+async fn a_command_ends_the_wait_for_the_next_commit(scratch: &Scratch) {
+    let running = Running::open(scratch.location()).await;
+    let next_commit = running.db.rows().next_commit();
+
+    let written = running.db.write("test", |_| Box::pin(async { Ok(()) })).await;
+
+    written.unwrap();
+    next_commit.await;
 }
 
 async fn pages_go_on_after_the_last_id(scratch: &Scratch) {
