@@ -70,9 +70,9 @@ async fn attempts_are_counted_anew_when_a_job_gets_further(scratch: &Scratch) {
         let item = super::shop::first(&running);
         if item < 4 {
             running.step(progress(item + 1, 4), effect(format!("{item:04}"))).await?;
-            // Says again what is known: that is no way to get further.
-            running.progress(progress(item + 1, 4)).await?;
         }
+        // Says again what is known: that is no way to get further.
+        running.progress(progress((item + 1).min(4), 4)).await?;
         Err::<Done, _>(refusal())
     });
     let id = shop.enqueue(NewJob { max_attempts: 3, ..job() }).await;
