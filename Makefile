@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run release check test test-unit bench coverage clean
+.PHONY: help run release check test test-unit test-chaos bench coverage clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: ## everything: unit tests, stories on SQLite and Postgres, official client
 
 test-unit: ## only the tests beside the code, in seconds
 	@scripts/test.sh unit
+
+test-chaos: ## kill -9 under load, in every shape: 200 times each, or ROUNDS=N
+	@scripts/chaos.sh
 
 bench: ## measure against nginx on this machine; BENCH_QUICK=1 for one short round
 	@scripts/bench.sh

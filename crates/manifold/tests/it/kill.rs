@@ -17,13 +17,15 @@ use crate::program::{MODEL, Program, SECRET, Server, admin_key, fixed_port, unti
 const CONNECTIONS: usize = 32;
 /// Rows of one batch: what a kill may cost, calls under way included.
 const BATCH: usize = 128;
-/// How long the load lasts before each kill.
-const ROUNDS: [Duration; 4] = [
-    Duration::from_millis(700),
-    Duration::from_millis(1_313),
-    Duration::from_millis(937),
-    Duration::from_millis(1_171),
-];
+/// Kills, unless `MANIFOLD_TEST_ROUNDS` says how many.
+const ROUNDS: u64 = 10;
+
+/// How long the load lasts before each kill: between 0.7 and 1.4 seconds, another time in each round.
+fn rounds() -> impl Iterator<Item = Duration> {
+    #[expect(clippy::disallowed_methods, reason = "a setting of the tests")]
+    let n = std::env::var("MANIFOLD_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
+    (0..n).map(|round| Duration::from_millis(700 + round * 313 % 701))
+}
 
 /// Chats as fast as it goes, until told to stop; how many were answered.
 async fn load(door: &Client, stop: &CancellationToken) -> usize {
@@ -76,7 +78,7 @@ async fn a_killed_process_on_sqlite_loses_at_most_the_last_batch() -> Result<()>
     let mut server = program.serve().await?;
     let (mut keys, mut lost) = (vec![admin_key(&program.data())?], 0);
 
-    for after in ROUNDS {
+    for after in rounds() {
         keys.push(kill_under_load(&server.admin()?, &mut server, after).await?);
         server = program.serve().await?;
 
@@ -153,7 +155,7 @@ async fn a_killed_router_on_postgres_loses_at_most_the_last_batch() -> Result<()
     let mut pair = Pair::start(&groq).await?;
     let (mut keys, mut lost) = (Vec::new(), 0);
 
-    for after in ROUNDS {
+    for after in rounds() {
         keys.push(kill_under_load(&pair.door.admin()?, &mut pair.router, after).await?);
         pair.router = pair.router_program.start("ai-router").await?;
         pair.answers().await?;
@@ -174,8 +176,8 @@ async fn a_killed_door_loses_no_key_and_no_row_of_the_router() -> Result<()> {
     let mut pair = Pair::start(&groq).await?;
     let mut keys = Vec::new();
 
-    for after in &ROUNDS[..2] {
-        keys.push(kill_under_load(&pair.door.admin()?, &mut pair.door, *after).await?);
+    for after in rounds() {
+        keys.push(kill_under_load(&pair.door.admin()?, &mut pair.door, after).await?);
         pair.door = pair.door_program.start("edge").await?;
         pair.answers().await?;
         works(&pair.door.admin()?, &keys).await?;
@@ -197,14 +199,14 @@ async fn events_over_nats_take_effect_once_whoever_is_killed() -> Result<()> {
     })
     .await?;
 
-    for (round, after) in ROUNDS.iter().enumerate() {
+    for (round, after) in rounds().enumerate() {
         let door = pair.door.admin()?;
         if round % 2 == 0 {
-            kill_under_load(&door, &mut pair.router, *after).await?;
+            kill_under_load(&door, &mut pair.router, after).await?;
             nats.kill();
             pair.router = pair.router_program.start("ai-router").await?;
         } else {
-            kill_under_load(&door, &mut pair.door, *after).await?;
+            kill_under_load(&door, &mut pair.door, after).await?;
             pair.door = pair.door_program.start("edge").await?;
         }
         nats.resume().await;

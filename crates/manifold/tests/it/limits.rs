@@ -10,7 +10,7 @@ const MODEL: &str = "manifold/echo";
 
 /// The throw-away Redis that the test runner started.
 #[expect(clippy::disallowed_methods, reason = "the test runner tells where its Redis is")]
-fn redis_url() -> Result<String> {
+pub fn redis_url() -> Result<String> {
     std::env::var("MANIFOLD_TEST_REDIS").context("this test needs Redis: run it through `make test`, which starts one")
 }
 

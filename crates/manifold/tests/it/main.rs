@@ -15,6 +15,7 @@ mod migrate;
 #[expect(dead_code, reason = "other tests exchange its files")]
 mod nats;
 mod program;
+mod scale;
 mod slow_clients;
 mod stop;
 mod tls;

@@ -290,7 +290,9 @@ pub async fn until_within(patience: Duration, what: &str, mut asked: impl AsyncF
 
 /// A port for a process that has to come back on it: none that the system hands out to others meanwhile.
 pub fn fixed_port() -> Result<u16> {
-    let first = 20_000 + u16::try_from(std::process::id() % 10_000)?;
+    static N: AtomicU32 = AtomicU32::new(0);
+    // Another one each time, because nobody listens on the last one yet.
+    let first = 20_000 + u16::try_from((std::process::id() + N.fetch_add(1, Ordering::Relaxed)) % 10_000)?;
     let free = (first..32_000).chain(12_000..20_000).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
     free.context("a free port")
 }

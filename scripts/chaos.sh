@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Kills under load: the process on SQLite, the router and the door on Postgres, and with NATS all of them and the server
+# itself. ROUNDS=N kills N times in each shape instead of 200. After each kill: no answered call is lost beyond the last batch,
+# no key is lost; at the end every event took effect once.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=scripts/packages.sh
+. scripts/packages.sh
+# shellcheck source=scripts/services.sh
+. scripts/services.sh
+
+need cc gcc
+need python3 python3
+PATH=$PATH:/usr/sbin
+need nats-server nats-server
+[ -n "${MANIFOLD_TEST_POSTGRES:-}" ] || start_postgres
+export MANIFOLD_TEST_ROUNDS=${ROUNDS:-200}
+
+cargo test --locked -p manifold --test process --no-run
+# One after the other, so that each has the machine for itself.
+cargo test --locked -p manifold --test process -- --test-threads=1 --nocapture kill::
