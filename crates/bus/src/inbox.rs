@@ -48,7 +48,13 @@ pub(crate) struct Entry {
 /// this transaction, and this one for theirs.
 pub(crate) async fn enter(tx: &mut Tx<'_>, consumer: &str, entries: &[Entry]) -> Result<HashSet<Uuid>> {
     let Tx::Postgres(connection) = tx else { return Err(Error::internal("a stream needs Postgres")) };
-    let cursors = cursors(connection, consumer).await.during("read the cursors of a consumer")?;
+    let mut cursors = self::cursors(connection, consumer).await.during("read the cursors of a consumer")?;
+    if cursors.is_empty() {
+        let together = "SELECT pg_advisory_xact_lock_shared(hashtextextended('manifold.consumer.' || $1, 0))";
+        let locked = sqlx::query(together).bind(consumer).execute(&mut **connection).await;
+        locked.during("wait for the first cursor of a consumer")?;
+        cursors = self::cursors(connection, consumer).await.during("read the cursors of a consumer")?;
+    }
     let passed = |entry: &&Entry| {
         let Some(origin) = &entry.origin else { return false };
         cursors.iter().any(|(source, place)| *source == origin.source && *place >= origin.place)

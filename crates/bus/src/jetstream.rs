@@ -50,7 +50,7 @@ pub struct BrokerConfig {
 /// A connection to NATS, which mends itself. Cheap to clone.
 #[derive(Clone)]
 pub struct Broker {
-    pub(crate) context: Arc<Context>,
+    context: Arc<Context>,
     client: Arc<Client>,
     config: Arc<BrokerConfig>,
     /// How often the connection was made.
@@ -74,13 +74,19 @@ impl Broker {
         let options = ConnectOptions::new().name("manifold").retry_on_initial_connect().event_callback(heard);
         let options = options.reconnect_delay_callback(|n| Duration::from_millis(50 << n.min(5)));
         let client = options.connect(addresses).await.map_err(|error| invalid().because(error))?;
-        let context = ContextBuilder::new().timeout(TIMEOUT).ack_timeout(TIMEOUT).max_ack_inflight(IN_FLIGHT);
+        let context = ContextBuilder::new().timeout(TIMEOUT);
         Ok(Self {
             context: Arc::new(context.build(client.clone())),
             client: Arc::new(client),
             config: Arc::new(config),
             connections,
         })
+    }
+
+    /// For one relay: those that shared the number of messages that may be on their way would wait for each other.
+    pub(crate) fn publisher(&self) -> Context {
+        let publisher = ContextBuilder::new().timeout(TIMEOUT).ack_timeout(TIMEOUT).max_ack_inflight(IN_FLIGHT);
+        publisher.build(Client::clone(&self.client))
     }
 
     /// Whether there is a connection now.

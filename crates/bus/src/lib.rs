@@ -20,7 +20,7 @@ pub use event::{Cause, Draft};
 pub use jetstream::{Broker, BrokerConfig};
 pub use job::{Done, Job, JobFilter, Jobs, NewJob, Progress, Running, State, Worker, all_jobs};
 pub use outbox::{Outbox, OutboxRow};
-pub use relay::relay;
+pub use relay::{expect_relay, relay};
 pub use status::{ConsumerStatus, OutboxStatus, StreamStatus, outbox_status};
 pub use store::{Cursor, cursors, follow_move, leave_numbers_out};
 

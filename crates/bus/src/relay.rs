@@ -6,6 +6,7 @@ mod store;
 
 use std::time::Duration;
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::publish::PublishAck;
@@ -13,7 +14,7 @@ use async_nats::jetstream::stream::Stream;
 use futures::FutureExt;
 use futures::future::join_all;
 use manifold_core::{Clock, Error, EventId, Ids, Result};
-use manifold_store::Engine;
+use manifold_store::{Db, Engine};
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
@@ -48,14 +49,15 @@ pub async fn relay(broker: Broker, source: Source, clock: Clock) {
         return;
     };
     let ids = Ids::new(clock.clone());
-    let relay = Relay { broker, pool: pool.clone(), source, clock, ids };
+    let (pool, publisher) = (pool.clone(), broker.publisher());
+    let mut relay = Relay { broker, publisher, pool, source, clock, ids, watched_at: None };
     let mut failing = false;
     loop {
         let begun = Instant::now();
+        relay.watch().await;
         if let Err(error) = relay.lead().await {
             failing &= begun.elapsed() < CALM;
             relay.complain(&error, &mut failing);
-            relay.watch().await;
             sleep(AGAIN).await;
         }
     }
@@ -63,10 +65,21 @@ pub async fn relay(broker: Broker, source: Source, clock: Clock) {
 
 struct Relay {
     broker: Broker,
+    publisher: Context,
     pool: PgPool,
     source: Source,
     clock: Clock,
     ids: Ids,
+    watched_at: Option<Instant>,
+}
+
+/// What was known of readers at an earlier time.
+#[derive(Clone, Copy)]
+enum Before {
+    /// They had read the stream up to this number.
+    Floor(i64),
+    /// They had read the outbox up to this place.
+    Reported(Place),
 }
 
 /// A stream as it was found whole.
@@ -82,7 +95,10 @@ struct Leading {
 
 impl Relay {
     /// Relays as long as nothing goes wrong, if no other process does.
-    async fn lead(&self) -> Result<()> {
+    async fn lead(&mut self) -> Result<()> {
+        if !self.broker.is_connected() {
+            return Err(away("there is no connection to NATS"));
+        }
         let connection =
             self.pool.acquire().await.map_err(|source| away("no connection for the relay").because(source));
         // Of its own, because the lock ends with it.
@@ -92,11 +108,12 @@ impl Relay {
             return Ok(());
         }
         let mut next_connection = Box::pin(self.broker.next_connection().fuse());
-        let mut leading = self.inspect(&mut lock, None).await?;
+        let mut done = store::reported(&self.pool, READER).await?;
+        let mut leading = self.inspect(&mut lock, Before::Reported(done)).await?;
         info!(service = self.source.name, "relaying events");
-        let (mut inspected_at, mut done, mut failing) = (self.clock.now(), Place::default(), false);
+        let (mut inspected_at, mut failing, rows) = (self.clock.now(), false, self.source.db.rows().clone());
         loop {
-            let next_commit = self.source.db.rows().next_commit();
+            let next_commit = rows.next_commit();
             let batch = store::unpublished(&self.pool, BATCH).await?;
             let mut suspicious = next_connection.as_mut().now_or_never().is_some();
             if batch.is_empty() {
@@ -119,7 +136,7 @@ impl Relay {
                 inspected_at = self.clock.now();
                 next_connection = Box::pin(self.broker.next_connection().fuse());
                 store::still_leads(&mut lock).await?;
-                leading = self.inspect(&mut lock, Some(&leading)).await?;
+                leading = self.inspect(&mut lock, Before::Floor(leading.floor)).await?;
                 done = self.report(&leading, done).await?;
                 self.watch().await;
             }
@@ -142,7 +159,7 @@ impl Relay {
                 .message_id(message_id(event.event, event.n_removed));
             let origin = Origin { source: self.source.name.to_owned(), place: event.place };
             let message = message.expected_stream(STREAM).header(PLACE, origin.to_string().as_str());
-            match self.broker.context.send_publish(event.subject.clone(), message).await {
+            match self.publisher.send_publish(event.subject.clone(), message).await {
                 Ok(acknowledged) => sent.push(async move { (event, acknowledged.await) }),
                 Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded => {
                     self.give_up(event, error).await?;
@@ -199,15 +216,31 @@ impl Relay {
         told.await.map(|()| place)
     }
 
-    /// Says how much waits, and keeps the outbox from forgetting it while the stream is away.
-    async fn watch(&self) {
+    /// Now and then says how much waits, and keeps the outbox from forgetting it while the stream is away.
+    async fn watch(&mut self) {
+        if self.watched_at.is_some_and(|at| at.elapsed() < INSPECT) {
+            return;
+        }
         let now = self.clock.now();
-        let Ok(depth) = store::watch(&self.pool, READER, now).await else { return };
+        if expect_relay(&self.source.db, &self.clock).await.is_err() {
+            return;
+        }
+        self.watched_at = Some(Instant::now());
+        let Ok(depth) = store::depth(&self.pool).await else { return };
         let since = depth.oldest.map_or(0, |oldest| now.micros().saturating_sub(oldest));
         let service = self.source.name;
         metrics::gauge!("manifold_outbox_depth", "service" => service).set(depth.n as f64);
         metrics::gauge!("manifold_outbox_oldest_seconds", "service" => service).set(since as f64 / 1e6);
     }
+}
+
+/// Keeps the events of this outbox for a relay, however long it takes to come: nothing that was not published is pruned in
+/// the next 7 days.
+pub async fn expect_relay(db: &Db, clock: &Clock) -> Result<()> {
+    let now = clock.now();
+    let expected =
+        db.write("expect a relay", move |tx| Box::pin(async move { crate::store::expect(tx, READER, now).await }));
+    expected.await
 }
 
 /// Whether a new event got a number that another one had.

@@ -154,6 +154,12 @@ pub(crate) async fn advance(
         "UPDATE consumer_cursor SET last_xid = $3, last_seq = $4, moved_at = $5 \
          WHERE consumer = $1 AND source = $2 AND last_xid = $6 AND last_seq = $7"
     };
+    if let (true, Tx::Postgres(connection)) = (from == Place::default(), &mut *tx) {
+        // Whoever takes events from the stream meanwhile finds no cursor that it could hold on to.
+        let alone = "SELECT pg_advisory_xact_lock(hashtextextended('manifold.consumer.' || $1, 0))";
+        let locked = sqlx::query(alone).bind(consumer).execute(&mut **connection).await;
+        locked.during("begin the cursor of a consumer")?;
+    }
     let moved = on!(tx, |executor| {
         let query = sqlx::query(sql).bind(consumer).bind(source).bind(to.xid).bind(to.seq).bind(Micros::from(now));
         let query = if from == Place::default() { query } else { query.bind(from.xid).bind(from.seq) };
@@ -294,7 +300,11 @@ pub(crate) async fn redrive(tx: &mut Tx<'_>, letter: &Buried, now: Timestamp) ->
         let sql = "UPDATE outbox SET published_at = NULL WHERE event_id = $1";
         let sent =
             on!(tx, |executor| sqlx::query(sql).bind(event.0).execute(executor).await.map(|done| done.rows_affected()));
-        return sent.during("publish an event again");
+        let gone = "the outbox has forgotten this event: it keeps events for 24 hours";
+        return match sent.during("publish an event again")? {
+            0 => Err(Error::new(Code::Precondition, "FAILED_PRECONDITION", gone)),
+            n => Ok(n),
+        };
     }
     let again = "INSERT INTO consumer_retry (consumer, event_id, payload, n_deliveries, next_at, error) \
                  SELECT consumer, $2, payload, 0, $3, '' FROM dead_letter WHERE id = $1 \
@@ -316,6 +326,22 @@ pub(crate) async fn report(tx: &mut Tx<'_>, consumer: &str, place: Place, now: T
         query.execute(executor).await.map(|_| ())
     });
     written.during("tell how far events were read")
+}
+
+/// A reader will come: what it has not read is kept for it.
+pub(crate) async fn expect(tx: &mut Tx<'_>, reader: &str, now: Timestamp) -> Result<()> {
+    let sql = "INSERT INTO outbox_reader (consumer, last_xid, last_seq, moved_at) VALUES ($1, 0, 0, $2) \
+               ON CONFLICT (consumer) DO UPDATE SET moved_at = excluded.moved_at";
+    let written = on!(tx, |executor| {
+        sqlx::query(sql).bind(reader).bind(Micros::from(now)).execute(executor).await.map(|_| ())
+    });
+    written.during("expect a reader of events")
+}
+
+/// The places up to which a consumer has read outboxes itself.
+pub(crate) async fn places(db: &Db, consumer: &str) -> Result<Vec<Place>> {
+    let sql = "SELECT last_xid AS xid, last_seq AS seq FROM consumer_cursor WHERE consumer = $1";
+    on!(db, |pool| sqlx::query_as(sql).bind(consumer).fetch_all(pool).await).during("read the cursors of a consumer")
 }
 
 /// How far a consumer has read a source.

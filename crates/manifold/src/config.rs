@@ -19,6 +19,8 @@ pub const DEFAULTS: &str = include_str!("../config.default.toml");
 /// The file that is read when none is named.
 pub const FILE: &str = "manifold.toml";
 
+const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// Everything.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -234,6 +236,9 @@ fn check(config: &Config) -> Result<()> {
     }
     if ![1, 3, 5].contains(&config.bus.jetstream.replicas) {
         return refuse("bus.jetstream.replicas", "must be 1, 3 or 5");
+    }
+    if config.bus.jetstream.max_age > WEEK {
+        return refuse("bus.jetstream.max_age", "must be 7d at most: consumers know an event again for 14 days");
     }
     if config.bus.jetstream.duplicate_window > config.bus.jetstream.max_age {
         return refuse("bus.jetstream.duplicate_window", "must not be longer than bus.jetstream.max_age");

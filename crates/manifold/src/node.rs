@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use manifold_bus::{Broker, BrokerConfig, Bus, Source, relay};
+use manifold_bus::{Broker, BrokerConfig, Bus, Source, expect_relay, relay};
 use manifold_cache::{Redis, Shared};
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt, Secret};
 use manifold_runtime::health::Component;
@@ -287,6 +287,7 @@ async fn open(floor: &Floor<'_>, service: &'static str, component: &'static str,
     floor.background.spawn_until_stop("store probe", watch_store(db.clone(), health));
     manifold_bus::leave_numbers_out(&db).await?;
     if let Bus::JetStream(broker) = &floor.bus {
+        expect_relay(&db, &floor.clock).await?;
         let source = Source { name: service, db: db.clone() };
         floor.background.spawn_until_stop("relay", relay(broker.clone(), source, floor.clock.clone()));
     }

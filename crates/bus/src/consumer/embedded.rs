@@ -224,6 +224,9 @@ impl Reader {
                 if !store::advance(tx, name, source, from, place, now).await? {
                     return Ok(false);
                 }
+                if !inbox::taken(tx, name, || vec![stored.id]).await?.is_empty() {
+                    return Ok(true);
+                }
                 match retry {
                     Some(after) => store::retry_later(tx, name, stored, 1, now.after(after), &letter.error).await?,
                     None => store::bury(tx, letter).await?,

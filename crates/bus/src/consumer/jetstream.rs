@@ -71,7 +71,9 @@ impl Puller {
 
     /// Takes events until there is another connection, or something goes wrong.
     async fn take_all(&mut self, failing: &mut bool) -> Result<()> {
-        self.shared.db.ping().await?;
+        for place in store::places(&self.shared.db, self.shared.consumer.name).await? {
+            store::check(&self.shared.db, place).await?;
+        }
         let batch = self.shared.consumer.batch as usize;
         let durable = self.broker.durable(&self.shared.consumer).await?;
         let (heartbeat, lasts) = HEARTBEAT;

@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 use tracing::{error, warn};
 
 use super::store::{self, Published};
-use super::{Leading, Relay};
+use super::{Before, Leading, Relay};
 use crate::jetstream::{away, event_of};
 
 /// Events that are looked at beside the last one.
@@ -17,7 +17,7 @@ const SAMPLES: i64 = 32;
 
 impl Relay {
     /// Looks whether the stream has what it had, and repairs it if not.
-    pub(super) async fn inspect(&self, lock: &mut PgConnection, before: Option<&Leading>) -> Result<Leading> {
+    pub(super) async fn inspect(&self, lock: &mut PgConnection, before: Before) -> Result<Leading> {
         let stream = self.broker.stream().await?;
         let info = stream.cached_info();
         let epoch = i64::try_from(info.created.unix_timestamp_nanos() / 1_000).unwrap_or(0);
@@ -26,8 +26,8 @@ impl Relay {
             store::lock_repair(lock).await?;
             self.repair(&leading, whole).await?;
             store::unlock_repair(lock).await?;
-        } else if let Some(before) = before {
-            self.fill_gap(&leading, before.floor).await?;
+        } else {
+            self.fill_gap(&leading, before).await?;
         }
         leading.floor = self.floor(&leading.stream).await?;
         self.make_room(&leading).await?;
@@ -96,13 +96,14 @@ impl Relay {
         Ok(())
     }
 
-    /// What somebody removed from the stream before all consumers had read it is published again.
-    async fn fill_gap(&self, leading: &Leading, floor: i64) -> Result<()> {
+    /// What is gone from the stream before all consumers had read it, by its age or somebody's hand, is published again.
+    async fn fill_gap(&self, leading: &Leading, before: Before) -> Result<()> {
         let first = number(leading.stream.cached_info().state.first_sequence);
-        if floor + 1 >= first {
-            return Ok(());
-        }
-        let n = store::publish_removed(&self.pool, leading.epoch, floor, first).await?;
+        let n = match before {
+            Before::Floor(floor) if floor + 1 >= first => 0,
+            Before::Floor(floor) => store::publish_between(&self.pool, leading.epoch, floor, first).await?,
+            Before::Reported(place) => store::publish_behind(&self.pool, leading.epoch, place, first).await?,
+        };
         if n > 0 {
             metrics::counter!("manifold_consumer_gap_total", "service" => self.source.name).increment(n);
             error!(service = self.source.name, n, "events are gone from the stream unread, they are published again");
@@ -115,7 +116,9 @@ impl Relay {
     async fn make_room(&self, leading: &Leading) -> Result<()> {
         let info = leading.stream.cached_info();
         let room = u64::try_from(info.config.max_bytes).unwrap_or(u64::MAX);
-        if info.state.bytes < room / 10 * 9 || info.state.consumer_count == 0 {
+        let read = leading.floor >= number(info.state.first_sequence).max(1);
+        // Without consumers nobody has read anything. To purge below 1 would be to purge everything.
+        if info.state.bytes < room / 10 * 9 || info.state.consumer_count == 0 || !read {
             return Ok(());
         }
         warn!(leading.floor, "the stream is nearly full, what everybody has read is removed");
@@ -150,7 +153,11 @@ async fn holds(stream: &Stream, published: Published) -> Result<bool> {
     }
     match stream.get_raw_message(sequence).await {
         Ok(message) => Ok(event_of(Some(&message.headers)) == Some(published.event_id)),
-        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(false),
+        // Or it was removed a moment ago, because everybody has read it.
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
+            let info = stream.get_info().await.map_err(|error| away("the stream does not answer").because(error))?;
+            Ok(sequence < info.state.first_sequence)
+        }
         Err(error) => Err(away("the stream does not show a message").because(error)),
     }
 }

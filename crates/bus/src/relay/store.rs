@@ -3,7 +3,9 @@
 use bytes::Bytes;
 use manifold_core::{Result, Timestamp};
 use manifold_store::SqlResultExt;
-use sqlx::{FromRow, PgConnection, PgPool};
+use sqlx::postgres::PgArguments;
+use sqlx::query::Query;
+use sqlx::{FromRow, PgConnection, PgPool, Postgres};
 use uuid::Uuid;
 
 use crate::store::Place;
@@ -102,18 +104,36 @@ pub(super) async fn samples(pool: &PgPool, epoch: i64, from: i64, up_to: i64, n:
 
 /// Has events published again: those that the stream of this epoch had above a number, and those of other epochs.
 pub(super) async fn publish_again(pool: &PgPool, epoch: i64, above: i64) -> Result<u64> {
-    let sql = "UPDATE outbox SET published_at = NULL, stream_epoch = NULL, stream_seq = NULL \
-               WHERE stream_epoch IS NOT NULL AND (stream_epoch <> $1 OR stream_seq > $2)";
-    let changed = sqlx::query(sql).bind(epoch).bind(above).execute(pool).await;
-    Ok(changed.during("have events published again")?.rows_affected())
+    again(sqlx::query(AGAIN_ABOVE).bind(epoch).bind(above), pool).await
 }
 
 /// Has events published again that the stream of this epoch had between two numbers.
-pub(super) async fn publish_removed(pool: &PgPool, epoch: i64, above: i64, below: i64) -> Result<u64> {
-    let sql = "UPDATE outbox SET published_at = NULL, stream_epoch = NULL, stream_seq = NULL, tries = tries + 1 \
-               WHERE stream_epoch = $1 AND stream_seq > $2 AND stream_seq < $3";
-    let changed = sqlx::query(sql).bind(epoch).bind(above).bind(below).execute(pool).await;
-    Ok(changed.during("have removed events published again")?.rows_affected())
+pub(super) async fn publish_between(pool: &PgPool, epoch: i64, above: i64, below: i64) -> Result<u64> {
+    again(sqlx::query(AGAIN_BETWEEN).bind(epoch).bind(above).bind(below), pool).await
+}
+
+/// Has events published again that stand behind a place, and that the stream of this epoch had below a number.
+pub(super) async fn publish_behind(pool: &PgPool, epoch: i64, place: Place, below: i64) -> Result<u64> {
+    again(sqlx::query(AGAIN_BEHIND).bind(epoch).bind(place.xid).bind(place.seq).bind(below), pool).await
+}
+
+/// As if no stream had had them; one of this epoch would know their ids.
+macro_rules! again {
+    ($which:literal) => {
+        concat!(
+            "UPDATE outbox SET published_at = NULL, stream_epoch = NULL, stream_seq = NULL, \
+             tries = tries + (stream_epoch = $1)::int WHERE stream_epoch IS NOT NULL AND ",
+            $which
+        )
+    };
+}
+const AGAIN_ABOVE: &str = again!("(stream_epoch <> $1 OR stream_seq > $2)");
+const AGAIN_BETWEEN: &str = again!("stream_epoch = $1 AND stream_seq > $2 AND stream_seq < $3");
+const AGAIN_BEHIND: &str =
+    again!("stream_epoch = $1 AND (xid, seq) > ($2::bigint::text::xid8, $3) AND stream_seq < $4");
+
+async fn again(query: Query<'_, Postgres, PgArguments>, pool: &PgPool) -> Result<u64> {
+    Ok(query.execute(pool).await.during("have events published again")?.rows_affected())
 }
 
 /// Only one process repairs at a time, whichever schema it relays.
@@ -128,13 +148,17 @@ pub(super) async fn unlock_repair(connection: &mut PgConnection) -> Result<()> {
     sqlx::query(sql).execute(connection).await.map(|_| ()).during("end the repair of the stream")
 }
 
-/// How many events wait, and since when. The relay is still there.
-pub(super) async fn watch(pool: &PgPool, reader: &str, now: Timestamp) -> Result<Depth> {
-    let sql = "UPDATE outbox_reader SET moved_at = $2 WHERE consumer = $1";
-    let seen = sqlx::query(sql).bind(reader).bind(now.micros()).execute(pool).await;
-    seen.during("tell that there is a relay")?;
+/// How many events wait, and since when.
+pub(super) async fn depth(pool: &PgPool) -> Result<Depth> {
     let sql = "SELECT COUNT(*) AS n, MIN(created_at) AS oldest FROM outbox WHERE published_at IS NULL";
     sqlx::query_as(sql).fetch_one(pool).await.during("count the events that wait")
+}
+
+/// The place up to which a reader had read when it told so last.
+pub(super) async fn reported(pool: &PgPool, reader: &str) -> Result<Place> {
+    let sql = "SELECT last_xid AS xid, last_seq AS seq FROM outbox_reader WHERE consumer = $1";
+    let place = sqlx::query_as(sql).bind(reader).fetch_optional(pool).await;
+    place.during("look how far events are done").map(Option::unwrap_or_default)
 }
 
 /// The place, at or after `from`, up to which every event is published and read by all consumers, who have passed the

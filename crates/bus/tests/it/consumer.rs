@@ -303,7 +303,7 @@ async fn what_is_not_read_yet_is_not_pruned(scratch: &Scratch) {
     house.append(vec![draft("read")], None).await.unwrap();
     service.start(&house, &scribe, 10);
     service.until_effects(&["read"]).await;
-    eventually(async || house.readers().await == 1).await;
+    house.told().await;
     service.kill().await;
 
     house.append(vec![draft("unread")], None).await.unwrap();
@@ -325,7 +325,7 @@ async fn a_place_of_another_postgres_server_loses_nothing_until_it_is_mended() {
     house.append(vec![draft("read")], None).await.unwrap();
     service.start(&house, &scribe, 10);
     service.until_effects(&["read"]).await;
-    eventually(async || house.readers().await == 1).await;
+    house.told().await;
     service.kill().await;
     change(&service.db, "UPDATE consumer_cursor SET last_xid = 9000000000000000").await;
     change(&house.db, "UPDATE outbox_reader SET last_xid = 9000000000000000").await;

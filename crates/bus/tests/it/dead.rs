@@ -121,9 +121,13 @@ impl House {
         undone.await.unwrap();
     }
 
-    /// How many consumers have told how far they are.
-    pub async fn readers(&self) -> i64 {
-        let sql = "SELECT COUNT(*) FROM outbox_reader";
-        on!(&self.db, |pool| sqlx::query_scalar(sql).fetch_one(pool).await).unwrap()
+    /// Waits until a consumer has told that it has read something, which it does every 30 seconds.
+    pub async fn told(&self) {
+        let sql = "SELECT COUNT(*) FROM outbox_reader WHERE last_seq > 0";
+        eventually(async || {
+            self.clock.advance(Duration::from_secs(31));
+            on!(&self.db, |pool| sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await).unwrap() > 0
+        })
+        .await;
     }
 }

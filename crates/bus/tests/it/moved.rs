@@ -6,7 +6,7 @@ use manifold_bus::{follow_move, migrations};
 use manifold_store::{Location, Transfer};
 use uuid::Uuid;
 
-use crate::consumer::{Consuming, Scribe, eventually};
+use crate::consumer::{Consuming, Scribe};
 use crate::house::{House, draft};
 use crate::scratch::Scratch;
 
@@ -34,7 +34,7 @@ async fn after_a_move_the_unread_events_take_effect_once_and_the_others_not_agai
         house.append(["a", "b", "c"].map(draft).to_vec(), None).await.unwrap();
         service.start(&house, &Scribe::default(), 10);
         service.until_effects(&["a", "b", "c"]).await;
-        eventually(async || house.readers().await == 1).await;
+        house.told().await;
         service.kill().await;
         house.append(["d", "e"].map(draft).to_vec(), None).await.unwrap();
     }

@@ -433,3 +433,79 @@ async fn a_server_without_room_for_the_stream_is_refused_with_the_remedy() {
 
     assert_eq!((error.code(), error.reason()), (Code::Precondition, "BUS_STREAM_TOO_LARGE"));
 }
+
+#[tokio::test]
+async fn two_outboxes_with_long_backlogs_do_not_wait_for_each_other() {
+    let nats = Nats::start().await;
+    let mut street = Street::open(&nats).await;
+    street.publish(1_200).await;
+    let other = Street::open(&nats).await;
+    for _ in 0..60 {
+        other.house.append((0..20).map(|n| draft(&name(n))).collect(), None).await.unwrap();
+    }
+
+    let source = Source { name: "other", db: other.house.db.clone() };
+    street.relays.spawn(relay(street.broker.clone(), source, other.house.clock.clone()));
+    street.relay();
+
+    street.relayed().await;
+    other.relayed().await;
+}
+
+#[tokio::test]
+async fn a_full_stream_keeps_what_a_consumer_has_not_begun_to_read() {
+    let nats = Nats::start().await;
+    let mut street = Street::with(BrokerConfig { max_bytes: 100 << 10, ..config(nats.url()) }).await;
+    // It is there, and has read nothing.
+    street.consume(&Scribe::stuck_at("00000"), 10);
+    street.relay();
+    street.publish(600).await;
+    eventually(async || count_of(&street.house.db, "SELECT COUNT(*) FROM outbox WHERE published_at > 0").await > 100)
+        .await;
+    for _ in 0..5 {
+        street.house.clock.advance(Duration::from_secs(31));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let gaps = count_of(&street.house.db, "SELECT COUNT(*) FROM outbox WHERE tries > 0").await;
+    street.service.kill().await;
+    street.consume(&Scribe::default(), 10);
+
+    street.adds_up().await;
+    assert_eq!(gaps, 0, "nothing was removed unread");
+}
+
+#[tokio::test]
+async fn what_a_relay_has_not_published_is_kept_from_the_first_start_on() {
+    let nats = Nats::start().await;
+    let mut street = Street::open(&nats).await;
+    manifold_bus::expect_relay(&street.house.db, &street.house.clock).await.unwrap();
+    street.publish(20).await;
+
+    street.house.clock.advance(Duration::from_secs(6 * 24 * 3_600));
+    let n_pruned = street.house.outbox.prune(&street.house.db).await.unwrap();
+    street.run();
+
+    street.adds_up().await;
+    assert_eq!(n_pruned, 0);
+}
+
+#[tokio::test]
+async fn a_message_that_is_removed_by_hand_is_published_again() {
+    let nats = Nats::start().await;
+    let mut street = Street::open(&nats).await;
+    street.relay();
+    street.publish(10).await;
+    street.relayed().await;
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let stream = async_nats::jetstream::new(client).get_stream("MF_EVENTS").await.unwrap();
+    stream.delete_message(10).await.unwrap();
+
+    eventually(async || {
+        street.house.clock.advance(Duration::from_secs(31));
+        count_of(&street.house.db, "SELECT COUNT(*) FROM outbox WHERE tries = 1 AND stream_seq = 11").await == 1
+    })
+    .await;
+    street.consume(&Scribe::default(), 10);
+
+    street.adds_up().await;
+}

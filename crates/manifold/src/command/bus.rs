@@ -137,7 +137,10 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
     }
     if matches!(command, Command::Status) {
         match node::connect_broker(&config).await? {
-            Some(broker) => rows.extend(stream(&broker).await?),
+            Some(broker) => match stream(&broker).await {
+                Ok(found) => rows.extend(found),
+                Err(error) => output::complain(error.message()),
+            },
             None => output::complain("consumers read the outboxes themselves: bus.nats_url is not set"),
         }
     }

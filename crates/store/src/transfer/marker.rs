@@ -34,7 +34,8 @@ pub(crate) fn check(folder: &Path) -> Result<()> {
 pub(crate) fn refusal(folder: &Path, stamp: &Stamp) -> Error {
     let (place, file) = (&stamp.place, folder.join(FILE));
     let message = format!(
-        "the data of {} was moved to {place}: set store.url to it; to go back to the SQLite files, which lack what was \
+        "the data of {} was moved to {place}: set store.url to it; if `manifold migrate` did not tell its end, \
+         run it again first, it finds out; to go back to the SQLite files, which lack what was \
          written since then, delete {}",
         folder.display(),
         file.display()
@@ -50,7 +51,7 @@ pub(crate) fn read(folder: &Path) -> Result<Option<Stamp>> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(failed("read", &path, source)),
     };
-    let (place, id) = text.lines().next().unwrap_or_default().split_once(' ').unwrap_or((&text, ""));
+    let (place, id) = text.lines().next().unwrap_or_default().rsplit_once(' ').unwrap_or((&text, ""));
     // A file that somebody else wrote is a marker, too; its move is none that could be found.
     Ok(Some(Stamp { place: place.trim().to_owned(), id: Uuid::parse_str(id).unwrap_or_default() }))
 }
