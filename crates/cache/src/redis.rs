@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use manifold_core::{Code, Error, Result, Secret};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, ScriptInvocation};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind};
 use tokio::time::timeout;
 
 /// For a connection, and for the answer to a probe.
@@ -78,14 +78,20 @@ impl Redis {
     /// Runs a script.
     ///
     /// # Errors
-    /// `UNAVAILABLE` at once if there is no connection, and if there is no answer in time.
+    /// `UNAVAILABLE` at once if there is no connection, if there is no answer in time, and if Redis refuses. A refusal
+    /// concerns this request only: others go on with the connection.
     pub(crate) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T> {
         let mut link = self.link().ok_or_else(|| away("there is no connection to Redis"))?;
-        let answer = flatten(timeout(self.inner.patience, script.invoke_async(&mut link.connection)).await);
-        if answer.is_err() {
+        let answer = timeout(self.inner.patience, script.invoke_async(&mut link.connection)).await;
+        let lost = match &answer {
+            Ok(Ok(_)) => false,
+            Ok(Err(error)) => !is_refusal(error),
+            Err(_) => true,
+        };
+        if lost {
             self.give_up(Some(&link));
         }
-        answer
+        flatten(answer)
     }
 
     async fn connect(&self) -> redis::RedisResult<Link> {
@@ -106,6 +112,11 @@ impl Redis {
             *link = None;
         }
     }
+}
+
+/// Whether Redis is there and has said no. A replica that takes no writes is as good as away: another one is the master.
+fn is_refusal(error: &RedisError) -> bool {
+    error.code().is_some() && error.kind() != ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
 
 fn flatten<T>(answer: std::result::Result<redis::RedisResult<T>, tokio::time::error::Elapsed>) -> Result<T> {

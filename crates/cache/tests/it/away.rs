@@ -71,6 +71,26 @@ async fn it_is_asked_again_once_it_answers() {
     assert!(!together.degraded);
 }
 
+/// Puts something into the place of a count of `key` that is none.
+async fn spoil(policy: &Policy, key: u128) {
+    let mut redis = redis::Client::open(url()).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let count = format!("mf:gcra:{}:{key:032x}", policy.name());
+    redis::cmd("RPUSH").arg(count).arg("spoilt").exec_async(&mut redis).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_count_that_redis_refuses_concerns_nobody_else() {
+    let (process, clock) = (Process::at(&url()).await, Clock::system());
+    let policy = policy(600, Mode::Strict, OnStoreFailure::Local);
+    spoil(&policy, 7).await;
+
+    let refused = process.limiter.charge(&policy, 7, 1, clock.now()).await.unwrap();
+    let other = process.limiter.charge(&policy, 8, 1, clock.now()).await.unwrap();
+
+    assert!(refused.degraded);
+    assert!(!other.degraded);
+}
+
 #[tokio::test]
 async fn a_limiter_without_redis_finds_it_away() {
     let limiter = manifold_cache::Limiter::new(10, None);
