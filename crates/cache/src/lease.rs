@@ -50,8 +50,10 @@ pub(crate) struct Granted {
 pub(crate) enum Next {
     /// Paid from stock.
     Paid(Decision),
-    /// Ask the shared count for so many units. More than the charge itself = the rest becomes a stock.
-    Ask(u64),
+    /// Ask the shared count for so many units. What is not for the charge itself becomes a stock.
+    Fetch(u64),
+    /// Ask the shared count for the charge itself: there can be no stock, or another request fetches it.
+    Bypass,
 }
 
 impl Leases {
@@ -63,14 +65,14 @@ impl Leases {
     /// Pays `n` units from the stock of `slot` at `now` (microseconds), or tells what to ask for.
     pub(crate) fn pay(&self, slot: u128, terms: Terms, n: u64, now: u64) -> Next {
         if terms.max <= n || !self.0.has_room(slot, now) {
-            return Next::Ask(n);
+            return Next::Bypass;
         }
         self.0.update(slot, |lease| (None, lease.pay(terms, n, now)))
     }
 
-    /// Takes in what was granted to a charge of `n` units that began at `now`.
+    /// Takes in what was granted to a fetch for a charge of `n` units that began at `now`.
     pub(crate) fn stock(&self, slot: u128, terms: Terms, n: u64, granted: Granted, now: u64) {
-        if terms.max > n && self.0.has_room(slot, now) {
+        if self.0.has_room(slot, now) {
             self.0.update(slot, |lease| lease.stock(terms, n, granted, now));
         }
     }
@@ -85,7 +87,7 @@ impl Lease {
             return Next::Paid(Decision::admitted(self.units + self.elsewhere, self.full_at.saturating_sub(now)));
         }
         if now < self.fetched_until {
-            return Next::Ask(n);
+            return Next::Bypass;
         }
         let size = match now {
             _ if now < self.half_at => self.size * 2,
@@ -94,7 +96,7 @@ impl Lease {
             _ => 1,
         };
         self.fetched_until = now + FETCH;
-        Next::Ask(size.clamp(n, terms.max))
+        Next::Fetch(size.clamp(n, terms.max))
     }
 
     /// A smaller stock never takes the place of a larger one, and two are never added up.
@@ -133,7 +135,8 @@ mod tests {
         let leases = Leases::new(10);
         let pay = |now| match leases.pay(1, TERMS, 1, now) {
             Next::Paid(_) => None,
-            Next::Ask(units) => {
+            Next::Bypass => Some(1),
+            Next::Fetch(units) => {
                 leases.stock(1, TERMS, 1, Granted { units, remaining: 0, reset: 0 }, now);
                 Some(units)
             }
@@ -168,7 +171,7 @@ mod tests {
         leases.stock(1, TERMS, 1, Granted { units: 10, remaining: 0, reset: 0 }, SECOND);
 
         assert!(matches!(leases.pay(1, TERMS, 1, 2 * SECOND - 1), Next::Paid(_)));
-        assert_eq!(leases.pay(1, TERMS, 1, 2 * SECOND), Next::Ask(2));
+        assert_eq!(leases.pay(1, TERMS, 1, 2 * SECOND), Next::Fetch(2));
     }
 
     #[test]
@@ -176,9 +179,9 @@ mod tests {
         let leases = Leases::new(10);
         leases.stock(1, TERMS, 1, Granted { units: 1, remaining: 0, reset: 0 }, SECOND);
 
-        assert_eq!(leases.pay(1, TERMS, 1, SECOND), Next::Ask(2));
-        assert_eq!(leases.pay(1, TERMS, 1, SECOND), Next::Ask(1));
-        assert_eq!(leases.pay(1, TERMS, 1, SECOND + FETCH), Next::Ask(2), "the first one never came back");
+        assert_eq!(leases.pay(1, TERMS, 1, SECOND), Next::Fetch(2));
+        assert_eq!(leases.pay(1, TERMS, 1, SECOND), Next::Bypass, "and leave the stock alone");
+        assert_eq!(leases.pay(1, TERMS, 1, SECOND + FETCH), Next::Fetch(2), "the first one never came back");
     }
 
     #[test]
