@@ -58,7 +58,9 @@ impl Local {
     /// The same for windows.
     fn count(&self, span: Span, slot: u128, policy: u128, n: u64, now: u64) -> Decision {
         let slot = if self.windows.has_room(slot, now) { slot } else { policy };
-        self.windows.update(slot, |counts| match window::step(span, *counts, n, n, now) {
+        // A new key may have spent from the shared allowance before.
+        let known = self.windows.get(slot).or_else(|| self.windows.get(policy)).unwrap_or_default();
+        self.windows.update_from(slot, known, |counts| match window::step(span, *counts, n, n, now) {
             window::Step::Deny { counts: next, wait, .. } => {
                 *counts = next;
                 (None, Decision::denied(wait))
@@ -239,5 +241,23 @@ mod tests {
             assert_eq!(at_once, Decision::Denied { retry_after: minute / 1_000 });
             assert!(matches!(soon, Decision::Admitted { .. }), "{soon:?}");
         }
+    }
+
+    #[test]
+    fn a_key_that_gets_room_later_keeps_what_it_spent_in_its_window() {
+        let limiter = Local::new(1);
+        let short = Policy::new("short", 5, Duration::from_secs(2), None).unwrap().counted(Algorithm::Fixed).unwrap();
+        let long = policy("long", 5).counted(Algorithm::Sliding).unwrap();
+        // Takes the only place of its part, which is that of the stranger, and not that of the shared allowance.
+        let stranger = (0..).find(|key| (key ^ long.salt()) % 64 != long.salt() % 64).unwrap();
+        let first = stranger ^ 64 ^ long.salt() ^ short.salt();
+        assert_eq!(admitted(&limiter, &short, first, 1), 1);
+        assert_eq!(admitted(&limiter, &long, stranger, 9), 5);
+
+        // The first key is forgotten and the second takes its place.
+        let later = START.after(Duration::from_secs(3));
+        let decision = limiter.charge(&long, stranger, 1, later);
+
+        assert!(matches!(decision, Decision::Denied { .. }), "{decision:?}");
     }
 }
