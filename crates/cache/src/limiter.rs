@@ -86,24 +86,26 @@ impl Limiter {
             // The largest charge that can ever pass is known without asking.
             _ if n > policy.burst() => alone(),
             // Boxed, so that the future of a request that asks nobody stays small.
-            Mode::Strict => Box::pin(self.ask(policy, key, n, n, now)).await,
+            Mode::Strict => Box::pin(self.ask(policy, key, n, None, now)).await,
             Mode::Leased => match self.leases.pay(key ^ policy.salt(), self.terms(policy), n, micros) {
                 Next::Paid(decision) => Ok(Charge { decision, degraded: false }),
-                Next::Ask(want) => Box::pin(self.ask(policy, key, want, n, now)).await,
+                Next::Fetch(units) => Box::pin(self.ask(policy, key, n, Some(units), now)).await,
+                Next::Bypass => Box::pin(self.ask(policy, key, n, None, now)).await,
             },
         }
     }
 
-    async fn ask(&self, policy: &Policy, key: u128, want: u64, n: u64, now: Timestamp) -> Result<Charge> {
+    /// Spends `n` units of the shared count. With `fetch`, takes so many of them, and what is left becomes a stock.
+    async fn ask(&self, policy: &Policy, key: u128, n: u64, fetch: Option<u64>, now: Timestamp) -> Result<Charge> {
         let Some(shared) = &self.shared else { return self.without_store(policy, key, n, now) };
-        let Ok(taken) = take(&shared.redis, policy, key, want, n).await else {
+        let Ok(taken) = take(&shared.redis, policy, key, fetch.unwrap_or(n), n).await else {
             return self.without_store(policy, key, n, now);
         };
         if taken.granted < n {
             return Ok(Charge { decision: Decision::denied(taken.wait), degraded: false });
         }
         let left = taken.remaining + taken.granted - n;
-        if policy.mode() == Mode::Leased {
+        if fetch.is_some() {
             let granted = Granted { units: taken.granted, remaining: taken.remaining, reset: taken.reset };
             let micros = u64::try_from(now.micros()).unwrap_or(0);
             self.leases.stock(key ^ policy.salt(), self.terms(policy), n, granted, micros);

@@ -58,8 +58,13 @@ impl Local {
     /// The same for windows.
     fn count(&self, span: Span, slot: u128, policy: u128, n: u64, now: u64) -> Decision {
         let slot = if self.windows.has_room(slot, now) { slot } else { policy };
-        self.windows.update(slot, |counts| match window::step(span, *counts, n, n, now) {
-            window::Step::Deny { wait, .. } => (None, Decision::denied(wait)),
+        // A new key may have spent from the shared allowance before.
+        let known = self.windows.get(slot).or_else(|| self.windows.get(policy)).unwrap_or_default();
+        self.windows.update_from(slot, known, |counts| match window::step(span, *counts, n, n, now) {
+            window::Step::Deny { counts: next, wait, .. } => {
+                *counts = next;
+                (None, Decision::denied(wait))
+            }
             window::Step::Admit { counts: next, remaining, reset, .. } => {
                 *counts = next;
                 (Some(now + reset), Decision::admitted(remaining, reset))
@@ -94,14 +99,17 @@ impl Shard {
 fn spend(state: &AtomicU64, rate: Rate, n: u64, now: u64) -> Decision {
     let mut stored = state.load(Ordering::Relaxed);
     loop {
-        match gcra::step(rate, stored, n, n, now) {
-            gcra::Step::Deny { wait, .. } => return Decision::denied(wait),
-            gcra::Step::Admit { state: next, remaining, reset, .. } => {
-                match state.compare_exchange_weak(stored, next, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => return Decision::admitted(remaining, reset),
-                    Err(current) => stored = current,
-                }
-            }
+        let (next, decision) = match gcra::step(rate, stored, n, n, now) {
+            gcra::Step::Deny { state, wait, .. } => (state, Decision::denied(wait)),
+            gcra::Step::Admit { state, remaining, reset, .. } => (state, Decision::admitted(remaining, reset)),
+        };
+        // What is refused changes nothing, as a rule.
+        if next == stored {
+            return decision;
+        }
+        match state.compare_exchange_weak(stored, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return decision,
+            Err(current) => stored = current,
         }
     }
 }
@@ -216,5 +224,40 @@ mod tests {
 
         assert_eq!(total, 100);
         assert!(strangers <= 64 * 101, "{strangers}: those without room share one allowance per part");
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_or_a_faster_policy_locks_nobody_out() {
+        let (day, minute) = (Duration::from_secs(24 * 3_600), Duration::from_secs(60));
+        let slow = Policy::new("same", 1_000, day, None).unwrap();
+        let fast = Policy::new("same", 1_000, minute, None).unwrap();
+        for (before, began) in [(slow, START), (fast.clone(), START.after(Duration::from_secs(3_600)))] {
+            let limiter = Local::new(64);
+            limiter.charge(&before, 7, 1_000, began);
+
+            let at_once = limiter.charge(&fast, 7, 1, START);
+            let soon = limiter.charge(&fast, 7, 1, START.after(minute / 1_000));
+
+            assert_eq!(at_once, Decision::Denied { retry_after: minute / 1_000 });
+            assert!(matches!(soon, Decision::Admitted { .. }), "{soon:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_gets_room_later_keeps_what_it_spent_in_its_window() {
+        let limiter = Local::new(1);
+        let short = Policy::new("short", 5, Duration::from_secs(2), None).unwrap().counted(Algorithm::Fixed).unwrap();
+        let long = policy("long", 5).counted(Algorithm::Sliding).unwrap();
+        // Takes the only place of its part, which is that of the stranger, and not that of the shared allowance.
+        let stranger = (0..).find(|key| (key ^ long.salt()) % 64 != long.salt() % 64).unwrap();
+        let first = stranger ^ 64 ^ long.salt() ^ short.salt();
+        assert_eq!(admitted(&limiter, &short, first, 1), 1);
+        assert_eq!(admitted(&limiter, &long, stranger, 9), 5);
+
+        // The first key is forgotten and the second takes its place.
+        let later = START.after(Duration::from_secs(3));
+        let decision = limiter.charge(&long, stranger, 1, later);
+
+        assert!(matches!(decision, Decision::Denied { .. }), "{decision:?}");
     }
 }

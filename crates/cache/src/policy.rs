@@ -10,8 +10,8 @@ use serde::Deserialize;
 use crate::gcra::Rate;
 use crate::window::Span;
 
-/// So many units per second can be told apart with times in whole microseconds.
-const MAX_PER_SECOND: u128 = 100_000;
+/// Intervals are whole microseconds, rounded up: up to here that makes a rate slower by one in a hundred at most.
+const MAX_PER_SECOND: u128 = 10_000;
 /// Longest time that a full burst may take to refill: a year.
 const MAX_REFILL_MICROS: u128 = 366 * 24 * 3_600 * 1_000_000;
 
@@ -88,7 +88,10 @@ impl Policy {
             return Err(invalid(&name, "the burst must be at least 1"));
         }
         if u128::from(quota) * 1_000_000 > MAX_PER_SECOND * micros {
-            return Err(invalid(&name, "more than 100,000 per second cannot be counted"));
+            return Err(invalid(
+                &name,
+                "more than 10,000 per second cannot be counted exactly; choose a lower quota or a longer window",
+            ));
         }
         let interval = micros.div_ceil(u128::from(quota));
         let refill = interval * u128::from(burst);
@@ -215,7 +218,8 @@ mod tests {
             (0, second, None),
             (1, Duration::ZERO, None),
             (1, second, Some(0)),
-            (100_001, second, Some(1)),
+            (10_001, second, Some(1)),
+            (99_999, second, None),
             (u64::MAX, second, None),
             (1, Duration::from_secs(400 * 24 * 3_600), None),
         ] {
@@ -225,10 +229,20 @@ mod tests {
 
     #[test]
     fn takes_the_quota_as_burst_unless_told() {
-        let policy = Policy::new("burst", 100_000, Duration::from_secs(1), None).unwrap();
+        let policy = Policy::new("burst", 10_000, Duration::from_secs(1), None).unwrap();
 
-        assert_eq!(policy.burst(), 100_000);
-        assert_eq!(policy.rule(), Rule::Gcra(Rate { interval: 10, burst: 100_000 }));
+        assert_eq!(policy.burst(), 10_000);
+        assert_eq!(policy.rule(), Rule::Gcra(Rate { interval: 100, burst: 10_000 }));
+    }
+
+    #[test]
+    fn no_rate_is_slower_than_asked_for_by_more_than_one_in_a_hundred() {
+        let rates = (1..=100_000).filter_map(|quota| Policy::new("burst", quota, Duration::from_secs(1), None).ok());
+        for policy in rates {
+            let Rule::Gcra(Rate { interval, .. }) = policy.rule() else { panic!("counted by GCRA") };
+
+            assert!(interval * policy.quota() <= 1_010_000, "{} per second", policy.quota());
+        }
     }
 
     #[test]

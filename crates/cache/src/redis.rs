@@ -1,12 +1,13 @@
 //! The connection to Redis: one for all requests at once, never waited for longer than a moment. It is made and mended
 //! beside the requests, by whoever calls [`Redis::refresh`] again and again.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use manifold_core::{Code, Error, Result, Secret};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, FromRedisValue, ScriptInvocation};
+use redis::{AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, ScriptInvocation, ServerErrorKind};
 use tokio::time::timeout;
 
 /// For a connection, and for the answer to a probe.
@@ -23,6 +24,8 @@ struct Inner {
     patience: Duration,
     /// None = away.
     link: RwLock<Option<Link>>,
+    /// What Redis refused to a request since the last probe.
+    refusal: Mutex<Option<RedisError>>,
 }
 
 #[derive(Clone)]
@@ -45,14 +48,14 @@ impl Redis {
                 "is no address of a Redis; write redis://user:password@host:6379/0, or rediss:// for TLS",
             )
         })?;
-        Ok(Self { inner: Arc::new(Inner { client, patience, link: RwLock::new(None) }) })
+        Ok(Self { inner: Arc::new(Inner { client, patience, link: RwLock::new(None), refusal: Mutex::new(None) }) })
     }
 
-    /// Looks whether Redis answers, and connects if there is no connection. To be called a few times per second: what
-    /// has failed once is not tried again by requests, but here.
+    /// Looks whether Redis takes a write, and connects if there is no connection. To be called a few times per second:
+    /// what has failed once is not tried again by requests, but here.
     ///
     /// # Errors
-    /// `UNAVAILABLE` if it does not answer within a second.
+    /// `UNAVAILABLE` if it does not take one within a second, or has refused a request since the last look.
     pub async fn refresh(&self) -> Result<()> {
         let link = self.link();
         let probed = timeout(CONNECT, async {
@@ -60,13 +63,15 @@ impl Redis {
                 Some(link) => link.clone(),
                 None => self.connect().await?,
             };
-            redis::cmd("PING").exec_async(&mut link.connection).await?;
+            // One that is full, or a replica, answers to PING and counts nothing.
+            redis::cmd("SET").arg("mf:probe").arg(1).arg("PX").arg(1_000).exec_async(&mut link.connection).await?;
             Ok(link)
         });
+        let refusal = self.refusal().take();
         match flatten(probed.await) {
             Ok(answering) => {
                 *self.inner.link.write().unwrap_or_else(PoisonError::into_inner) = Some(answering);
-                Ok(())
+                refusal.map_or(Ok(()), |error| Err(failed(error)))
             }
             Err(error) => {
                 self.give_up(link.as_ref());
@@ -78,14 +83,21 @@ impl Redis {
     /// Runs a script.
     ///
     /// # Errors
-    /// `UNAVAILABLE` at once if there is no connection, and if there is no answer in time.
+    /// `UNAVAILABLE` at once if there is no connection, if there is no answer in time, and if Redis refuses. A refusal
+    /// concerns this request only: others go on with the connection.
     pub(crate) async fn run<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T> {
         let mut link = self.link().ok_or_else(|| away("there is no connection to Redis"))?;
-        let answer = flatten(timeout(self.inner.patience, script.invoke_async(&mut link.connection)).await);
-        if answer.is_err() {
-            self.give_up(Some(&link));
+        let answer = timeout(self.inner.patience, script.invoke_async(&mut link.connection)).await;
+        match &answer {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) if is_refusal(error) => *self.refusal() = Some(error.clone()),
+            _ => self.give_up(Some(&link)),
         }
-        answer
+        flatten(answer)
+    }
+
+    fn refusal(&self) -> MutexGuard<'_, Option<RedisError>> {
+        self.inner.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn connect(&self) -> redis::RedisResult<Link> {
@@ -108,15 +120,28 @@ impl Redis {
     }
 }
 
+/// Whether Redis is there and has said no. A replica that takes no writes is as good as away: another one is the master.
+fn is_refusal(error: &RedisError) -> bool {
+    error.code().is_some() && error.kind() != ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
 fn flatten<T>(answer: std::result::Result<redis::RedisResult<T>, tokio::time::error::Elapsed>) -> Result<T> {
     match answer {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(away("Redis does not do what it is asked").because(error)),
+        Ok(Err(error)) => Err(failed(error)),
         Err(elapsed) => Err(away("Redis does not answer").because(elapsed)),
     }
 }
 
-fn away(message: &'static str) -> Error {
+fn failed(error: RedisError) -> Error {
+    let message = match error.code() {
+        Some(code) => Cow::from(format!("Redis refuses what it is asked: {code}")),
+        None => "Redis does not do what it is asked".into(),
+    };
+    away(message).because(error)
+}
+
+fn away(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(Code::Unavailable, "UNAVAILABLE", message)
 }
 

@@ -20,7 +20,6 @@ struct Part<V> {
 }
 
 /// A value, and when it will be the same as none.
-#[derive(Default)]
 struct Entry<V> {
     value: V,
     idle_at: u64,
@@ -46,11 +45,24 @@ impl<V: Default> Shards<V> {
     /// Works on the value of `key`, which begins as the default. `work` tells when the value will be idle, if that has
     /// changed.
     pub(crate) fn update<R>(&self, key: u128, work: impl FnOnce(&mut V) -> (Option<u64>, R)) -> R {
+        self.update_from(key, V::default(), work)
+    }
+
+    /// The same, where a value begins as `begin`.
+    pub(crate) fn update_from<R>(&self, key: u128, begin: V, work: impl FnOnce(&mut V) -> (Option<u64>, R)) -> R {
         let mut part = self.part(key);
-        let entry = part.values.entry(key).or_default();
+        let entry = part.values.entry(key).or_insert(Entry { value: begin, idle_at: 0 });
         let (idle_at, result) = work(&mut entry.value);
         entry.idle_at = idle_at.unwrap_or(entry.idle_at);
         result
+    }
+
+    /// The value of `key`, if it has one.
+    pub(crate) fn get(&self, key: u128) -> Option<V>
+    where
+        V: Copy,
+    {
+        self.part(key).values.get(&key).map(|entry| entry.value)
     }
 
     fn part(&self, key: u128) -> MutexGuard<'_, Part<V>> {

@@ -13,6 +13,16 @@ local length, quota, slides = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '
 
 local stored = redis.call('HMGET', KEYS[1], 'start', 'current', 'previous')
 local old, current, previous = tonumber(stored[1] or 0), tonumber(stored[2] or 0), tonumber(stored[3] or 0)
+local function text(number) return string.format('%.0f', number) end
+local function store(start, current, previous, reset)
+    redis.call('HSET', KEYS[1], 'start', text(start), 'current', text(current), 'previous', text(previous))
+    redis.call('PEXPIRE', KEYS[1], text(reset))
+end
+-- A clock that ran ahead.
+if old > now + math.max(length, 10000) then
+    old = now - now % length
+    store(old, current, previous, 2 * length)
+end
 now = math.max(now, old)
 local elapsed = now % length
 local start = now - elapsed
@@ -45,7 +55,5 @@ end
 local granted = math.min(want, affordable)
 local periods = slides and 2 or 1
 local reset = periods * length - elapsed
-local function text(number) return string.format('%.0f', number) end
-redis.call('HSET', KEYS[1], 'start', text(start), 'current', text(current + granted), 'previous', text(previous))
-redis.call('PEXPIRE', KEYS[1], text(reset))
+store(start, current + granted, previous, reset)
 return {granted, affordable - granted, 0, reset * 1000}

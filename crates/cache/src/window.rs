@@ -2,6 +2,12 @@
 //!
 //! A sliding window counts what was spent since it began, and of the window before it the share that still lies within
 //! one length of now, as if it had been spent evenly. A fixed window forgets everything when the next one begins.
+//!
+//! Counts of a window that begins more than one length from now were made by a clock that ran ahead: they move to the
+//! present window.
+
+/// Milliseconds by which the clocks of those who charge may differ.
+pub(crate) const SKEW: u64 = 10_000;
 
 /// A policy in the terms of the algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +36,18 @@ pub(crate) struct Counts {
 pub(crate) enum Step {
     /// Store `counts`. Everything has come back after `reset`.
     Admit { counts: Counts, granted: u64, remaining: u64, reset: u64 },
-    /// Store nothing. The least that was asked for passes after `wait`.
-    Deny { remaining: u64, wait: u64 },
+    /// Store `counts`, which are as they were unless a clock has stepped back. The least that was asked for passes after
+    /// `wait`.
+    Deny { counts: Counts, remaining: u64, wait: u64 },
 }
 
 /// Decides about spending `want` units at `now` (microseconds), or fewer but no less than `least`.
 pub(crate) fn step(span: Span, stored: Counts, want: u64, least: u64, now: u64) -> Step {
     let Span { length, quota, slides } = span;
-    let now = (now / 1_000).max(stored.start);
+    let now = now / 1_000;
+    let foreign = stored.start > now + length.max(SKEW);
+    let stored = if foreign { Counts { start: now - now % length, ..stored } } else { stored };
+    let now = now.max(stored.start);
     let elapsed = now % length;
     let Counts { start, current, previous } = roll(span, stored, now - elapsed);
     let used = (previous * (length - elapsed)).div_ceil(length) + current;
@@ -50,7 +60,7 @@ pub(crate) fn step(span: Span, stored: Counts, want: u64, least: u64, now: u64) 
         } else {
             length
         };
-        return Step::Deny { remaining: affordable, wait: (free - elapsed) * 1_000 };
+        return Step::Deny { counts: stored, remaining: affordable, wait: (free - elapsed) * 1_000 };
     }
     let granted = want.min(affordable);
     let counts = Counts { start, current: current + granted, previous };
@@ -133,5 +143,18 @@ mod tests {
         let admitted = play(SLIDING, &[(9_500, 10), (3_000, 1), (9_500, 1)]);
 
         assert_eq!(admitted, [true, false, false]);
+    }
+
+    #[test]
+    fn after_a_clock_that_ran_ahead_a_key_waits_no_longer_than_usual() {
+        for span in [SLIDING, FIXED] {
+            let stored = Counts { start: 3_600_000, current: 10, previous: 0 };
+
+            let Step::Deny { counts, wait, .. } = step(span, stored, 1, 1, 5_500_000) else { panic!("a full window") };
+
+            assert_eq!(counts, Counts { start: 5_000, current: 10, previous: 0 });
+            assert!(wait <= 2_000_000, "{wait}");
+            assert!(matches!(step(span, counts, 1, 1, 5_500_000 + wait), Step::Admit { .. }));
+        }
     }
 }

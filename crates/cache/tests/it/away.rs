@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use manifold_cache::{Decision, Mode, OnStoreFailure, Policy, Redis};
 use manifold_core::{Clock, Secret, Timestamp};
+use redis::aio::MultiplexedConnection;
 
 use crate::server::{Network, Process, REPLICAS, name, slack, url};
 
@@ -69,6 +70,47 @@ async fn it_is_asked_again_once_it_answers() {
 
     assert!(alone.degraded && unreachable.is_err());
     assert!(!together.degraded);
+}
+
+async fn connection() -> MultiplexedConnection {
+    redis::Client::open(url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+/// Puts something into the place of a count of `key` that is none.
+async fn spoil(policy: &Policy, key: u128) {
+    let count = format!("mf:gcra:{}:{key:032x}", policy.name());
+    redis::cmd("RPUSH").arg(count).arg("spoilt").exec_async(&mut connection().await).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_count_that_redis_refuses_concerns_nobody_else() {
+    let (process, clock) = (Process::at(&url()).await, Clock::system());
+    let policy = policy(600, Mode::Strict, OnStoreFailure::Local);
+    spoil(&policy, 7).await;
+
+    let refused = process.limiter.charge(&policy, 7, 1, clock.now()).await.unwrap();
+    let other = process.limiter.charge(&policy, 8, 1, clock.now()).await.unwrap();
+
+    let (look, next) = (process.redis.refresh().await, process.redis.refresh().await);
+
+    assert!(refused.degraded);
+    assert!(!other.degraded);
+    assert!(look.unwrap_err().message().contains("WRONGTYPE"), "the operator hears of it");
+    next.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_answers_and_takes_no_writes_is_away() {
+    let user = name("reader");
+    let mut acl = redis::cmd("ACL");
+    acl.arg("SETUSER").arg(&user).arg("on").arg(">canary").arg("~*").arg("+@all").arg("-@write");
+    acl.exec_async(&mut connection().await).await.unwrap();
+    let address = url().replace("redis://", &format!("redis://{user}:canary@"));
+    let redis = Redis::new(&Secret::from(address.as_str()), MINUTE).unwrap();
+
+    let error = redis.refresh().await.unwrap_err();
+
+    assert_eq!((error.reason(), error.message()), ("UNAVAILABLE", "Redis refuses what it is asked: NOPERM"));
 }
 
 #[tokio::test]

@@ -51,7 +51,7 @@ fn gcra_in_redis(
 fn gcra_here(rate: Rate, state: u64, ask: (u64, u64), now: u64) -> (Answer, u64) {
     match gcra::step(rate, state, ask.0, ask.1, now) {
         gcra::Step::Admit { state, granted, remaining, reset } => ((granted, remaining, 0, reset), state),
-        gcra::Step::Deny { remaining, wait } => ((0, remaining, wait, 0), state),
+        gcra::Step::Deny { state, remaining, wait } => ((0, remaining, wait, 0), state),
     }
 }
 
@@ -75,7 +75,7 @@ fn window_in_redis(
 fn window_here(span: Span, stored: Counts, ask: (u64, u64), now: u64) -> (Answer, Counts) {
     match window::step(span, stored, ask.0, ask.1, now) {
         window::Step::Admit { counts, granted, remaining, reset } => ((granted, remaining, 0, reset), counts),
-        window::Step::Deny { remaining, wait } => ((0, remaining, wait, 0), stored),
+        window::Step::Deny { counts, remaining, wait } => ((0, remaining, wait, 0), counts),
     }
 }
 
@@ -100,6 +100,11 @@ fn charges() -> impl Strategy<Value = Vec<(u64, u64, u64)>> {
     prop::collection::vec((0_u64..1_500, 0_u64..1_100, 0_u64..1_001), 1..12)
 }
 
+/// Nothing, or what some other clock or policy has left.
+fn stored(max: u64) -> impl Strategy<Value = u64> {
+    prop_oneof![Just(0), 1..max]
+}
+
 /// So many thousandths of `whole`, one at least.
 fn part(whole: u64, thousandths: u64) -> u64 {
     (u128::from(whole) * u128::from(thousandths) / 1_000).max(1) as u64
@@ -109,9 +114,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
 
     #[test]
-    fn the_steady_rate_is_the_same_in_redis(rate in rates(), start in 1..LATEST, charges in charges()) {
+    fn the_steady_rate_is_the_same_in_redis(
+        rate in rates(), start in 1..LATEST, stored in stored(2 * LATEST), charges in charges(),
+    ) {
         let (mut redis, key) = (connection(), server::name("gcra"));
-        let (mut now, mut state) = (start, 0);
+        let (mut now, mut state) = (start, stored);
         for (pause, want, least) in charges {
             now += part(rate.interval * rate.burst, pause) / 3;
             let want = part(rate.burst, want);
@@ -126,9 +133,14 @@ proptest! {
     }
 
     #[test]
-    fn windows_are_the_same_in_redis(span in spans(), start in 1..LATEST, charges in charges()) {
+    fn windows_are_the_same_in_redis(
+        span in spans(), start in 1..LATEST, stored in stored(2 * LATEST), charges in charges(),
+    ) {
         let (mut redis, key) = (connection(), server::name("window"));
         let (mut now, mut counts) = (start, Counts::default());
+        if stored > 0 {
+            counts = Counts { start: stored / 1_000, current: span.quota, previous: span.quota / 2 };
+        }
         for (pause, want, least) in charges {
             now += part(span.length * 1_000, pause);
             let want = part(span.quota, want);

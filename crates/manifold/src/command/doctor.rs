@@ -148,7 +148,8 @@ async fn redis(config: &Config) -> Option<Finding> {
     Some(match redis.refresh().await {
         Ok(()) => Finding::new("redis", Severity::Ok, "reachable", ""),
         Err(error) => {
-            Finding::new("redis", Severity::Warn, error.message().to_owned(), "start Redis, or correct cache.redis_url")
+            let remedy = "start Redis, correct cache.redis_url, or mend what keeps Redis from taking writes";
+            Finding::new("redis", Severity::Warn, error.message().to_owned(), remedy)
         }
     })
 }
