@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::database::{Database, postgres_account, postgres_usage};
 use crate::limits::redis_url;
 use crate::nats::Nats;
-use crate::program::{MODEL, Program, SECRET, admin_key, fixed_port, until, until_within};
+use crate::program::{MODEL, Program, SECRET, Server, admin_key, fixed_port, until, until_within};
 
 /// nginx with the configuration of `deploy/nginx`, other ports, and these processes behind it.
 struct Nginx(Child);
@@ -81,8 +81,8 @@ async fn doors_and_routers_behind_nginx_come_and_go_under_load_and_every_call_is
     let addresses = |found: Result<Vec<std::net::SocketAddr>>| -> Result<Vec<String>> {
         Ok(found?.iter().map(ToString::to_string).collect())
     };
-    let door_addresses = addresses(doors.iter().map(|server| server.public()).collect())?;
-    let router_addresses = addresses(routers.iter().map(|server| server.grpc()).collect())?;
+    let door_addresses = addresses(doors.iter().map(Server::public).collect())?;
+    let router_addresses = addresses(routers.iter().map(Server::grpc).collect())?;
     let nginx = Nginx::start(all.folder(), (front, mesh), &door_addresses, &router_addresses)?;
     for server in &mut doors {
         server.ready().await?;
