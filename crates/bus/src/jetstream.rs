@@ -115,7 +115,11 @@ impl Broker {
         if !self.is_connected() {
             return Err(away("there is no connection to NATS"));
         }
-        check_version(&self.client.server_info().version, self.config.replicas)?;
+        let version = self.client.server_info().version;
+        if version.is_empty() {
+            return Err(away("the NATS server has not introduced itself yet"));
+        }
+        check_version(&version, self.config.replicas)?;
         match self.context.get_stream(STREAM).await {
             Ok(stream) => self.adopt(stream).await,
             Err(error) => match error.kind() {

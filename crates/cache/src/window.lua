@@ -16,7 +16,8 @@ local old, current, previous = tonumber(stored[1] or 0), tonumber(stored[2] or 0
 local function text(number) return string.format('%.0f', number) end
 local function store(start, current, previous, reset)
     redis.call('HSET', KEYS[1], 'start', text(start), 'current', text(current), 'previous', text(previous))
-    redis.call('PEXPIRE', KEYS[1], text(reset))
+    -- A little longer, because a key that ends within this moment would be gone at once.
+    redis.call('PEXPIRE', KEYS[1], text(reset + 1000))
 end
 -- A clock that ran ahead.
 if old > now + math.max(length, 10000) then
