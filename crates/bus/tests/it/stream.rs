@@ -5,7 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use manifold_bus::{Broker, BrokerConfig, Bus, Consumer, Filter, Source, consume, relay};
+use manifold_contract::events::v1::Event;
 use manifold_core::{Code, Error, Secret};
+use manifold_store::on;
+use prost::Message;
 use tokio::task::JoinSet;
 
 use crate::consumer::{Consuming, Scribe, change, eventually};
@@ -93,7 +96,7 @@ fn name(n: usize) -> String {
 }
 
 async fn count_of(db: &manifold_store::Db, sql: &'static str) -> i64 {
-    manifold_store::on!(db, |pool| sqlx::query_scalar(sql).fetch_one(pool).await).unwrap()
+    on!(db, |pool| sqlx::query_scalar(sql).fetch_one(pool).await).unwrap()
 }
 
 #[tokio::test]
@@ -329,11 +332,21 @@ async fn what_strangers_and_newer_versions_send_is_given_up_at_once_with_its_byt
     let client = async_nats::connect(nats.url()).await.unwrap();
     let context = async_nats::jetstream::new(client);
     context.publish("mf.evt.ten_x.ai.request.completed", "no event".into()).await.unwrap().await.unwrap();
+    // Version 2, with a field that this version does not know (number 100, a text).
+    let (id, kind) = (manifold_core::EventId(uuid::Uuid::from_u128(9)).to_string(), "ai.request.completed".to_owned());
+    let event = Event { id: id.clone(), r#type: kind, type_version: 2, ..Event::default() };
+    let newer = [event.encode_to_vec(), vec![0xa2, 0x06, 3, b'n', b'e', b'w']].concat();
+    let message = async_nats::jetstream::message::PublishMessage::build().payload(newer.clone().into()).message_id(id);
+    context.send_publish("mf.evt.ten_x.ai.request.completed", message).await.unwrap().await.unwrap();
     street.publish(1).await;
 
     street.adds_up().await;
-    let buried = "SELECT COUNT(*) FROM dead_letter WHERE kind = 'decode' AND payload = 'no event'";
-    eventually(async || street.service.count(buried).await == 1).await;
+    let buried = "SELECT COUNT(*) FROM dead_letter WHERE kind = 'decode'";
+    eventually(async || street.service.count(buried).await == 2).await;
+    let letters = "SELECT reason, payload FROM dead_letter ORDER BY reason";
+    let letters: Vec<(String, Vec<u8>)> =
+        on!(&street.service.db, |pool| sqlx::query_as(letters).fetch_all(pool).await).unwrap();
+    assert_eq!(letters, [("UNDECODABLE".to_owned(), b"no event".to_vec()), ("VERSION_UNKNOWN".to_owned(), newer)]);
 }
 
 #[tokio::test]
