@@ -84,6 +84,8 @@ def test_shells_get_completions(shell):
     assert "manifold" in manifold("completions", shell).stdout
 
 
+LIMIT = {"MANIFOLD_EDGE__LIMITS__PER_KEY__QUOTA": "600", "MANIFOLD_EDGE__LIMITS__PER_KEY__WINDOW": "60s"}
+
 # What a variable of .env.example needs beside it, and values for those that are shown empty.
 COMPANY = {
     "MANIFOLD_AI__PROVIDERS__ACME__API_KEY": {"MANIFOLD_AI__PROVIDERS__ACME__BASE_URL": "https://llm.acme.example/v1"},
@@ -91,10 +93,11 @@ COMPANY = {
     "MANIFOLD_MESH__IDENTITY": {"MANIFOLD_MESH__SECRET": "sixteen-characters"},
     "MANIFOLD_EDGE__LIMITS__PER_KEY__QUOTA": {"MANIFOLD_EDGE__LIMITS__PER_KEY__WINDOW": "60s"},
     "MANIFOLD_EDGE__LIMITS__PER_KEY__WINDOW": {"MANIFOLD_EDGE__LIMITS__PER_KEY__QUOTA": "600"},
-    "MANIFOLD_EDGE__LIMITS__PER_KEY__BURST": {
-        "MANIFOLD_EDGE__LIMITS__PER_KEY__QUOTA": "600",
-        "MANIFOLD_EDGE__LIMITS__PER_KEY__WINDOW": "60s",
-    },
+    "MANIFOLD_EDGE__LIMITS__PER_KEY__BURST": LIMIT,
+    "MANIFOLD_EDGE__LIMITS__PER_KEY__ALGORITHM": LIMIT,
+    "MANIFOLD_EDGE__LIMITS__PER_KEY__MODE": LIMIT,
+    "MANIFOLD_EDGE__LIMITS__PER_KEY__ON_STORE_FAILURE": LIMIT,
+    "MANIFOLD_BUS__NATS_URL": {"MANIFOLD_STORE__URL": "postgres://manifold@127.0.0.1/manifold"},
 }
 
 
