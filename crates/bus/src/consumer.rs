@@ -1,6 +1,7 @@
 //! Consumers: who reads which events, how often a failing one comes again, and what becomes of it then.
 //! An event takes effect exactly once: its effects and the place up to which the consumer has read are one transaction.
 
+mod delivery;
 mod embedded;
 mod halves;
 mod jetstream;

@@ -1,5 +1,5 @@
-//! NATS JetStream: the connection, the stream of all events and the durable consumers on it. The stream is fast and may forget;
-//! the outboxes are what counts.
+//! NATS JetStream: the connection, the stream of all events and the durable consumers on it. The stream is fast and may
+//! forget; the outboxes are what counts.
 
 use std::fmt;
 use std::str::FromStr;

@@ -79,7 +79,8 @@ impl Outbox {
     }
 }
 
-/// What a relay has not published yet is never deleted. Looks at the oldest numbers only, so no index on the time is needed.
+/// What waits for a relay that was there in the last 7 days is never deleted. Looks at the oldest numbers only, so no index
+/// on the time is needed.
 async fn prune(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
     let unread = match tx {
         Tx::Sqlite(_) => "seq > last_seq",

@@ -1,9 +1,11 @@
-//! Brings the events of an outbox into the stream. An event is marked once the stream has it; one that is sent twice, because
-//! nobody knows whether it arrived, is known again by its id: by the stream for some minutes, by the inboxes for days.
+//! Brings the events of an outbox into the stream. An event is marked once the stream has it; one that is sent twice,
+//! because nobody knows whether it arrived, is known again by its id: by the stream for some minutes, by the inboxes for
+//! days.
 
 mod repair;
 mod store;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -14,7 +16,7 @@ use async_nats::jetstream::stream::Stream;
 use futures::FutureExt;
 use futures::future::join_all;
 use manifold_core::{Clock, Error, EventId, Ids, Result};
-use manifold_store::{Db, Engine};
+use manifold_store::{Db, Engine, Tx};
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
@@ -194,13 +196,13 @@ impl Relay {
         error!(event = %EventId(event.event), error = cause.chain(), "an event is given up: see `manifold bus dead-letters`");
         let letter = DeadLetter::unpublished(&self.ids, &self.clock, &stored, "TOO_LARGE", &cause);
         metrics::counter!("manifold_dead_letters_total", "kind" => Kind::Bus.name()).increment(1);
-        let work = std::sync::Arc::new((letter, self.clock.now(), event.place.seq));
+        let work = Arc::new((letter, self.clock.now(), event.place.seq));
         let buried = self.source.db.write("give an event up", move |tx| {
-            let work = std::sync::Arc::clone(&work);
+            let work = Arc::clone(&work);
             Box::pin(async move {
                 let (letter, now, seq) = &*work;
                 crate::store::bury(tx, letter).await?;
-                let manifold_store::Tx::Postgres(connection) = tx else { return Ok(()) };
+                let Tx::Postgres(connection) = tx else { return Ok(()) };
                 store::give_up(connection, *now, *seq).await
             })
         });

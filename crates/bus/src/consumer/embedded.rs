@@ -4,17 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use manifold_contract::events::v1::Event;
-use manifold_core::{Error, EventId, Result, Timestamp};
-use prost::Message;
+use manifold_core::{Error, Result, Timestamp};
 use tokio::time::{sleep, timeout};
-use tracing::{error, warn};
+use tracing::warn;
 
+use super::delivery::{Fate, read};
 use super::halves::{Halves, in_halves};
-use super::{Failure, Shared, Source, Stored, Stumble, Verdict, event_id, pause, without};
-use crate::dead::{DeadLetter, Kind};
-use crate::event::VERSION;
+use super::{Failure, Shared, Source, Stored, Stumble, Verdict, event_id, without};
+use crate::dead::Kind;
 use crate::inbox;
 use crate::store::{self, Found, Place};
 
@@ -60,7 +58,7 @@ impl Halves for Taking<'_> {
     async fn set_aside(&mut self, index: usize, failure: Failure) -> Result<(), Stumble> {
         let found = &self.batch.found[index];
         let stored = self.reader.stored(found).await?;
-        self.reader.set_aside(found.place, &stored, Kind::Delivery, failure).await
+        self.reader.set_aside(found.place, &stored, Kind::Delivery, &failure).await
     }
 }
 
@@ -160,7 +158,7 @@ impl Reader {
                 Err(failure) => {
                     self.take(std::mem::take(&mut batch)).await?;
                     let stored = self.stored(&found).await?;
-                    self.set_aside(found.place, &stored, Kind::Decode, failure).await?;
+                    self.set_aside(found.place, &stored, Kind::Decode, &failure).await?;
                 }
             }
         }
@@ -206,37 +204,31 @@ impl Reader {
     }
 
     /// The cursor passes an event that the handler does not take: it comes again later, or is given up.
-    async fn set_aside(&mut self, place: Place, stored: &Stored, kind: Kind, failure: Failure) -> Result<(), Stumble> {
+    async fn set_aside(&mut self, place: Place, stored: &Stored, kind: Kind, failure: &Failure) -> Result<(), Stumble> {
         let from = self.stored.unwrap_or_default();
-        let letter = DeadLetter::of(&self.shared, stored, kind, &failure);
-        let retry = match &failure {
-            Failure::Retry { after, .. } if self.shared.consumer.max_deliver > 1 => {
-                Some(after.unwrap_or_else(|| pause(1, stored.id)))
-            }
-            _ => None,
-        };
-        let work = Arc::new((Arc::clone(&self.shared), self.source.name, stored.clone(), letter));
-        let moved = self.shared.db.write("set an event aside", move |tx| {
+        let fate = Fate::of(&self.shared, stored, kind, 1, failure);
+        let work = Arc::new((Arc::clone(&self.shared), self.source.name, stored.id, fate.clone()));
+        let written = self.shared.db.write("set an event aside", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (shared, source, stored, letter) = &*work;
-                let (name, now) = (shared.consumer.name, shared.clock.now());
-                if !store::advance(tx, name, source, from, place, now).await? {
-                    return Ok(false);
+                let (shared, source, event, fate) = &*work;
+                let name = shared.consumer.name;
+                if !store::advance(tx, name, source, from, place, shared.clock.now()).await? {
+                    return Ok(None);
                 }
-                if !inbox::taken(tx, name, || vec![stored.id]).await?.is_empty() {
-                    return Ok(true);
+                // Another process may have taken it from the stream meanwhile.
+                let new = inbox::taken(tx, name, || vec![*event]).await?.is_empty();
+                if new {
+                    fate.write(tx).await?;
                 }
-                match retry {
-                    Some(after) => store::retry_later(tx, name, stored, 1, now.after(after), &letter.error).await?,
-                    None => store::bury(tx, letter).await?,
-                }
-                Ok(true)
+                Ok(Some(new))
             })
         });
-        let moved = moved.await.map_err(Stumble::Away)?;
-        self.passed(moved, place)?;
-        tell(self.shared.consumer.name, stored, failure.error(), kind, retry.is_some());
+        let written = written.await.map_err(Stumble::Away)?;
+        self.passed(written.is_some(), place)?;
+        if written == Some(true) {
+            fate.tell();
+        }
         Ok(())
     }
 
@@ -262,33 +254,5 @@ impl Reader {
             Ok(()) => self.reported_at = now,
             Err(error) => warn!(consumer = name, error = error.chain(), "cannot tell how far events were read"),
         }
-    }
-}
-
-/// Reads the event in these bytes, or tells why it is given up.
-pub(super) fn read(event: &mut Event, payload: &Bytes) -> Result<(), Failure> {
-    event.clear();
-    event.merge(payload.clone()).map_err(|error| Failure::Dead {
-        reason: "UNDECODABLE",
-        source: Error::internal("these bytes are no event").because(error),
-    })?;
-    match event.type_version {
-        VERSION => Ok(()),
-        version => Err(Failure::Dead {
-            reason: "VERSION_UNKNOWN",
-            source: Error::internal(format!("version {version} of this event is not known here")),
-        }),
-    }
-}
-
-/// Counts and logs an event that was not taken.
-pub(super) fn tell(consumer: &'static str, stored: &Stored, cause: &Error, kind: Kind, again: bool) {
-    let event = EventId(stored.id);
-    if again {
-        metrics::counter!("manifold_consumer_redelivered_total", "consumer" => consumer).increment(1);
-        warn!(consumer, %event, error = cause.chain(), "an event was not taken, it comes again");
-    } else {
-        metrics::counter!("manifold_dead_letters_total", "kind" => kind.name()).increment(1);
-        error!(consumer, %event, error = cause.chain(), "an event is given up: see `manifold bus dead-letters`");
     }
 }

@@ -12,7 +12,8 @@ pub(super) trait Halves {
     async fn set_aside(&mut self, index: usize, failure: Failure) -> Result<(), Stumble>;
 }
 
-/// All of them, and what fails in halves, until the event that fails stands alone. That one is set aside and the others go on.
+/// All of them, and what fails in halves, until the event that fails stands alone. That one is set aside and the others
+/// go on.
 pub(super) async fn in_halves(n: usize, work: &mut impl Halves) -> Result<(), Stumble> {
     let whole = 0..n;
     let mut parts = vec![whole];

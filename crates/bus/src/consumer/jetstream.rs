@@ -1,5 +1,5 @@
-//! Takes events from the stream. They may come again, after a crash or because the stream forgot; the inbox, which is written
-//! in the transaction of the effects, knows those that have been here.
+//! Takes events from the stream. They may come again, after a crash or because the stream forgot; the inbox, which is
+//! written in the transaction of the effects, knows those that have been here.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -19,17 +19,18 @@ use tokio::time::{Instant, sleep};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::embedded::{read, tell};
+use super::delivery::{Fate, read};
 use super::halves::{Halves, in_halves};
-use super::{Failure, Shared, Stored, Stumble, Verdict, event_id, pause, without};
-use crate::dead::{DeadLetter, Kind};
+use super::{Failure, Shared, Stored, Stumble, Verdict, event_id, without};
+use crate::dead::Kind;
 use crate::inbox::{self, Entry};
 use crate::jetstream::{Broker, PLACE, away, event_of};
 use crate::store;
 
 /// Before another try, while the broker or the database is away.
 const AGAIN: Duration = Duration::from_secs(1);
-/// An event that came so often without an outcome stops whoever handles it: it goes on by itself, where its tries are counted.
+/// An event that came so often without an outcome may stop whoever handles it: it goes on by itself, where its tries are
+/// counted.
 const SUSPICIOUS: i64 = 3;
 /// How long the inbox knows an event: longer than the stream and the outbox together keep it.
 const KNOWN: Duration = Duration::from_secs(14 * 24 * 60 * 60);
@@ -145,7 +146,7 @@ impl Puller {
                 _ => Err(stranger()),
             });
             match readable {
-                Err(failure) => self.set_aside(&stored, entry, Kind::Decode, failure).await?,
+                Err(failure) => self.set_aside(&stored, entry, Kind::Decode, &failure).await?,
                 Ok(()) if info.delivered >= SUSPICIOUS => suspects.push((stored, entry)),
                 // Twice in one batch is once.
                 Ok(()) if !ids.insert(entry.id) => {}
@@ -183,32 +184,22 @@ impl Puller {
     }
 
     /// An event that the handler does not take comes again later, or is given up.
-    async fn set_aside(&self, stored: &Stored, entry: Entry, kind: Kind, failure: Failure) -> Result<(), Stumble> {
-        let letter = DeadLetter::of(&self.shared, stored, kind, &failure);
-        let retry = match &failure {
-            Failure::Retry { after, .. } if self.shared.consumer.max_deliver > 1 => {
-                Some(after.unwrap_or_else(|| pause(1, stored.id)))
-            }
-            _ => None,
-        };
-        let work = Arc::new((Arc::clone(&self.shared), stored.clone(), [entry], letter));
-        let put = self.shared.db.write("set an event aside", move |tx| {
+    async fn set_aside(&self, stored: &Stored, entry: Entry, kind: Kind, failure: &Failure) -> Result<(), Stumble> {
+        let fate = Fate::of(&self.shared, stored, kind, 1, failure);
+        let work = Arc::new((self.shared.consumer.name, [entry], fate.clone()));
+        let written = self.shared.db.write("set an event aside", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (shared, stored, entries, letter) = &*work;
-                let (name, now) = (shared.consumer.name, shared.clock.now());
-                if !inbox::enter(tx, name, entries).await?.is_empty() {
-                    return Ok(false);
+                let (name, entries, fate) = &*work;
+                let new = inbox::enter(tx, name, entries).await?.is_empty();
+                if new {
+                    fate.write(tx).await?;
                 }
-                match retry {
-                    Some(after) => store::retry_later(tx, name, stored, 1, now.after(after), &letter.error).await?,
-                    None => store::bury(tx, letter).await?,
-                }
-                Ok(true)
+                Ok(new)
             })
         });
-        if put.await.map_err(Stumble::Away)? {
-            tell(self.shared.consumer.name, stored, failure.error(), kind, retry.is_some());
+        if written.await.map_err(Stumble::Away)? {
+            fate.tell();
         }
         Ok(())
     }
@@ -264,7 +255,7 @@ impl Halves for Taking<'_> {
 
     async fn set_aside(&mut self, index: usize, failure: Failure) -> Result<(), Stumble> {
         let (stored, entry) = &self.batch.came[index];
-        self.puller.set_aside(stored, entry.clone(), Kind::Delivery, failure).await
+        self.puller.set_aside(stored, entry.clone(), Kind::Delivery, &failure).await
     }
 }
 

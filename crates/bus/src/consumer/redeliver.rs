@@ -8,9 +8,9 @@ use manifold_core::Error;
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::embedded::{read, tell};
-use super::{Failure, Shared, Stumble, Verdict, pause};
-use crate::dead::{DeadLetter, Kind};
+use super::delivery::{Fate, read};
+use super::{Failure, Shared, Stumble, Verdict};
+use crate::dead::Kind;
 use crate::store::{self, Retry};
 
 /// How often is looked whether an event is due.
@@ -49,7 +49,7 @@ impl Redelivery {
             match self.try_one(&retry).await {
                 // Another process has it.
                 Ok(()) | Err(Stumble::Overtaken) => {}
-                Err(Stumble::Refused(failure)) => self.set_aside(&retry, failure).await?,
+                Err(Stumble::Refused(failure)) => self.set_aside(&retry, &failure).await?,
                 Err(Stumble::Away(error)) => {
                     // It is no fault of the event. If this fails, too, the event comes after its lease.
                     let _ = self.count(&retry, (retry.n_deliveries + 1, retry.n_deliveries), Duration::ZERO).await;
@@ -106,37 +106,26 @@ impl Redelivery {
         }
     }
 
-    async fn set_aside(&self, retry: &Retry, failure: Failure) -> Result<(), Stumble> {
-        let shared = &self.0;
+    async fn set_aside(&self, retry: &Retry, failure: &Failure) -> Result<(), Stumble> {
         let n = retry.n_deliveries + 1;
         let readable = read(&mut Event::default(), &retry.stored.payload).is_ok();
         let kind = if readable { Kind::Delivery } else { Kind::Decode };
-        let letter = DeadLetter::of(shared, &retry.stored, kind, &failure);
-        let again = match &failure {
-            Failure::Retry { after, .. } if n < shared.consumer.max_deliver => {
-                Some(after.unwrap_or_else(|| pause(n, retry.stored.id)))
-            }
-            _ => None,
-        };
-        let work = Arc::new((Arc::clone(shared), retry.clone(), letter));
-        let written = shared.db.write("set an event aside again", move |tx| {
+        let fate = Fate::of(&self.0, &retry.stored, kind, n, failure);
+        let work = Arc::new((self.0.consumer.name, retry.stored.id, fate.clone()));
+        let written = self.0.db.write("set an event aside again", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (shared, retry, letter) = &*work;
-                let (name, now) = (shared.consumer.name, shared.clock.now());
-                if !store::take_retry(tx, name, retry.stored.id, n).await? {
-                    return Ok(());
+                let (name, event, fate) = &*work;
+                let taken = store::take_retry(tx, name, *event, n).await?;
+                if taken {
+                    fate.write(tx).await?;
                 }
-                match again {
-                    Some(after) => {
-                        store::retry_later(tx, name, &retry.stored, n, now.after(after), &letter.error).await
-                    }
-                    None => store::bury(tx, letter).await,
-                }
+                Ok(taken)
             })
         });
-        written.await.map_err(Stumble::Away)?;
-        tell(shared.consumer.name, &retry.stored, failure.error(), kind, again.is_some());
+        if written.await.map_err(Stumble::Away)? {
+            fate.tell();
+        }
         Ok(())
     }
 }

@@ -12,8 +12,8 @@ use super::running::{Hold, Progress};
 use super::sql::{COLUMNS, Columns, jobs, state};
 use super::{Job, State, Worker};
 
-/// Tenants that have a job to do and may run one more: who runs least comes first, then who waits longest. One look at an index per tenant,
-/// however many jobs each has.
+/// Tenants that have a job to do and may run one more: who runs least comes first, then who waits longest. One look at an
+/// index per tenant, however many jobs each has.
 pub(super) async fn waiting(db: &Db, worker: &Worker, now: Timestamp, limit: usize) -> Result<Vec<Uuid>> {
     let sql = "WITH RECURSIVE tenant (id) AS ( \
                  SELECT * FROM (SELECT tenant_id FROM job WHERE kind = $1 AND state = 1 ORDER BY tenant_id LIMIT 1) AS first \

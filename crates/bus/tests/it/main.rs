@@ -3,6 +3,7 @@
 
 mod consumer;
 mod dead;
+mod forgetful;
 mod house;
 mod job;
 mod moved;
@@ -11,6 +12,7 @@ mod outbox;
 #[path = "../../../store/tests/it/scratch.rs"]
 mod scratch;
 mod stream;
+mod street;
 
 /// Each scenario on SQLite and on Postgres.
 macro_rules! on_both_engines {
