@@ -18,4 +18,4 @@ export MANIFOLD_TEST_ROUNDS=${ROUNDS:-200}
 
 cargo test --locked -p manifold --test process --no-run
 # One after the other, so that each has the machine for itself.
-cargo test --locked -p manifold --test process -- --test-threads=1 --nocapture kill::
+cargo test --locked -p manifold --test process -- --test-threads=1 --nocapture kill:: again::

@@ -17,7 +17,8 @@ const VARY_ORIGIN: HeaderValue = HeaderValue::from_static("origin");
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "ratelimit, ratelimit-policy, retry-after, retry-after-ms, x-should-retry, x-request-id, x-manifold-request-id, \
      x-manifold-provider, x-manifold-model, x-manifold-requested-model, x-manifold-attempts, x-manifold-cost, \
-     x-manifold-overhead-ms, x-manifold-degraded, x-manifold-data-use, deprecation, sunset, link, etag, api-version",
+     x-manifold-overhead-ms, x-manifold-degraded, x-manifold-data-use, deprecation, sunset, link, etag, api-version, \
+     idempotent-replayed",
 );
 
 /// The origin of this request, if it may call.

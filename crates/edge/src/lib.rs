@@ -11,6 +11,7 @@ mod dialect;
 mod edge;
 mod guard;
 mod headers;
+mod idempotency;
 mod json;
 mod limit;
 mod listen;

@@ -79,7 +79,13 @@ fn write_random(path: &Path) -> Result<(Secret<String>, Outcome)> {
 
 fn admin_row(identity: &Identity, key: &Secret<String>) -> Result<NewRow> {
     let environment = parse_key(key.expose()).map_or(Environment::Live, |parsed| parsed.environment);
-    let new = NewKey { name: "admin".to_owned(), environment, permissions: vec!["*".to_owned()], expires_at: None };
+    let new = NewKey {
+        name: "admin".to_owned(),
+        environment,
+        permissions: vec!["*".to_owned()],
+        expires_at: None,
+        idempotency_key: None,
+    };
     let maker =
         Maker { tenant: TenantId(identity.inner.ids.next()), name: MAKER.to_owned(), at: identity.inner.clock.now() };
     identity.new_row(new, key, maker)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use manifold_contract::identity::v1 as proto;
 use manifold_contract::identity::v1::keys_server::Keys;
-use manifold_core::{Error, PageRequest, Result, Timestamp};
+use manifold_core::{Error, IdempotencyKey, PageRequest, Result, Timestamp};
 use manifold_runtime::{context, to_status};
 use tonic::{Request, Response, Status};
 
@@ -25,8 +25,8 @@ impl Keys for Service {
         let caller = context(&request)?;
         let new = decode_new(request.into_inner()).map_err(to_status)?;
         let created = self.0.create_key(&caller, new).await.map_err(to_status)?;
-        let secret = created.secret.expose().clone();
-        Ok(Response::new(proto::CreateKeyResponse { key: Some(encode(created.key)), secret }))
+        let (secret, replayed) = (created.secret.expose().clone(), created.replayed);
+        Ok(Response::new(proto::CreateKeyResponse { key: Some(encode(created.key)), secret, replayed }))
     }
 
     async fn list_keys(
@@ -97,7 +97,11 @@ fn decode_new(request: proto::CreateKeyRequest) -> Result<NewKey> {
         0 => None,
         micros => Some(Timestamp::from_micros(micros)),
     };
-    Ok(NewKey { name: request.name, environment, permissions: request.permissions, expires_at })
+    let idempotency_key = match request.idempotency_key.as_str() {
+        "" => None,
+        text => Some(IdempotencyKey::parse(text)?),
+    };
+    Ok(NewKey { name: request.name, environment, permissions: request.permissions, expires_at, idempotency_key })
 }
 
 fn decode_page(request: &proto::ListKeysRequest) -> Result<PageRequest> {

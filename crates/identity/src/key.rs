@@ -1,5 +1,6 @@
 //! API keys: making, listing, showing and revoking them. How a presented key is checked is in `verify`.
 
+pub mod again;
 pub mod format;
 pub mod pepper;
 
@@ -7,7 +8,8 @@ use std::sync::Arc;
 
 use manifold_bus::Cause;
 use manifold_core::{
-    Code, Error, KeyId, Page, PageRequest, Principal, RequestId, Result, Secret, TenantId, Timestamp, TraceContext,
+    Code, Error, IdempotencyKey, KeyId, Page, PageRequest, Principal, RequestId, Result, Secret, TenantId, Timestamp,
+    TraceContext,
 };
 use manifold_runtime::CallContext;
 use manifold_store::Tx;
@@ -32,6 +34,8 @@ pub struct NewKey {
     pub permissions: Vec<String>,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
+    /// Who asks again with the same one within 24 hours gets the same key.
+    pub idempotency_key: Option<IdempotencyKey>,
 }
 
 /// A key as people see it. The secret is not part of it.
@@ -81,13 +85,15 @@ impl KeyState {
     }
 }
 
-/// A new key, with its secret for the only time.
+/// A new key, with its secret for the only time, unless its maker asks again.
 #[derive(Debug)]
 pub struct Created {
     /// The key.
     pub key: KeyInfo,
     /// All of it; shown once.
     pub secret: Secret<String>,
+    /// It was made before, for the same idempotency key.
+    pub replayed: bool,
 }
 
 /// Reads the printed id of a key. Malformed, unknown and foreign ids are the same error.
@@ -101,27 +107,50 @@ pub fn generate_key(environment: Environment) -> Secret<String> {
 }
 
 impl Identity {
-    /// Makes a key of the caller's tenant. Needs `keys.key.write`.
+    /// Makes a key of the caller's tenant, or finds the one that was made for the same idempotency key. Needs
+    /// `keys.key.write`.
     pub async fn create_key(&self, caller: &CallContext, new: NewKey) -> Result<Created> {
         let now = self.inner.clock.now();
         let new = check_new(&caller.principal, new, now)?;
         let secret = generate_key(new.environment);
+        let asked = again::asked(&caller.principal, &new);
         let made = Maker { tenant: caller.principal.tenant, name: caller.principal.subject.to_string(), at: now };
         let row = self.new_row(new, &secret, made)?;
         let key = describe_new(&row);
-        let work = Arc::new((row, key.prefix.clone(), self.inner.outbox.clone(), Origin::of(caller)));
-        self.inner
+        let again = asked.map(|asked| (asked, self.inner.answers.seal(key.id, &secret)));
+        let work = Arc::new((row, key.prefix.clone(), self.inner.outbox.clone(), Origin::of(caller), again));
+        let before = self
+            .inner
             .db
             .write("create an API key", move |tx| {
                 let work = Arc::clone(&work);
                 Box::pin(async move {
-                    let (row, prefix, outbox, origin) = &*work;
+                    let (row, prefix, outbox, origin, again) = &*work;
+                    if let Some((asked, answer)) = again {
+                        if let Some(before) = asked.claim(tx, row.created_at).await? {
+                            return Ok(Some(before));
+                        }
+                        asked.keep(tx, answer).await?;
+                    }
                     store::insert_key(tx, row).await?;
-                    outbox.append(tx, &[events::key_created(row, prefix)], &origin.cause()).await
+                    outbox.append(tx, &[events::key_created(row, prefix)], &origin.cause()).await?;
+                    Ok(None)
                 })
             })
             .await?;
-        Ok(Created { key, secret })
+        match before {
+            Some(before) => self.created_before(caller.principal.tenant, &before).await,
+            None => Ok(Created { key, secret, replayed: false }),
+        }
+    }
+
+    /// The key that an earlier request made, as it was answered then.
+    async fn created_before(&self, tenant: TenantId, answer: &[u8]) -> Result<Created> {
+        let (id, secret) = self.inner.answers.open(answer)?;
+        let row = store::find_key(&self.inner.db, tenant, id).await?.ok_or_else(not_found)?;
+        let now = row.created_at;
+        let key = KeyInfo { state: KeyState::Active, last_used_at: None, revoked_at: None, ..describe(row, now) };
+        Ok(Created { key, secret, replayed: true })
     }
 
     /// A page of the keys of the caller's tenant, newest first. Needs `keys.key.read`.

@@ -26,6 +26,7 @@ use manifold_runtime::{Health, Routes, Tasks};
 use manifold_store::{Db, Migrations};
 use tokio::sync::Semaphore;
 
+use crate::key::again::Answers;
 use crate::key::pepper::Peppers;
 use crate::revoke::Pulse;
 use crate::verify::Outcomes;
@@ -93,6 +94,7 @@ struct Inner {
     tasks: Tasks,
     outbox: Outbox,
     peppers: Peppers,
+    answers: Answers,
     grace: Duration,
     cache: Cache,
     pulse: Pulse,
@@ -106,6 +108,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let health = deps.health.component("identity");
     let peppers = vault::open_system_key(&deps.db, &config.data_dir, "key-pepper").await?;
     let peppers = Peppers::new(peppers).ok_or_else(|| Error::internal("there is no pepper"))?;
+    let seals = vault::open_system_key(&deps.db, &config.data_dir, "answer-seal").await?;
+    let answers = Answers::new(seals).ok_or_else(|| Error::internal("there is no seal for answers"))?;
     let identity = Identity {
         inner: Arc::new(Inner {
             outbox: Outbox::new("identity", deps.clock.clone(), deps.ids.clone()),
@@ -115,6 +119,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             ids: deps.ids,
             tasks: deps.tasks,
             peppers,
+            answers,
             grace: config.grace,
             cache: Cache::new(),
             lookups: Semaphore::new(verify::LOOKUPS),

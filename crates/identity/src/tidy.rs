@@ -1,5 +1,5 @@
-//! Keeps the tables of the service small: revocations that every process has read, usage of long ago, and events that
-//! everybody has seen.
+//! Keeps the tables of the service small: revocations that every process has read, usage of long ago, answers that nobody asks
+//! for again, and events that everybody has seen.
 
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ async fn prune(identity: &Identity) -> Result<()> {
     let before = identity.inner.clock.now().before(usage::MAX_WINDOW);
     manifold_store::prune(&identity.inner.db, "key_usage", "hour, key_id, outcome, operation", "hour", before).await?;
     identity.inner.outbox.prune(&identity.inner.db).await?;
+    manifold_bus::prune_answers(&identity.inner.db, &identity.inner.clock).await?;
     manifold_bus::prune_dead_letters(&identity.inner.db, &identity.inner.clock).await?;
     Ok(())
 }

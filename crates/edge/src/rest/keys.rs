@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::header::{CONTENT_TYPE, LINK, LOCATION};
 use http::{HeaderValue, StatusCode};
-use manifold_core::{Error, KeyId, PageRequest, Timestamp};
+use manifold_core::{Error, IdempotencyKey, KeyId, PageRequest, Timestamp};
 use manifold_identity::{Environment, KeyInfo, NewKey, parse_key_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use crate::call::{Call, Id, Query};
 use crate::edge::House;
 use crate::headers::value;
+use crate::idempotency::{self, REPLAYED};
 use crate::json;
 use crate::refusal::{Answer, Refusal};
 
@@ -101,12 +102,13 @@ impl From<KeyInfo> for Key {
     }
 }
 
-fn new_key(body: CreateKeyRequest) -> Answer<NewKey> {
+fn new_key(body: CreateKeyRequest, idempotency_key: Option<IdempotencyKey>) -> Answer<NewKey> {
     let environment = body.environment.as_deref().unwrap_or("live");
     let environment = Environment::parse(environment)
         .ok_or_else(|| Error::invalid("ENVIRONMENT_INVALID", "environment is live or test").at("environment"))?;
     let expires_at = body.expires_at.map(|text| Timestamp::parse(&text).ok_or_else(no_time)).transpose()?;
-    Ok(NewKey { name: body.name, environment, permissions: body.permissions.unwrap_or_default(), expires_at })
+    let permissions = body.permissions.unwrap_or_default();
+    Ok(NewKey { name: body.name, environment, permissions, expires_at, idempotency_key })
 }
 
 fn no_time() -> Error {
@@ -136,14 +138,19 @@ fn page(query: &str) -> Answer<PageRequest> {
 
 /// Create an API key
 ///
-/// The answer holds the secret, which is shown here and nowhere else. A key never holds more than its maker.
+/// The answer holds the secret, which is shown here and nowhere else. A key never holds more than its maker. Who repeats the
+/// request with the same `Idempotency-Key` within 24 hours gets the same key and secret, and no second key is made.
 #[utoipa::path(
     post,
     path = "/v1/keys",
     operation_id = "createKey",
     tag = "Keys",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+        description = "Any text that is new for each new request, such as a UUID; the same for each repetition",
+        example = "8e03978e-40d5-43e8-bc93-6894a57f9324")),
     request_body(content = CreateKeyRequest, example = json!({"name": "website", "permissions": ["ai.inference.run"]})),
     responses((status = 201, description = "The key and its secret", body = CreatedKey,
+        headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
         example = json!({
             "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
             "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
@@ -151,15 +158,19 @@ fn page(query: &str) -> Answer<PageRequest> {
         })
     )),
     security(("api_key" = [])),
-    extensions(("x-permission" = json!("keys.key.write")))
+    extensions(("x-permission" = json!("keys.key.write")), ("x-manifold-idempotency" = json!("key")))
 )]
 pub(crate) async fn create_key(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
-    let new = new_key(json::read_strictly(&call.body)?)?;
+    let new = new_key(json::read_strictly(&call.body)?, idempotency::key(&call.headers)?)?;
     let created = house.identity.create_key(&call.context, new).await?;
     let location = value(format!("/v1/keys/{}", created.key.id));
+    let replayed = created.replayed;
     let body = CreatedKey { key: created.key.into(), secret: created.secret.expose().clone() };
     let mut response = respond(StatusCode::CREATED, &body)?;
     response.headers_mut().insert(LOCATION, location);
+    if replayed {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
     Ok(response)
 }
 
@@ -281,8 +292,11 @@ mod tests {
             expires_at: Some(expires_at.to_owned()),
         };
 
-        assert_eq!(new_key(body("prod", "2027-01-31T12:00:00Z")).unwrap_err().error.reason(), "ENVIRONMENT_INVALID");
-        assert_eq!(new_key(body("test", "tomorrow")).unwrap_err().error.reason(), "EXPIRY_INVALID");
-        assert!(new_key(body("test", "2027-01-31T12:00:00Z")).is_ok());
+        assert_eq!(
+            new_key(body("prod", "2027-01-31T12:00:00Z"), None).unwrap_err().error.reason(),
+            "ENVIRONMENT_INVALID"
+        );
+        assert_eq!(new_key(body("test", "tomorrow"), None).unwrap_err().error.reason(), "EXPIRY_INVALID");
+        assert!(new_key(body("test", "2027-01-31T12:00:00Z"), None).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! `/v1/keys`: the life of an API key.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::house::House;
 
@@ -60,4 +60,25 @@ async fn unknown_ids_and_false_cursors_are_refused() {
 
         assert_eq!((reply.status, &reply.json()["code"]), (status, &json!(code)), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_repetition_with_the_same_idempotency_key_gets_the_first_answer() {
+    let house = House::open().await;
+    let wish = json!({"name": "site"});
+    let ask = async |key: &str, body: &Value| {
+        let authorization = format!("authorization: Bearer {}", house.admin);
+        house.call_with("POST", "/v1/keys", &[&authorization, &format!("idempotency-key: {key}")], Some(body)).await
+    };
+
+    let first = ask("\"8e03978e\"", &wish).await;
+    let second = ask("8e03978e", &json!({"environment": "live", "name": "site"})).await;
+    let other = ask("8e03978e", &json!({"name": "shop"})).await;
+    let malformed = ask("\"8e03978e", &wish).await;
+
+    assert_eq!((first.status, first.header("idempotent-replayed")), (201, ""));
+    assert_eq!((second.status, second.header("idempotent-replayed")), (201, "true"));
+    assert_eq!((second.json(), second.header("location")), (first.json(), first.header("location")));
+    assert_eq!((other.status, &other.json()["code"]), (422, &json!("idempotency_key_reused")));
+    assert_eq!((malformed.status, &malformed.json()["code"]), (400, &json!("idempotency_key_invalid")));
 }

@@ -1,5 +1,5 @@
-//! How one key is sealed under another: `0x01 ‖ nonce ‖ AES-256-GCM(master, key, "mfw1|<owner>|<version>|<master id>")`.
-//! Pure: the nonce comes from outside, nothing is read or written.
+//! How something is sealed under a key: `0x01 ‖ nonce ‖ AES-256-GCM(key, text, associated data)`. The associated data of a
+//! sealed key is `mfw1|<owner>|<version>|<master id>`. Pure: the nonce comes from outside, nothing is read or written.
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
@@ -26,24 +26,31 @@ pub struct Label<'a> {
 
 /// Seals `key` under `master`. The nonce must never be used again with this master key.
 pub fn wrap(master: &KeyBytes, key: &KeyBytes, nonce: [u8; NONCE_LENGTH], label: Label<'_>) -> Vec<u8> {
-    let aad = label.associated_data();
-    let payload = Payload { msg: key.expose(), aad: aad.as_bytes() };
-    let sealed =
-        cipher(master).encrypt(&Nonce::from(nonce), payload).expect("32 bytes are far below the cipher's limit");
-    [&[LAYOUT], nonce.as_slice(), sealed.as_slice()].concat()
+    seal(master, key.expose(), nonce, label.associated_data().as_bytes())
 }
 
 /// Opens what [`wrap`] sealed; None for another master key, another label or altered bytes.
 pub fn unwrap(master: &KeyBytes, wrapped: &[u8], label: Label<'_>) -> Option<KeyBytes> {
-    let (layout, rest) = wrapped.split_first()?;
+    let opened = open(master, wrapped, label.associated_data().as_bytes())?;
+    opened.as_slice().try_into().ok().map(Secret::new)
+}
+
+/// Seals `text`, which belongs to `context` and nowhere else. The nonce must never be used again with this key.
+pub fn seal(key: &KeyBytes, text: &[u8], nonce: [u8; NONCE_LENGTH], context: &[u8]) -> Vec<u8> {
+    let payload = Payload { msg: text, aad: context };
+    let sealed = cipher(key).encrypt(&Nonce::from(nonce), payload).expect("what is sealed is far below 64 GiB");
+    [&[LAYOUT], nonce.as_slice(), sealed.as_slice()].concat()
+}
+
+/// Opens what [`seal`] sealed; None for another key, another context or altered bytes.
+pub fn open(key: &KeyBytes, sealed: &[u8], context: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let (layout, rest) = sealed.split_first()?;
     let (nonce, sealed) = rest.split_first_chunk::<NONCE_LENGTH>()?;
     if *layout != LAYOUT {
         return None;
     }
-    let aad = label.associated_data();
-    let payload = Payload { msg: sealed, aad: aad.as_bytes() };
-    let opened = Zeroizing::new(cipher(master).decrypt(&Nonce::from(*nonce), payload).ok()?);
-    opened.as_slice().try_into().ok().map(Secret::new)
+    let payload = Payload { msg: sealed, aad: context };
+    cipher(key).decrypt(&Nonce::from(*nonce), payload).ok().map(Zeroizing::new)
 }
 
 impl Label<'_> {
@@ -53,8 +60,8 @@ impl Label<'_> {
     }
 }
 
-fn cipher(master: &KeyBytes) -> Aes256Gcm {
-    Aes256Gcm::new(master.expose().into())
+fn cipher(key: &KeyBytes) -> Aes256Gcm {
+    Aes256Gcm::new(key.expose().into())
 }
 
 #[cfg(test)]

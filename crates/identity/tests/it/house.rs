@@ -117,6 +117,11 @@ impl Process {
         on!(&self.db, |pool| sqlx::query_scalar(sql).fetch_one(pool).await).unwrap()
     }
 
+    /// Bytes from the database.
+    pub async fn bytes(&self, sql: &'static str) -> Vec<u8> {
+        on!(&self.db, |pool| sqlx::query_scalar(sql).fetch_one(pool).await).unwrap()
+    }
+
     /// Changes the database behind the service's back.
     pub async fn execute(&self, sql: &str) {
         let sql: Arc<str> = sql.into();
@@ -148,7 +153,13 @@ pub fn calling(principal: Principal) -> CallContext {
 /// A live key that may do what is listed.
 pub fn key(name: &str, permissions: &[&str]) -> NewKey {
     let permissions = permissions.iter().map(ToString::to_string).collect();
-    NewKey { name: name.to_owned(), environment: Environment::Live, permissions, expires_at: None }
+    NewKey {
+        name: name.to_owned(),
+        environment: Environment::Live,
+        permissions,
+        expires_at: None,
+        idempotency_key: None,
+    }
 }
 
 /// Waits until `check` holds; fails after `within`.

@@ -34,6 +34,7 @@ macro_rules! on_postgres {
     };
 }
 
+mod again;
 mod house;
 mod keys;
 mod race;

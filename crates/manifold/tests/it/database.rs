@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use manifold_contract::events::v1::Event;
-use manifold_core::RequestId;
+use manifold_core::{KeyId, RequestId};
 use manifold_testkit::postgres_url;
 use prost::Message;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -58,6 +58,24 @@ macro_rules! read_account {
         let events: Vec<Vec<u8>> = sqlx::query_scalar("SELECT payload FROM outbox").fetch_all(&mut $connection).await?;
         $connection.close().await?;
         account(&requests, &attempts, &events)
+    }};
+}
+
+macro_rules! read_keys {
+    ($connection:expr) => {{
+        let keys: Vec<Uuid> =
+            sqlx::query_scalar("SELECT id FROM api_key ORDER BY id").fetch_all(&mut $connection).await?;
+        let events: Vec<Vec<u8>> = sqlx::query_scalar("SELECT payload FROM outbox WHERE type = 'identity.key.created'")
+            .fetch_all(&mut $connection)
+            .await?;
+        $connection.close().await?;
+        let told = events.iter().map(|payload| {
+            let event = Event::decode(payload.as_slice())?;
+            KeyId::parse(&event.subject).with_context(|| event.subject.clone())
+        });
+        let mut told = told.collect::<Result<Vec<_>>>()?;
+        told.sort_unstable();
+        Ok((keys.into_iter().map(KeyId).collect(), told))
     }};
 }
 
@@ -126,6 +144,19 @@ pub async fn postgres_usage(url: &str) -> Result<(i64, i64)> {
     let usage = sqlx::query_as(sql).fetch_one(&mut connection).await?;
     connection.close().await?;
     Ok(usage)
+}
+
+/// The ids of all keys, and those that events tell of, in the SQLite files of a data folder.
+pub async fn sqlite_keys(data: &Path) -> Result<(Vec<KeyId>, Vec<KeyId>)> {
+    let mut connection = sqlite(data, "identity").await?;
+    read_keys!(connection)
+}
+
+/// The same on Postgres.
+pub async fn postgres_keys(url: &str) -> Result<(Vec<KeyId>, Vec<KeyId>)> {
+    let mut connection = PgConnection::connect(url).await?;
+    connection.execute("SET search_path = identity").await?;
+    read_keys!(connection)
 }
 
 async fn sqlite(data: &Path, service: &str) -> Result<SqliteConnection> {

@@ -21,7 +21,7 @@ const BATCH: usize = 128;
 const ROUNDS: u64 = 10;
 
 /// How long the load lasts before each kill: between 0.7 and 1.4 seconds, another time in each round.
-fn rounds() -> impl Iterator<Item = Duration> {
+pub fn rounds() -> impl Iterator<Item = Duration> {
     #[expect(clippy::disallowed_methods, reason = "a setting of the tests")]
     let n = std::env::var("MANIFOLD_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
     (0..n).map(|round| Duration::from_millis(700 + round * 313 % 701))

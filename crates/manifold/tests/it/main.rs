@@ -1,5 +1,6 @@
 //! What operators and scripts rely on, tried on the real program: its processes, its signals, its files, its words.
 
+mod again;
 mod command_line;
 mod database;
 mod disk_full;
