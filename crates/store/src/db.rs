@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{ConnectOptions, PgPool, SqlitePool};
 
-use crate::fault::{self, Fault, SqlResultExt};
+use crate::fault::{self, DatabaseError, Fault, SqlResultExt};
 use crate::location::{self, Location};
 use crate::queue::{Piece, Queue, Rows};
 use crate::transfer::marker;
@@ -130,7 +130,7 @@ impl Db {
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<()> {
         let answer = on!(self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(|_| ()));
-        answer.map_err(|source| Fault::of(&source).error().because(source))
+        answer.map_err(|source| source.fault().error().because(source))
     }
 }
 

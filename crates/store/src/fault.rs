@@ -19,34 +19,12 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// Classifies what sqlx reports.
-    pub(crate) fn of(error: &sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::Database(database) => {
-                let code = database.code().unwrap_or_default();
-                if database.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
-                    sqlite(&code)
-                } else {
-                    postgres(&code)
-                }
-            }
-            sqlx::Error::Io(_)
-            | sqlx::Error::Tls(_)
-            | sqlx::Error::Protocol(_)
-            | sqlx::Error::PoolTimedOut
-            | sqlx::Error::PoolClosed
-            | sqlx::Error::WorkerCrashed
-            | sqlx::Error::BeginFailed => Self::Away,
-            _ => Self::Data,
-        }
-    }
-
     /// Finds the database error below an error of ours; [`Fault::Data`] if there is none.
     pub(crate) fn within(error: &Error) -> Self {
         let mut next = StdError::source(error);
         while let Some(source) = next {
             if let Some(database) = source.downcast_ref::<sqlx::Error>() {
-                return Self::of(database);
+                return database.fault();
             }
             next = source.source();
         }
@@ -63,9 +41,43 @@ impl Fault {
     }
 }
 
+/// What a database, or a library on the way to it, reports.
+pub(crate) trait DatabaseError: StdError + Send + Sync + 'static {
+    fn fault(&self) -> Fault;
+}
+
+impl DatabaseError for sqlx::Error {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Database(database) => {
+                let code = database.code().unwrap_or_default();
+                if database.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
+                    sqlite(code.parse().unwrap_or_default())
+                } else {
+                    postgres(&code)
+                }
+            }
+            Self::Io(_)
+            | Self::Tls(_)
+            | Self::Protocol(_)
+            | Self::PoolTimedOut
+            | Self::PoolClosed
+            | Self::WorkerCrashed
+            | Self::BeginFailed => Fault::Away,
+            _ => Fault::Data,
+        }
+    }
+}
+
+impl DatabaseError for rusqlite::Error {
+    fn fault(&self) -> Fault {
+        self.sqlite_error().map_or(Fault::Data, |error| sqlite(error.extended_code))
+    }
+}
+
 /// Result codes: <https://www.sqlite.org/rescode.html>. The low byte is the primary code.
-fn sqlite(code: &str) -> Fault {
-    match code.parse::<i32>().unwrap_or_default() & 0xff {
+fn sqlite(code: i32) -> Fault {
+    match code & 0xff {
         // FULL
         13 => Fault::Full,
         // BUSY, LOCKED, NOMEM, READONLY, INTERRUPT, IOERR, CORRUPT, CANTOPEN, PROTOCOL, NOTADB
@@ -104,7 +116,7 @@ pub trait SqlResultExt<T> {
 
 impl<T> SqlResultExt<T> for Result<T, sqlx::Error> {
     fn during(self, message: &'static str) -> Result<T> {
-        self.map_err(|source| match Fault::of(&source) {
+        self.map_err(|source| match source.fault() {
             Fault::Data => Error::internal(message).because(source),
             fault => fault.error().because(Error::internal(message).because(source)),
         })
@@ -117,8 +129,7 @@ mod tests {
 
     #[test]
     fn tells_a_locked_or_full_database_from_a_wrong_statement() {
-        let cases =
-            [("5", Fault::Away), ("517", Fault::Away), ("13", Fault::Full), ("2067", Fault::Data), ("1", Fault::Data)];
+        let cases = [(5, Fault::Away), (517, Fault::Away), (13, Fault::Full), (2067, Fault::Data), (1, Fault::Data)];
         for (code, fault) in cases {
             assert_eq!(sqlite(code), fault, "{code}");
         }

@@ -6,15 +6,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use manifold_core::{Error, Result, ResultExt, Secret};
+use rusqlite::OpenFlags;
 use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
 /// Pages in the log from which on a commit copies what the writer's log keeper has not copied yet.
-const CHECKPOINT: &str = "4096";
+const CHECKPOINT: u32 = 4096;
 
 /// How long a statement waits for a lock that another process holds.
 const BUSY: Duration = Duration::from_secs(5);
+/// Prepared statements that a connection keeps.
+const STATEMENTS: usize = 256;
 /// Bytes per page of a new file. Batches of rows cost a tenth less CPU than with SQLite's default of 4096.
 const PAGE: u32 = 8_192;
 
@@ -62,7 +65,7 @@ impl Location {
         })?;
         let options = options
             .application_name(&format!("manifold-{service}"))
-            .statement_cache_capacity(256)
+            .statement_cache_capacity(STATEMENTS)
             .options([("search_path", schema(service))]);
         Ok(options.disable_statement_logging())
     }
@@ -108,8 +111,20 @@ pub(crate) fn sqlite_writer(path: &Path) -> SqliteConnectOptions {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
         .foreign_keys(true);
-    let options = options.pragma("wal_autocheckpoint", CHECKPOINT);
-    options.statement_cache_capacity(256).thread_name(|_| "sqlite-writer".into()).disable_statement_logging()
+    let options = options.pragma("wal_autocheckpoint", CHECKPOINT.to_string());
+    options.statement_cache_capacity(STATEMENTS).thread_name(|_| "sqlite-writer".into()).disable_statement_logging()
+}
+
+/// Opens the file, which [`sqlite_writer`] made, for rows.
+pub(crate) fn open_for_rows(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = rusqlite::Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    let pragmas =
+        format!("PRAGMA synchronous = NORMAL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = {CHECKPOINT}");
+    connection.execute_batch(&pragmas)?;
+    Ok(connection)
 }
 
 #[cfg(test)]

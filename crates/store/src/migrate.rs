@@ -8,7 +8,7 @@ use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, SqliteConnection};
 
-use crate::fault::{Fault, SqlResultExt};
+use crate::fault::{DatabaseError, Fault, SqlResultExt};
 use crate::location::{self, Location};
 
 /// The migrations of one crate. Numbers 0001 to 0099 belong to the bus, from 0100 on to the service.
@@ -118,7 +118,7 @@ fn missing(migrator: &Migrator, applied: &[i64]) -> Vec<String> {
 fn failed(source: sqlx::migrate::MigrateError) -> Error {
     let fault = match &source {
         sqlx::migrate::MigrateError::Execute(error) | sqlx::migrate::MigrateError::ExecuteMigration(error, _) => {
-            Fault::of(error)
+            error.fault()
         }
         _ => Fault::Data,
     };

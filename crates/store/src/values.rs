@@ -1,14 +1,13 @@
 //! The values of a row, bound for either engine without a copy in between.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use manifold_core::Timestamp;
+use rusqlite::types::ValueRef;
 use serde::Serialize;
 use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo};
-use sqlx::sqlite::SqliteArguments;
 use sqlx::types::Json;
 use sqlx::{Arguments, Postgres, Type};
 use uuid::Uuid;
@@ -18,19 +17,20 @@ use crate::Engine;
 /// Takes the values of a row in the order of its columns. A NUL character, which Postgres cannot store in text, becomes
 /// U+FFFD on both engines.
 pub struct Values<'a> {
-    arguments: Engine<&'a mut SqliteArguments, &'a mut PgArguments>,
-    texts: Texts,
+    statement: Engine<&'a mut dyn Bind, &'a mut PgArguments>,
     error: Option<BoxDynError>,
+}
+
+/// A statement of SQLite that takes its values one after the other.
+pub(crate) trait Bind {
+    fn next(&mut self, value: ValueRef<'_>) -> rusqlite::Result<()>;
 }
 
 /// Adds the same value for either engine.
 macro_rules! add {
-    ($values:expr, $value:expr) => {
-        add!($values, $value, $value)
-    };
     ($values:expr, $sqlite:expr, $postgres:expr) => {{
-        let outcome = match &mut $values.arguments {
-            Engine::Sqlite(arguments) => arguments.add($sqlite),
+        let outcome = match &mut $values.statement {
+            Engine::Sqlite(statement) => statement.next($sqlite).map_err(BoxDynError::from),
             Engine::Postgres(arguments) => arguments.add($postgres),
         };
         if let Err(error) = outcome {
@@ -40,13 +40,8 @@ macro_rules! add {
 }
 
 impl<'a> Values<'a> {
-    pub(crate) fn new(arguments: Engine<&'a mut SqliteArguments, &'a mut PgArguments>) -> Self {
-        Self { arguments, texts: Texts::default(), error: None }
-    }
-
-    /// The next row begins.
-    pub(crate) fn begin_row(&mut self) {
-        self.texts.next = 0;
+    pub(crate) fn new(statement: Engine<&'a mut dyn Bind, &'a mut PgArguments>) -> Self {
+        Self { statement, error: None }
     }
 
     /// Whether every value could be encoded.
@@ -56,75 +51,91 @@ impl<'a> Values<'a> {
 
     /// An id.
     pub fn uuid(&mut self, value: Uuid) {
-        add!(self, value);
+        add!(self, ValueRef::Blob(value.as_bytes()), value);
     }
 
     /// An id or NULL.
     pub fn opt_uuid(&mut self, value: Option<Uuid>) {
-        add!(self, value);
+        match value {
+            Some(value) => self.uuid(value),
+            None => add!(self, ValueRef::Null, None::<Uuid>),
+        }
     }
 
     /// Text.
     pub fn text(&mut self, value: &str) {
-        add!(self, self.texts.share(value), &*storable(value));
+        let value = &*storable(value);
+        add!(self, ValueRef::Text(value.as_bytes()), value);
     }
 
     /// Text or NULL.
     pub fn opt_text(&mut self, value: Option<&str>) {
         match value {
             Some(value) => self.text(value),
-            None => add!(self, None::<&str>),
+            None => add!(self, ValueRef::Null, None::<&str>),
         }
     }
 
     /// An integer.
     pub fn int(&mut self, value: i64) {
-        add!(self, value);
+        add!(self, ValueRef::Integer(value), value);
     }
 
     /// An integer or NULL.
     pub fn opt_int(&mut self, value: Option<i64>) {
-        add!(self, value);
+        match value {
+            Some(value) => self.int(value),
+            None => add!(self, ValueRef::Null, None::<i64>),
+        }
     }
 
     /// A double.
     pub fn real(&mut self, value: f64) {
-        add!(self, value);
+        add!(self, ValueRef::Real(value), value);
     }
 
     /// A double or NULL.
     pub fn opt_real(&mut self, value: Option<f64>) {
-        add!(self, value);
+        match value {
+            Some(value) => self.real(value),
+            None => add!(self, ValueRef::Null, None::<f64>),
+        }
     }
 
     /// A truth value.
     pub fn bool(&mut self, value: bool) {
-        add!(self, value);
+        add!(self, ValueRef::Integer(value.into()), value);
     }
 
     /// A truth value or NULL.
     pub fn opt_bool(&mut self, value: Option<bool>) {
-        add!(self, value);
+        match value {
+            Some(value) => self.bool(value),
+            None => add!(self, ValueRef::Null, None::<bool>),
+        }
     }
 
     /// Bytes.
     pub fn bytes(&mut self, value: &[u8]) {
-        add!(self, value);
+        add!(self, ValueRef::Blob(value), value);
     }
 
     /// Bytes or NULL.
     pub fn opt_bytes(&mut self, value: Option<&[u8]>) {
-        add!(self, value);
+        match value {
+            Some(value) => self.bytes(value),
+            None => add!(self, ValueRef::Null, None::<&[u8]>),
+        }
     }
 
     /// A time.
     pub fn time(&mut self, value: Timestamp) {
-        add!(self, value.micros());
+        self.int(value.micros());
     }
 
     /// A time or NULL.
     pub fn opt_time(&mut self, value: Option<Timestamp>) {
-        add!(self, value.map(Timestamp::micros));
+        self.opt_int(value.map(Timestamp::micros));
     }
 
     /// A value as JSON.
@@ -139,41 +150,14 @@ impl<'a> Values<'a> {
     pub fn opt_json<T: Serialize + ?Sized>(&mut self, value: Option<&T>) {
         match value {
             Some(value) => self.json(value),
-            None => add!(self, None::<&str>, None::<JsonText<'_>>),
+            None => add!(self, ValueRef::Null, None::<JsonText<'_>>),
         }
     }
 
     /// JSON that is already written.
     pub fn json_text(&mut self, text: &str) {
         let text = storable_json(text);
-        add!(self, Arc::<str>::from(&*text), JsonText(&text));
-    }
-}
-
-/// The texts of the row before, in the order in which it gave them. Columns of hot tables hold few different texts: the
-/// rows of a batch share them instead of copying each.
-#[derive(Default)]
-struct Texts {
-    before: Vec<Arc<str>>,
-    next: usize,
-}
-
-impl Texts {
-    fn share(&mut self, text: &str) -> Arc<str> {
-        let place = self.next;
-        self.next += 1;
-        match self.before.get_mut(place) {
-            Some(before) if **before == *text => before.clone(),
-            Some(before) => {
-                *before = storable(text).into();
-                before.clone()
-            }
-            None => {
-                let new: Arc<str> = storable(text).into();
-                self.before.push(new.clone());
-                new
-            }
-        }
+        add!(self, ValueRef::Text(text.as_bytes()), JsonText(&text));
     }
 }
 
@@ -221,19 +205,6 @@ pub(crate) fn storable_json(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rows_share_the_texts_that_they_have_in_common() {
-        let mut texts = Texts::default();
-
-        let [first, second] = [["groq", "a\0"], ["groq", "b"]].map(|row| {
-            texts.next = 0;
-            row.map(|text| texts.share(text))
-        });
-
-        assert!(Arc::ptr_eq(&first[0], &second[0]));
-        assert_eq!([&*first[1], &*second[1]], ["a\u{fffd}", "b"]);
-    }
 
     #[test]
     fn replaces_nul_which_postgres_cannot_store() {

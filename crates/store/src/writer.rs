@@ -1,6 +1,7 @@
 //! The writer: takes what waits, writes it in one transaction, and never loses a row because the database is away.
 
 mod block;
+mod direct;
 mod insert;
 mod link;
 mod log;
@@ -195,6 +196,11 @@ impl Writer {
     async fn write(&mut self, block: Block) -> Result<(), Fault> {
         let mut blocks = vec![block];
         while let Some(mut block) = blocks.pop() {
+            if self.link.separates(&block) {
+                let (commands, rows) = block.apart();
+                blocks.extend([rows, commands]);
+                continue;
+            }
             let attempt = match self.link.attempt(&mut block).await {
                 Ok(()) => self.settle(block.lasts()).await,
                 failed => failed,

@@ -14,7 +14,12 @@ use crate::output;
 /// Runs the services named in `names`, with commas between them; None = all.
 pub fn run(config: Config, names: Option<&str>) -> Result<ExitCode> {
     let services = parse(names)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("manifold").build();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if services.len() == Service::ALL.len() {
+        // Requests run in lanes. What runs beside them is one thread's work, and several would keep waking each other.
+        runtime.worker_threads(1);
+    }
+    let runtime = runtime.enable_all().thread_name("manifold").build();
     let runtime = runtime.map_err(|error| Error::internal("start the runtime").because(error))?;
     runtime.block_on(serve(config, services))
 }

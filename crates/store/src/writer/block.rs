@@ -5,7 +5,7 @@ use tracing::error;
 
 use crate::Group;
 use crate::command::Job;
-use crate::fault::{Fault, translate};
+use crate::fault::{DatabaseError, Fault, translate};
 use crate::queue::{Piece, Queue};
 
 /// Commands, which run first and in order, and groups of rows, which are merged.
@@ -36,16 +36,16 @@ pub(super) enum Cut {
 
 impl Failure {
     /// While nothing of ours was involved.
-    pub(super) fn fault(message: &'static str, source: sqlx::Error) -> Self {
-        let fault = match Fault::of(&source) {
+    pub(super) fn fault(message: &'static str, source: impl DatabaseError) -> Self {
+        let fault = match source.fault() {
             Fault::Data => Fault::Away,
             fault => fault,
         };
         Self::Fault { fault, error: Error::internal(message).because(source) }
     }
 
-    pub(super) fn of_statement(cut: Cut, message: &'static str, source: sqlx::Error) -> Self {
-        let fault = Fault::of(&source);
+    pub(super) fn of_statement(cut: Cut, message: &'static str, source: impl DatabaseError) -> Self {
+        let fault = source.fault();
         let error = Error::internal(message).because(source);
         if fault == Fault::Data { Self::Refused { cut, error } } else { Self::Fault { fault, error } }
     }
@@ -108,6 +108,12 @@ impl Block {
             job.finish(Err(fault.error()));
         }
         self.groups
+    }
+
+    /// Its commands, and its rows.
+    pub(super) fn apart(self) -> (Self, Self) {
+        let commands = Self { commands: self.commands, groups: Vec::new() };
+        (commands, Self { commands: Vec::new(), groups: self.groups })
     }
 
     /// Cuts in two, so that in the end the refused piece stands alone; gives a single piece back.

@@ -1,28 +1,37 @@
-//! The writer's own connection: opened when needed, thrown away after a fault, because nobody knows its state then.
+//! The writer's own connection: opened when needed, thrown away after a fault, because nobody knows its state then. Rows
+//! of SQLite have one more, which is quicker.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use manifold_core::Error;
-use sqlx::postgres::PgConnectOptions;
+use sqlx::postgres::{PgArguments, PgConnectOptions};
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions, PgConnection, SqliteConnection};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, PgConnection, SqliteConnection};
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::block::{Block, Cut, Failure};
-use super::insert::{Frame, Statement, Statements, insert};
+use super::direct::Direct;
+use super::insert::{self, Texts, each_part};
 use crate::fault::Fault;
-use crate::{Engine, Tx, on};
+use crate::{Engine, Group, Tx, Values, on};
 
 /// A transaction or a sync that takes longer has lost its database.
 pub(super) const STUCK: Duration = Duration::from_secs(30);
 /// A command that takes longer keeps others waiting.
 const SLOW: Duration = Duration::from_millis(100);
 
+/// An INSERT of Postgres and its values.
+type Encoded = (Arc<str>, PgArguments);
+
 pub(super) struct Link {
     options: Engine<SqliteConnectOptions, PgConnectOptions>,
     connection: Option<Engine<SqliteConnection, PgConnection>>,
-    statements: Statements,
+    /// SQLite only.
+    direct: Option<Direct>,
+    /// The INSERTs of Postgres.
+    texts: Texts,
 }
 
 impl Link {
@@ -30,17 +39,30 @@ impl Link {
         options: Engine<SqliteConnectOptions, PgConnectOptions>,
         connection: Option<Engine<SqliteConnection, PgConnection>>,
     ) -> Self {
-        let statements = Statements::new(matches!(options, Engine::Postgres(_)));
-        Self { options, connection, statements }
+        let direct = match &options {
+            Engine::Sqlite(options) => Some(Direct::new(options.get_filename().to_owned())),
+            Engine::Postgres(_) => None,
+        };
+        Self { options, connection, direct, texts: Texts::new(true) }
+    }
+
+    /// Whether the rows of a block and its commands must be written one after the other.
+    pub(super) fn separates(&self, block: &Block) -> bool {
+        self.direct.is_some() && !block.commands.is_empty() && !block.groups.is_empty()
     }
 
     /// Writes the block in one transaction.
     pub(super) async fn attempt(&mut self, block: &mut Block) -> Result<(), Failure> {
-        let whole = block.commands.is_empty() && matches!(self.options, Engine::Sqlite(_));
-        let frame = if whole { Frame::Whole } else { Frame::Open };
-        let encoded = self.statements.encode(&block.groups, frame);
+        if let Some(direct) = &mut self.direct
+            && block.commands.is_empty()
+        {
+            let (groups, outcome) = direct.write(std::mem::take(&mut block.groups)).await;
+            block.groups = groups;
+            return outcome;
+        }
+        let encoded = self.encode(&block.groups);
         let rows = encoded.map_err(|source| Failure::of_statement(Cut::Rows, "encode rows", source))?;
-        let outcome = timeout(STUCK, self.transaction(block, rows, frame)).await.unwrap_or_else(|_| {
+        let outcome = timeout(STUCK, self.transaction(block, rows)).await.unwrap_or_else(|_| {
             let error = Error::internal("the database did not finish a transaction in time");
             Err(Failure::Fault { fault: Fault::Away, error })
         });
@@ -52,15 +74,27 @@ impl Link {
         outcome
     }
 
-    async fn transaction(&mut self, block: &mut Block, rows: Vec<Statement>, frame: Frame) -> Result<(), Failure> {
+    fn encode(&mut self, groups: &[Group]) -> Result<Vec<Encoded>, sqlx::Error> {
+        let mut encoded = Vec::new();
+        each_part(groups, |part| {
+            let mut arguments = PgArguments::default();
+            arguments.reserve(insert::n_values(part), 8 * insert::n_values(part));
+            insert::bind(part, Values::new(Engine::Postgres(&mut arguments)))?;
+            insert::complete(part, arguments.len())?;
+            encoded.push((self.texts.of(part), arguments));
+            Ok(())
+        })
+        .map_err(sqlx::Error::Encode)?;
+        Ok(encoded)
+    }
+
+    async fn transaction(&mut self, block: &mut Block, rows: Vec<Encoded>) -> Result<(), Failure> {
         let mut tx = connect(&self.options, &mut self.connection).await?;
-        if frame == Frame::Whole {
-            return insert_rows(&mut tx, rows).await;
-        }
         let begin = if matches!(tx, Tx::Sqlite(_)) { "BEGIN IMMEDIATE" } else { "BEGIN" };
         control(&mut tx, begin).await.map_err(|source| Failure::fault("begin a transaction", source))?;
         run_commands(&mut tx, block).await?;
-        insert_rows(&mut tx, rows).await?;
+        let inserted = insert_rows(&mut tx, rows).await;
+        inserted.map_err(|source| Failure::of_statement(Cut::Rows, "insert rows", source))?;
         let committed = control(&mut tx, "COMMIT").await;
         committed.map_err(|source| Failure::of_statement(Cut::Anywhere, "commit", source))
     }
@@ -87,8 +121,12 @@ async fn run_commands(tx: &mut Tx<'_>, block: &mut Block) -> Result<(), Failure>
     Ok(())
 }
 
-async fn insert_rows(tx: &mut Tx<'_>, rows: Vec<Statement>) -> Result<(), Failure> {
-    insert(tx, rows).await.map_err(|source| Failure::of_statement(Cut::Rows, "insert rows", source))
+async fn insert_rows(tx: &mut Tx<'_>, rows: Vec<Encoded>) -> Result<(), sqlx::Error> {
+    let Tx::Postgres(connection) = tx else { return Ok(()) };
+    for (text, arguments) in rows {
+        sqlx::query_with(AssertSqlSafe(text), arguments).execute(&mut **connection).await?;
+    }
+    Ok(())
 }
 
 async fn control(tx: &mut Tx<'_>, statement: &'static str) -> Result<(), sqlx::Error> {
