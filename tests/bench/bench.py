@@ -68,8 +68,8 @@ class Bench:
             "GROQ_API_KEY": "gsk_bench",
             "MANIFOLD_AI__PROVIDERS__GROQ__BASE_URL": f"http://{self.address}/openai/v1",
             # A limit that is always checked and never reached.
-            "MANIFOLD_EDGE__LIMITS__PER_KEY__QUOTA": "5400000",
-            "MANIFOLD_EDGE__LIMITS__PER_KEY__WINDOW": "60s",
+            "MANIFOLD_EDGE__LIMITS__PER_KEY__QUOTA": "36000000",
+            "MANIFOLD_EDGE__LIMITS__PER_KEY__WINDOW": "1h",
             "MANIFOLD_DATA_DIR": str(data),
             "MANIFOLD_EDGE__LISTEN": f"127.0.0.1:{listen}",
             "MANIFOLD_MANAGEMENT__LISTEN": f"127.0.0.1:{management}",
