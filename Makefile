@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help run release check test test-unit test-chaos bench coverage clean
+.PHONY: help run release check test test-unit test-chaos bench bench-peers coverage clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build it and serve on ./data until Ctrl-C; reads .env
 	@scripts/run.sh
@@ -24,6 +24,9 @@ test-chaos: ## kill -9 under load, in every shape: 200 times each, or ROUNDS=N
 
 bench: ## measure against nginx on this machine; BENCH_QUICK=1 for one short round
 	@scripts/bench.sh
+
+bench-peers: ## measure LiteLLM, TensorZero and Portkey beside Manifold on this machine; BENCH_QUICK=1 for one short round
+	@scripts/bench-peers.sh
 
 coverage: ## lines that the Rust tests reach, as a table and as HTML
 	@scripts/coverage.sh

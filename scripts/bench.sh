@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures the gateway against nginx and against no gateway at all, on this machine; prints a table and writes
 # docs/bench/results.json. BENCH_QUICK=1 takes one short round; BENCH_REQUESTS=N shortens the long run.
+# bench.sh PROGRAM runs another bench than tests/bench/bench.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/packages.sh
@@ -18,4 +19,4 @@ if [ -n "${BENCH_QUICK:-}" ]; then
 elif [ -z "${BENCH_GATEWAY:-}" ]; then
     scripts/release.sh
 fi
-exec python3 tests/bench/bench.py "$@"
+exec python3 "${1:-tests/bench/bench.py}"

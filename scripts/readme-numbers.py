@@ -1,13 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the table of numbers in README.md from docs/bench/results.json. With --check it only compares."""
+"""Writes the tables of numbers in README.md from docs/bench/*.json. With --check it only compares."""
 
 import json
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-START = "<!-- numbers: written by scripts/readme-numbers.py from docs/bench/results.json -->"
-END = "<!-- end of numbers -->"
 
 
 def rows(results):
@@ -28,25 +26,53 @@ def rows(results):
     yield "start to ready, empty folder", "", f"{start['first']:.0f} ms", ""
 
 
-def render(results):
+def where(results):
     machine = results["machine"]
+    return f"{machine['cpu']}, {machine['cores']} cores, kernel {machine['kernel'].split('-')[0]}; median of {results['rounds']} rounds."
+
+
+def numbers(results):
     lines = ["| `make bench` | nginx, plain proxy | Manifold | Manifold, streaming |", "|---|---:|---:|---:|"]
     lines += [f"| {' | '.join(row)} |" for row in rows(results)]
-    lines += ["", f"{machine['cpu']}, {machine['cores']} cores, kernel {machine['kernel'].split('-')[0]}; median of {results['rounds']} rounds."]
-    return "\n".join(lines)
+    return [*lines, "", where(results)]
+
+
+def peers(results):
+    """A line per gateway: what it reaches, what it costs, and what it did for it."""
+    yield "| `make bench-peers` | requests/s | slowest 1 % | CPU per request | CPU per stream | memory | key check | limits | usage rows |"
+    yield "|---|---:|---:|---:|---:|---:|---|---|---|"
+    for gateway in results["gateways"].values():
+        whole, stream, rss = gateway["whole"], gateway["stream"], gateway["rss_kib"]
+        cells = [
+            " ".join(filter(None, (gateway["label"], gateway["version"]))),
+            f"{whole['rate']:,.0f}", f"{whole['p99'] / 1000:,.1f} ms", f"{whole['cpu']:,.0f} µs" if rss else "",
+            f"{stream['cpu']:,.0f} µs" if stream else "", f"{rss / 1024:,.0f} MiB" if rss else "",
+            *(gateway[field] or "no" for field in ("key_check", "limits", "usage_rows")),
+        ]
+        yield f"| {' | '.join(cells)} |"
+    yield from ("", where(results))
+
+
+def block(text, name, render):
+    """The text with the block of that name written anew, or as it is if nothing was measured."""
+    file = f"docs/bench/{name}.json"
+    start, end = f"<!-- from {file} by scripts/readme-numbers.py -->", f"<!-- end of {file} -->"
+    if not (ROOT / file).exists():
+        return text
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    lines = "\n".join(render(json.loads((ROOT / file).read_text())))
+    return f"{before}{start}\n{lines}\n{end}{after}"
 
 
 def main():
     readme = ROOT / "README.md"
     text = readme.read_text()
-    results = json.loads((ROOT / "docs" / "bench" / "results.json").read_text())
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    fresh = f"{before}{START}\n{render(results)}\n{END}{after}"
+    fresh = block(block(text, "results", numbers), "peers", peers)
     if "--check" not in sys.argv:
         readme.write_text(fresh)
     elif fresh != text:
-        print("the numbers in README.md are not those of docs/bench/results.json: run scripts/readme-numbers.py")
+        print("the numbers in README.md are not those of docs/bench: run scripts/readme-numbers.py")
         return 1
     return 0
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 from harness.process import Process, free_port, get
@@ -23,8 +24,24 @@ QUICK = bool(os.environ.get("BENCH_QUICK"))
 ROUNDS, WARM, SECONDS = (1, 1, 3) if QUICK else (5, 2, 8)
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", "50000" if QUICK else "1000000"))
 MESSAGES = '"messages":[{"role":"system","content":"You are brief."},{"role":"user","content":"How many pieces?"}]'
-PLAIN = '{"model":"groq/llama-3.1-8b-instant",' + MESSAGES + "}"
-STREAM = '{"model":"groq/llama-3.1-8b-instant",' + MESSAGES + ',"stream":true}'
+MODEL = "groq/llama-3.1-8b-instant"
+
+
+def chat(model, more=""):
+    """Body of the request that everybody answers."""
+    return f'{{"model":"{model}",{MESSAGES}{more}}}'
+
+
+PLAIN, STREAM = chat(MODEL), chat(MODEL, ',"stream":true')
+
+
+class Candidate(NamedTuple):
+    """Whom a turn measures: the process that is charged, if any, and what it is sent."""
+
+    process: Process | None
+    url: str
+    body: str
+    headers: dict = {}  # beside the key
 
 
 class Bench:
@@ -106,27 +123,32 @@ class Bench:
     def answered(self):
         return int(get(f"http://{self.address}/count"))
 
-    def wrk(self, url, body, connections, seconds):
-        env = dict(os.environ, BENCH_KEY=self.key, BENCH_BODY=body)
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", HERE / "chat.lua", url]
-        out = subprocess.run([str(c) for c in command], env=env, capture_output=True, text=True, check=True).stdout
-        line = next(line for line in out.splitlines() if line.startswith("RESULT "))
-        result = json.loads(line[7:])
-        if result["failed"] or not result["requests"]:
-            raise SystemExit(f"{url}: {out}")
+    def wrk(self, candidate, connections, seconds):
+        headers = {"Authorization": f"Bearer {self.key}", **candidate.headers}
+        env = dict(os.environ, BENCH_BODY=candidate.body,
+                   BENCH_HEADERS="".join(f"{name}: {value}\n" for name, value in headers.items()))
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", HERE / "chat.lua", candidate.url]
+        done = subprocess.run([str(c) for c in command], env=env, capture_output=True, text=True, check=False)
+        line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
+        result = json.loads(line[7:]) if line else {"failed": 1}
+        if result["failed"]:
+            raise SystemExit(f"{candidate.url}: {done.stdout}{done.stderr}")
         return result
 
     def measure(self, name, connections):
         """One turn: warm up, load, wait until all is durable, then read rate and processor time."""
-        gateway, url, body = self.candidates()[name]
-        self.wrk(url, body, connections, WARM)
+        candidate = self.candidates()[name]
+        gateway = candidate.process
+        self.wrk(candidate, connections, WARM)
         ours = gateway is self.gateway
         if ours:
             self.drain()
         cpu, answered = gateway.cpu_micros() if gateway else 0, self.answered()
-        result = self.wrk(url, body, connections, SECONDS)
+        result = self.wrk(candidate, connections, SECONDS)
         seconds = result["seconds"] + (self.drain() if ours else 0)
         spent = (gateway.cpu_micros() if gateway else 0) - cpu
+        if not result["requests"]:
+            raise SystemExit(f"{name}: no request was answered")
         if self.answered() - answered < result["requests"]:
             raise SystemExit(f"{name}: fewer requests reached the provider than were answered")
         return {
@@ -137,17 +159,17 @@ class Bench:
         }
 
     def candidates(self):
-        """Name → (process to charge, address, body)."""
+        """Whom to measure, by name."""
         path = "/v1/chat/completions"
         ours = {
-            "manifold": (self.gateway, self.url + path, PLAIN),
-            "manifold_stream": (self.gateway, self.url + path, STREAM),
+            "manifold": Candidate(self.gateway, self.url + path, PLAIN),
+            "manifold_stream": Candidate(self.gateway, self.url + path, STREAM),
         }
         if not self.nginx:
             return ours
         return {
-            "direct": (None, f"http://{self.address}{path}", PLAIN),
-            "nginx": (self.nginx, f"http://127.0.0.1:{self.nginx_port}{path}", PLAIN),
+            "direct": Candidate(None, f"http://{self.address}{path}", PLAIN),
+            "nginx": Candidate(self.nginx, f"http://127.0.0.1:{self.nginx_port}{path}", PLAIN),
             **ours,
         }
 
@@ -160,14 +182,11 @@ class Bench:
                     turns.setdefault((name, connections), []).append(self.measure(name, connections))
                     show(".", end="")
         show("")
-        return {
-            f"{name}_c{connections}": {field: round(statistics.median(turn[field] for turn in of), 1) for field in of[0]}
-            for (name, connections), of in turns.items()
-        }
+        return {f"{name}_c{connections}": medians(of) for (name, connections), of in turns.items()}
 
     def load(self, name, requests, rate=None, connections=32):
-        _, url, body = self.candidates()[name]
-        command = [BIN / "load", "--url", url, "--requests", requests, "--connections", connections, "--body", body,
+        candidate = self.candidates()[name]
+        command = [BIN / "load", "--url", candidate.url, "--requests", requests, "--connections", connections, "--body", candidate.body,
                    "--header", f"Authorization: Bearer {self.key}"]
         command += ["--rate", rate] if rate else []
         out = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=True).stdout
@@ -200,6 +219,10 @@ class Bench:
         slope = (half[-1] - half[0]) / (REQUESTS / 2) * 1_000_000
         return {"requests": REQUESTS, "before_kib": samples[0], "after_kib": samples[-1],
                 "slope_kib_per_million": round(slope), "samples_kib": samples}
+
+
+def medians(turns):
+    return {field: round(statistics.median(turn[field] for turn in turns), 1) for field in turns[0]}
 
 
 def show(text, end="\n"):

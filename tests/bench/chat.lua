@@ -1,7 +1,9 @@
 -- One request, built once: wrk sends the same bytes again and again.
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
-wrk.headers["Authorization"] = "Bearer " .. (os.getenv("BENCH_KEY") or "none")
+for name, value in os.getenv("BENCH_HEADERS"):gmatch("([^\n:]+): ([^\n]+)") do
+    wrk.headers[name] = value
+end
 wrk.body = os.getenv("BENCH_BODY")
 
 function done(summary, latency, requests)

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 def free_port():
@@ -29,7 +30,7 @@ def get(url, timeout=5):
 
 
 class Process:
-    """A program and its children."""
+    """A program and all that it starts."""
 
     def __init__(self, command, log, env=None):
         self.log = log
@@ -49,35 +50,28 @@ class Process:
             time.sleep(0.002)
         raise SystemExit(f"{self.child.args[0]} printed nothing")
 
-    def pids(self):
-        """The process and its direct children."""
-        found = [self.child.pid]
+    def family(self):
+        """Fields of /proc/PID/stat from the third on: of the process, of its children, and of theirs."""
+        stats = {}
         for folder in Path("/proc").iterdir():
             if folder.name.isdigit():
                 try:
-                    stat = (folder / "stat").read_text()
+                    stats[int(folder.name)] = (folder / "stat").read_text().rsplit(")", 1)[1].split()
                 except OSError:
                     continue
-                if int(stat.rsplit(")", 1)[1].split()[1]) == self.child.pid:
-                    found.append(int(folder.name))
-        return found
+        found = [self.child.pid]
+        for pid in found:
+            found += [child for child, fields in stats.items() if int(fields[1]) == pid]
+        return [stats[pid] for pid in found if pid in stats]
 
     def cpu_micros(self):
         """Processor time used so far, in user and kernel mode."""
-        ticks = 0
-        for pid in self.pids():
-            fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-            ticks += int(fields[11]) + int(fields[12])
+        ticks = sum(int(fields[11]) + int(fields[12]) for fields in self.family())
         return ticks * 1_000_000 // TICKS
 
     def rss_kib(self):
         """Resident memory."""
-        total = 0
-        for pid in self.pids():
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                if line.startswith("VmRSS:"):
-                    total += int(line.split()[1])
-        return total
+        return sum(int(fields[21]) for fields in self.family()) * PAGE_KIB
 
     def wait_for(self, url, seconds=30):
         """Waits until the address answers 200."""
