@@ -9,6 +9,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::event::{Cause, Draft, Stamp, encode};
+use crate::store::{self, Place};
 use crate::subject::subject;
 
 /// How long events stay.
@@ -96,16 +97,24 @@ async fn prune(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
             "published_at IS NULL AND EXISTS (SELECT 1 FROM outbox_reader WHERE consumer = 'relay' AND moved_at >= $2)"
         }
     };
+    let xid = match tx {
+        Tx::Sqlite(_) => "0",
+        Tx::Postgres(_) => "xid::text::bigint",
+    };
     let sql = format!(
         "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT $1) AND NOT ({waiting}) AND (created_at < $2 OR \
-         (created_at < $3 AND NOT EXISTS (SELECT 1 FROM outbox_reader WHERE moved_at >= $2 AND {unread})))"
+         (created_at < $3 AND NOT EXISTS (SELECT 1 FROM outbox_reader WHERE moved_at >= $2 AND {unread}))) \
+         RETURNING {xid} AS xid, seq"
     );
     let (retain, retain_max) = (now.before(RETAIN).micros(), now.before(RETAIN_MAX).micros());
-    let deleted = on!(tx, |executor| {
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(BATCH).bind(retain_max).bind(retain);
-        query.execute(executor).await.map(|done| done.rows_affected())
+    let deleted: Result<Vec<Place>, _> = on!(tx, |executor| {
+        sqlx::query_as(AssertSqlSafe(sql)).bind(BATCH).bind(retain_max).bind(retain).fetch_all(executor).await
     });
-    deleted.during("delete old events")
+    let deleted = deleted.during("delete old events")?;
+    if let Some(last) = deleted.iter().max() {
+        store::note_pruned(tx, *last).await?;
+    }
+    Ok(deleted.len() as u64)
 }
 
 async fn insert(tx: &mut Tx<'_>, row: &OutboxRow) -> Result<()> {

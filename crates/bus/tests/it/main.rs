@@ -13,6 +13,7 @@ mod outbox;
 mod scratch;
 mod stream;
 mod street;
+mod verify;
 
 /// Each scenario on SQLite and on Postgres.
 macro_rules! on_both_engines {

@@ -56,6 +56,25 @@ async fn an_operator_sees_jobs_and_queues_dead_ones_again() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn an_operator_learns_whether_everything_adds_up() -> Result<()> {
+    let program = Program::new()?;
+    program.run(&["db", "migrate"]).await?;
+
+    let sound = program.run(&["bus", "verify"]).await?;
+    break_the_next_event(&program).await?;
+    leave_a_dead_job(&program).await?;
+    let broken = program.run(&["bus", "verify"]).await?;
+
+    assert_eq!((sound.code, sound.out.as_str()), (0, "all events and jobs add up\n"), "{}", sound.err);
+    assert_eq!(broken.code, 1, "{}", broken.err);
+    let lines: Vec<_> = broken.out.lines().collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.contains(" → ")), "{}", broken.out);
+    assert!(lines[0].starts_with("dead_letter        identity   1 dead letters of export"), "{}", lines[0]);
+    assert!(lines[1].starts_with("outbox.unreadable  ai-router "), "{}", lines[1]);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_sees_how_far_events_were_read_and_sends_dead_letters_again() -> Result<()> {
     let groq = Upstream::start().await?;
