@@ -2,13 +2,18 @@
 
 use bytes::Bytes;
 use manifold_contract::events::v1::Event;
-use manifold_core::{Error, EventId, Principal, RequestId, Result, TenantId, Timestamp, TraceContext};
+use manifold_core::{Code, Error, EventId, Principal, RequestId, Result, TenantId, Timestamp, TraceContext};
 use prost::Message;
 
 /// Largest payload.
 const MAX_DATA: usize = 256 * 1024;
 /// Largest encoded event.
 const MAX_EVENT: usize = 512 * 1024;
+
+/// Longest chain of events that cause each other. What comes behind it is taken for a loop.
+const MAX_HOP: u32 = 8;
+/// The reason of events that stand behind such a chain.
+pub(crate) const HOP_LIMIT: &str = "HOP_LIMIT";
 
 /// The version of events that is written and understood.
 pub(crate) const VERSION: u32 = 1;
@@ -38,6 +43,28 @@ pub enum Cause<'a> {
         /// Where it stands in its trace.
         trace: &'a TraceContext,
     },
+    /// Another event, in the hands of a consumer. The new one stands behind it in its chain.
+    Event(&'a Event),
+}
+
+impl Cause<'_> {
+    /// How many events stand before one of this cause in its chain.
+    fn hop(&self) -> u32 {
+        match self {
+            Self::Request { .. } => 0,
+            Self::Event(event) => event.hop.saturating_add(1),
+        }
+    }
+
+    /// Refuses what stands behind the longest chain that is no loop.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.hop() <= MAX_HOP {
+            return Ok(());
+        }
+        let message =
+            format!("{MAX_HOP} events caused each other one after the other: their consumers answer in a loop");
+        Err(Error::new(Code::Precondition, HOP_LIMIT, message))
+    }
 }
 
 /// Which event it is, from whom, whose and when.
@@ -53,7 +80,18 @@ pub(crate) fn encode(stamp: Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Ve
     if draft.data.len() > MAX_DATA {
         return Err(too_large());
     }
-    let Cause::Request { request, trace, .. } = cause;
+    let caused = match *cause {
+        Cause::Request { request, trace, .. } => {
+            Event { traceparent: trace.to_string(), correlation_id: request.into(), ..Event::default() }
+        }
+        Cause::Event(cause) => Event {
+            traceparent: cause.traceparent.clone(),
+            tracestate: cause.tracestate.clone(),
+            causation_id: cause.id.clone(),
+            correlation_id: cause.correlation_id.clone(),
+            ..Event::default()
+        },
+    };
     let event = Event {
         id: stamp.id.into(),
         source: stamp.source,
@@ -62,15 +100,11 @@ pub(crate) fn encode(stamp: Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Ve
         ordering_key: draft.subject.clone(),
         subject: draft.subject,
         tenant_id: stamp.tenant,
-        project_id: String::new(),
         time_us: stamp.time.micros(),
         datacontenttype: "application/json".to_owned(),
         data: draft.data,
-        traceparent: trace.to_string(),
-        tracestate: String::new(),
-        causation_id: String::new(),
-        correlation_id: (*request).into(),
-        hop: 0,
+        hop: cause.hop(),
+        ..caused
     };
     let bytes = event.encode_to_vec();
     if bytes.len() > MAX_EVENT { Err(too_large()) } else { Ok(bytes) }

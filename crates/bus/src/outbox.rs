@@ -1,14 +1,20 @@
 //! The outbox: events written in the transaction of the state they report, until everybody has read them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_core::{Clock, EventId, Ids, Result, Timestamp};
+use manifold_contract::events::v1::Event;
+use manifold_core::{Clock, Error, EventId, Ids, Result, TenantId, Timestamp};
 use manifold_store::{Db, Row, SqlResultExt, Tx, Values, on};
+use prost::Message;
 use sqlx::AssertSqlSafe;
+use tracing::error;
 use uuid::Uuid;
 
-use crate::event::{Cause, Draft, Stamp, encode};
+use crate::consumer::Stored;
+use crate::dead::{DeadLetter, Kind};
+use crate::event::{Cause, Draft, HOP_LIMIT, Stamp, encode};
 use crate::store::{self, Place};
 use crate::subject::subject;
 
@@ -33,7 +39,7 @@ pub struct Outbox {
 pub struct OutboxRow {
     event_id: Uuid,
     tenant_id: Uuid,
-    event_type: &'static str,
+    event_type: Cow<'static, str>,
     subject: String,
     payload: Vec<u8>,
     created_at: Timestamp,
@@ -45,25 +51,44 @@ impl Outbox {
         Self { source: format!("manifold/{service}").into(), clock, ids }
     }
 
-    /// An event as a row, to be pushed in one group with the rows that it reports, after them.
+    /// An event as a row, to be pushed in one group with the rows that it reports, after them. `HOP_LIMIT` behind a chain of
+    /// more than 8 events.
     pub fn row(&self, draft: Draft, cause: &Cause<'_>) -> Result<OutboxRow> {
+        cause.check()?;
+        self.encode(draft, cause)
+    }
+
+    fn encode(&self, draft: Draft, cause: &Cause<'_>) -> Result<OutboxRow> {
         let tenant = String::from(draft.tenant);
         let subject = subject(&tenant, draft.type_)?;
         let source = String::from(&*self.source);
         let stamp = Stamp { id: EventId(self.ids.next()), source, tenant, time: self.clock.now() };
-        let (event_id, tenant_id, event_type, created_at) = (stamp.id.0, draft.tenant.0, draft.type_, stamp.time);
+        let (event_id, tenant_id, event_type, created_at) =
+            (stamp.id.0, draft.tenant.0, draft.type_.into(), stamp.time);
         let payload = encode(stamp, draft, cause)?;
         Ok(OutboxRow { event_id, tenant_id, event_type, subject, payload, created_at })
     }
 
     /// Writes events in the caller's transaction, as its last statements: then the order of events is that of commits.
-    /// An event that is refused leaves the transaction usable.
+    /// An event that is refused leaves the transaction usable. One behind a chain of more than 8 events, which is most likely
+    /// a loop, becomes a dead letter instead, and the transaction goes on.
     pub async fn append(&self, tx: &mut Tx<'_>, drafts: &[Draft], cause: &Cause<'_>) -> Result<()> {
-        let rows = drafts.iter().map(|draft| self.row(draft.clone(), cause)).collect::<Result<Vec<_>>>()?;
+        let rows = drafts.iter().map(|draft| self.encode(draft.clone(), cause)).collect::<Result<Vec<_>>>()?;
+        let looping = cause.check().err();
         for row in rows {
-            insert(tx, &row).await?;
+            match &looping {
+                None => insert(tx, &row).await?,
+                Some(error) => self.give_up(tx, row, error).await?,
+            }
         }
         Ok(())
+    }
+
+    async fn give_up(&self, tx: &mut Tx<'_>, row: OutboxRow, cause: &Error) -> Result<()> {
+        let stored = Stored { id: row.event_id, payload: row.payload.into() };
+        error!(event = %EventId(stored.id), error = cause.chain(), "an event is given up: see `manifold bus dead-letters`");
+        metrics::counter!("manifold_dead_letters_total", "kind" => Kind::Bus.name()).increment(1);
+        store::bury(tx, &DeadLetter::unpublished(&self.ids, &self.clock, &stored, HOP_LIMIT, cause)).await
     }
 
     /// Deletes events older than 24 hours that every consumer has read, and all older than 7 days; counts them.
@@ -117,6 +142,22 @@ async fn prune(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
     Ok(deleted.len() as u64)
 }
 
+/// Lets an event through that was given up, although it stands behind a long chain. What it causes is given up again.
+pub(crate) async fn let_through(tx: &mut Tx<'_>, payload: Vec<u8>, now: Timestamp) -> Result<()> {
+    let unreadable = || Error::internal("the bytes of this dead letter are no event");
+    let event = Event::decode(&*payload).map_err(|error| unreadable().because(error))?;
+    let (event_id, tenant_id) = (EventId::parse(&event.id), TenantId::parse(&event.tenant_id));
+    let row = OutboxRow {
+        event_id: event_id.ok_or_else(unreadable)?.0,
+        tenant_id: tenant_id.ok_or_else(unreadable)?.0,
+        subject: subject(&event.tenant_id, &event.r#type)?,
+        event_type: event.r#type.into(),
+        payload,
+        created_at: now,
+    };
+    insert(tx, &row).await
+}
+
 async fn insert(tx: &mut Tx<'_>, row: &OutboxRow) -> Result<()> {
     let inserted = on!(tx, |executor| {
         sqlx::query(
@@ -124,7 +165,7 @@ async fn insert(tx: &mut Tx<'_>, row: &OutboxRow) -> Result<()> {
     )
     .bind(row.event_id)
     .bind(row.tenant_id)
-    .bind(row.event_type)
+    .bind(&*row.event_type)
     .bind(&row.subject)
     .bind(&row.payload)
     .bind(row.created_at.micros())
@@ -142,7 +183,7 @@ impl Row for OutboxRow {
     fn bind(&self, values: &mut Values<'_>) {
         values.uuid(self.event_id);
         values.uuid(self.tenant_id);
-        values.text(self.event_type);
+        values.text(&self.event_type);
         values.text(&self.subject);
         values.bytes(&self.payload);
         values.time(self.created_at);

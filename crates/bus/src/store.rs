@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::consumer::Stored;
 use crate::dead::{Buried, DeadLetter, Kind, Which};
-use crate::job;
+use crate::event::HOP_LIMIT;
+use crate::{job, outbox};
 
 /// Events that are tried again at a time.
 pub(crate) const DUE: i64 = 128;
@@ -302,6 +303,12 @@ pub(crate) async fn redrive(tx: &mut Tx<'_>, letter: &Buried, now: Timestamp) ->
     });
     let marked = marked.during("mark a dead letter")?;
     let Some(event) = EventId::parse(&letter.reference).filter(|_| marked > 0) else { return Ok(marked) };
+    if letter.reason == HOP_LIMIT {
+        let sql = "SELECT payload FROM dead_letter WHERE id = $1";
+        let payload = on!(tx, |executor| sqlx::query_scalar(sql).bind(letter.id).fetch_one(executor).await);
+        outbox::let_through(tx, payload.during("read a dead letter")?, now).await?;
+        return Ok(marked);
+    }
     if letter.kind == Kind::Bus.name() {
         let sql = "UPDATE outbox SET published_at = NULL WHERE event_id = $1";
         let sent =

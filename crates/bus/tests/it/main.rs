@@ -1,6 +1,7 @@
 //! The bus on both engines.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod chain;
 mod consumer;
 mod dead;
 mod forgetful;
