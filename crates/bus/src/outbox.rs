@@ -13,8 +13,10 @@ use tracing::error;
 use uuid::Uuid;
 
 use crate::consumer::Stored;
-use crate::dead::{DeadLetter, Kind};
+use crate::dead::{DeadLetter, Kind, prune_dead_letters};
 use crate::event::{Cause, Draft, HOP_LIMIT, Stamp, encode};
+use crate::job::Jobs;
+use crate::once::prune_answers;
 use crate::store::{self, Place};
 use crate::subject::subject;
 
@@ -89,6 +91,15 @@ impl Outbox {
         error!(event = %EventId(stored.id), error = cause.chain(), "an event is given up: see `manifold bus dead-letters`");
         metrics::counter!("manifold_dead_letters_total", "kind" => Kind::Bus.name()).increment(1);
         store::bury(tx, &DeadLetter::unpublished(&self.ids, &self.clock, &stored, HOP_LIMIT, cause)).await
+    }
+
+    /// Deletes what is old of all that the bus keeps in a service's database: events, dead letters, jobs that came to an end,
+    /// and answers that were kept for idempotency keys.
+    pub async fn tidy(&self, db: &Db) -> Result<()> {
+        self.prune(db).await?;
+        prune_dead_letters(db, &self.clock).await?;
+        prune_answers(db, &self.clock).await?;
+        Jobs::new(db.clone(), self.clock.clone()).prune().await.map(|_| ())
     }
 
     /// Deletes events older than 24 hours that every consumer has read, and all older than 7 days; counts them.
