@@ -5,6 +5,8 @@ use manifold_contract::events::v1::Event;
 use manifold_core::{Code, Error, EventId, Principal, RequestId, Result, TenantId, Timestamp, TraceContext};
 use prost::Message;
 
+use crate::job::Job;
+
 /// Largest payload.
 const MAX_DATA: usize = 256 * 1024;
 /// Largest encoded event.
@@ -45,25 +47,43 @@ pub enum Cause<'a> {
     },
     /// Another event, in the hands of a consumer. The new one stands behind it in its chain.
     Event(&'a Event),
+    /// A job, in the hands of its worker. The event stands in the chain of what the job was enqueued for.
+    Job(&'a Job),
 }
 
-impl Cause<'_> {
-    /// How many events stand before one of this cause in its chain.
-    fn hop(&self) -> u32 {
-        match self {
-            Self::Request { .. } => 0,
-            Self::Event(event) => event.hop.saturating_add(1),
-        }
-    }
+/// A place in a chain of events: what all that has this cause tells of it. Kept by a job for the events that it causes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chain(pub(crate) Event);
 
-    /// Refuses what stands behind the longest chain that is no loop.
+impl Chain {
+    /// Refuses a place behind the longest chain that is no loop.
     pub(crate) fn check(&self) -> Result<()> {
-        if self.hop() <= MAX_HOP {
+        if self.0.hop <= MAX_HOP {
             return Ok(());
         }
         let message =
             format!("{MAX_HOP} events caused each other one after the other: their consumers answer in a loop");
         Err(Error::new(Code::Precondition, HOP_LIMIT, message))
+    }
+}
+
+impl Cause<'_> {
+    /// The place in the chain of what has this cause.
+    pub fn chain(&self) -> Chain {
+        Chain(match *self {
+            Self::Request { request, trace, .. } => {
+                Event { traceparent: trace.to_string(), correlation_id: request.into(), ..Event::default() }
+            }
+            Self::Event(event) => Event {
+                traceparent: event.traceparent.clone(),
+                tracestate: event.tracestate.clone(),
+                causation_id: event.id.clone(),
+                correlation_id: event.correlation_id.clone(),
+                hop: event.hop.saturating_add(1),
+                ..Event::default()
+            },
+            Self::Job(job) => Event { causation_id: job.id.into(), ..job.chain.0.clone() },
+        })
     }
 }
 
@@ -76,22 +96,10 @@ pub(crate) struct Stamp {
 }
 
 /// The encoded envelope.
-pub(crate) fn encode(stamp: Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Vec<u8>> {
+pub(crate) fn encode(stamp: Stamp, draft: Draft, chain: Chain) -> Result<Vec<u8>> {
     if draft.data.len() > MAX_DATA {
         return Err(too_large());
     }
-    let caused = match *cause {
-        Cause::Request { request, trace, .. } => {
-            Event { traceparent: trace.to_string(), correlation_id: request.into(), ..Event::default() }
-        }
-        Cause::Event(cause) => Event {
-            traceparent: cause.traceparent.clone(),
-            tracestate: cause.tracestate.clone(),
-            causation_id: cause.id.clone(),
-            correlation_id: cause.correlation_id.clone(),
-            ..Event::default()
-        },
-    };
     let event = Event {
         id: stamp.id.into(),
         source: stamp.source,
@@ -103,8 +111,7 @@ pub(crate) fn encode(stamp: Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Ve
         time_us: stamp.time.micros(),
         datacontenttype: "application/json".to_owned(),
         data: draft.data,
-        hop: cause.hop(),
-        ..caused
+        ..chain.0
     };
     let bytes = event.encode_to_vec();
     if bytes.len() > MAX_EVENT { Err(too_large()) } else { Ok(bytes) }

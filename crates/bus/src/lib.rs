@@ -18,7 +18,7 @@ mod verify;
 
 pub use consumer::{Bus, Consumer, Failure, Filter, Handler, Source, consume};
 pub use dead::{Buried, Kind, Which, dead_letters, prune_dead_letters, redrive};
-pub use event::{Cause, Draft};
+pub use event::{Cause, Chain, Draft};
 pub use jetstream::{Broker, BrokerConfig};
 pub use job::{Done, Job, JobFilter, Jobs, NewJob, Progress, Running, State, Worker, all_jobs};
 pub use once::{Asked, prune_answers};

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::consumer::Stored;
 use crate::dead::{DeadLetter, Kind, prune_dead_letters};
-use crate::event::{Cause, Draft, HOP_LIMIT, Stamp, encode};
+use crate::event::{Cause, Chain, Draft, HOP_LIMIT, Stamp, encode};
 use crate::job::Jobs;
 use crate::once::prune_answers;
 use crate::store::{self, Place};
@@ -56,18 +56,19 @@ impl Outbox {
     /// An event as a row, to be pushed in one group with the rows that it reports, after them. `HOP_LIMIT` behind a chain of
     /// more than 8 events.
     pub fn row(&self, draft: Draft, cause: &Cause<'_>) -> Result<OutboxRow> {
-        cause.check()?;
-        self.encode(draft, cause)
+        let chain = cause.chain();
+        chain.check()?;
+        self.encode(draft, chain)
     }
 
-    fn encode(&self, draft: Draft, cause: &Cause<'_>) -> Result<OutboxRow> {
+    fn encode(&self, draft: Draft, chain: Chain) -> Result<OutboxRow> {
         let tenant = String::from(draft.tenant);
         let subject = subject(&tenant, draft.type_)?;
         let source = String::from(&*self.source);
         let stamp = Stamp { id: EventId(self.ids.next()), source, tenant, time: self.clock.now() };
         let (event_id, tenant_id, event_type, created_at) =
             (stamp.id.0, draft.tenant.0, draft.type_.into(), stamp.time);
-        let payload = encode(stamp, draft, cause)?;
+        let payload = encode(stamp, draft, chain)?;
         Ok(OutboxRow { event_id, tenant_id, event_type, subject, payload, created_at })
     }
 
@@ -75,8 +76,9 @@ impl Outbox {
     /// An event that is refused leaves the transaction usable. One behind a chain of more than 8 events, which is most likely
     /// a loop, becomes a dead letter instead, and the transaction goes on.
     pub async fn append(&self, tx: &mut Tx<'_>, drafts: &[Draft], cause: &Cause<'_>) -> Result<()> {
-        let rows = drafts.iter().map(|draft| self.encode(draft.clone(), cause)).collect::<Result<Vec<_>>>()?;
-        let looping = cause.check().err();
+        let chain = cause.chain();
+        let rows = drafts.iter().map(|draft| self.encode(draft.clone(), chain.clone())).collect::<Result<Vec<_>>>()?;
+        let looping = chain.check().err();
         for row in rows {
             match &looping {
                 None => insert(tx, &row).await?,

@@ -1,12 +1,15 @@
 //! Events that are caused by events: they tell by which, and a loop of them ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use manifold_bus::{Bus, Cause, Consumer, Draft, Failure, Filter, Handler, Outbox, Source, Which};
-use manifold_bus::{consume, dead_letters, redrive};
+use manifold_bus::{
+    Bus, Cause, Consumer, Draft, Failure, Filter, Handler, Jobs, NewJob, Outbox, Running, Source, Which, Worker,
+    consume, dead_letters, redrive,
+};
 use manifold_contract::events::v1::Event;
 use manifold_core::Ids;
 use manifold_store::{Db, Tx, on};
@@ -20,7 +23,10 @@ use crate::on_both_engines;
 use crate::scratch::Scratch;
 use crate::street::Street;
 
-on_both_engines!(a_loop_ends_in_a_dead_letter_that_can_take_one_more_step);
+on_both_engines!(
+    a_loop_ends_in_a_dead_letter_that_can_take_one_more_step,
+    events_of_a_job_stand_in_the_chain_of_what_it_was_enqueued_for,
+);
 
 /// Answers each event with another one.
 struct Answers {
@@ -108,6 +114,43 @@ async fn a_loop_ends_in_a_dead_letter_that_can_take_one_more_step(scratch: &Scra
     let events = chain([&house.db, &service.db]).await;
     assert_eq!((events.len(), events[9].hop), (10, 9));
     assert!(given_up(&service.db).await.is_empty());
+}
+
+async fn events_of_a_job_stand_in_the_chain_of_what_it_was_enqueued_for(scratch: &Scratch) {
+    let house = House::open(scratch).await;
+    let jobs = Jobs::new(house.db.clone(), house.clock.clone());
+    let correlation_id = REQUEST.to_string();
+    let event = |hop| Event { hop, correlation_id: correlation_id.clone(), ..Event::default() };
+    let chains = [Cause::Event(&event(3)).chain(), Cause::Event(&event(8)).chain()];
+
+    let enqueued = jobs.clone();
+    let ids = house.db.write("enqueue", move |tx| {
+        let (jobs, chains) = (enqueued.clone(), chains.clone());
+        Box::pin(async move {
+            let mut ids = Vec::new();
+            for chain in chains {
+                let job = NewJob { chain, ..NewJob::new(TENANT, "export", serde_json::Value::Null) };
+                ids.push(jobs.enqueue(tx, &job).await?);
+            }
+            Ok(ids)
+        })
+    });
+    let ids = ids.await.unwrap();
+    let (outbox, mut tasks) = (house.outbox.clone(), JoinSet::new());
+    tasks.spawn(jobs.work(Worker::new("export", 2), move |running: Running| {
+        let work = Arc::new((outbox.clone(), running.job().clone()));
+        running.finish(serde_json::Value::Null, move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move { work.0.append(tx, &[draft("done")], &Cause::Job(&work.1)).await })
+        })
+    }));
+
+    eventually(async || !given_up(&house.db).await.is_empty() && !house.events().await.is_empty()).await;
+    let events = house.events().await;
+    assert_eq!(events.len(), 1);
+    let event = &events[0].0;
+    assert_eq!((event.hop, &event.correlation_id, &event.causation_id), (4, &correlation_id, &ids[0].to_string()));
+    assert_eq!(given_up(&house.db).await, [("bus".to_owned(), "HOP_LIMIT".to_owned())]);
 }
 
 #[tokio::test]
