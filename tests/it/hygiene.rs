@@ -59,3 +59,28 @@ fn nothing_is_unfinished_or_switched_off() {
         }
     }
 }
+
+#[test]
+fn alerts_name_metrics_that_exist_and_say_what_to_do() {
+    let rules = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/alerts.yaml")).unwrap();
+    let code: String =
+        all().into_iter().filter(|(path, _)| path.to_string_lossy().contains("/src/")).map(|(_, text)| text).collect();
+    let alerts: Vec<_> = rules.split("- alert: ").skip(1).collect();
+
+    assert!(alerts.len() >= 10, "there are {} alerts", alerts.len());
+    for alert in &alerts {
+        let name = alert.lines().next().unwrap();
+        for part in ["expr: ", "labels: { severity: ", "annotations:\n", "summary: ", "description: "] {
+            assert_eq!(alert.matches(part).count(), 1, "{name}: {part}");
+        }
+        let expression = alert.split("expr: ").nth(1).unwrap().split("labels: ").next().unwrap();
+        let words = expression.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+        let metrics: Vec<_> = words.filter(|word| word.starts_with("manifold_")).collect();
+        assert!(!metrics.is_empty() || expression.contains("up{job="), "{name} looks at nothing of ours");
+        for metric in metrics {
+            // The exporter adds the ending to histograms.
+            let metric = metric.strip_suffix("_bucket").unwrap_or(metric);
+            assert!(code.contains(&format!("\"{metric}\"")), "{name}: there is no metric {metric}");
+        }
+    }
+}

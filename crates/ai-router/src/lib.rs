@@ -113,8 +113,8 @@ async fn prune(router: Router, db: Db) {
         if let Err(error) = store::prune_usage(&db, before).await {
             warn!(error = %error.chain(), "old usage is not deleted, trying again later");
         }
-        if let Err(error) = router.outbox.prune(&db).await {
-            warn!(error = %error.chain(), "old events are not deleted, trying again later");
+        if let Err(error) = router.outbox.tidy(&db).await {
+            warn!(error = %error.chain(), "old events and jobs are not deleted, trying again later");
         }
         tokio::time::sleep(PRUNE_EVERY).await;
     }

@@ -1,5 +1,5 @@
-//! How many events a second go from an outbox into the stream, and from the stream to a consumer that writes a row for each.
-//! Needs MANIFOLD_TEST_POSTGRES and nats-server.
+//! How many events a second go from an outbox into the stream, and from the stream to a consumer that writes a row for each:
+//! alone and beside others of its kind, with one statement per batch and with one per event. Needs MANIFOLD_TEST_POSTGRES and nats-server.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints and may stop")]
 
 #[path = "../tests/it/nats.rs"]
@@ -23,7 +23,12 @@ use uuid::Uuid;
 /// Events of 1 KiB.
 const N: usize = 100_000;
 
-struct Scribe;
+/// How many statements a consumer needs.
+#[derive(Clone, Copy)]
+enum Scribe {
+    PerBatch,
+    PerEvent,
+}
 
 impl Handler for Scribe {
     fn handle<'t>(&'t self, tx: &'t mut Tx<'_>, events: &'t [Event]) -> BoxFuture<'t, Result<(), Failure>> {
@@ -31,7 +36,13 @@ impl Handler for Scribe {
             let subjects: Vec<&str> = events.iter().map(|event| event.subject.as_str()).collect();
             let Tx::Postgres(connection) = tx else { return Ok(()) };
             let sql = "INSERT INTO effect (subject) SELECT * FROM UNNEST($1::text[])";
-            sqlx::query(sql).bind(subjects).execute(&mut **connection).await.map(|_| ()).during("write effects")?;
+            let parts = match self {
+                Self::PerBatch => vec![subjects],
+                Self::PerEvent => subjects.into_iter().map(|subject| vec![subject]).collect(),
+            };
+            for part in parts {
+                sqlx::query(sql).bind(part).execute(&mut **connection).await.map(|_| ()).during("write effects")?;
+            }
             Ok(())
         }
         .boxed()
@@ -99,10 +110,30 @@ async fn main() {
     let seconds = until(&house, "SELECT COUNT(*) FROM outbox WHERE published_at IS NOT NULL", N).await;
     println!("relay               {:>8.0} events/s", N as f64 / seconds);
 
-    let consumer = Consumer::new("test__scribe", Filter::Domain("ai")).gathering(256, Duration::from_millis(5));
-    running.spawn(manifold_bus::consume(consumer, Bus::JetStream(broker), service.clone(), clock, Scribe));
-    let seconds = until(&service, "SELECT COUNT(*) FROM effect", N).await;
-    println!("consumer            {:>8.0} effects/s", N as f64 / seconds);
+    let cases = [
+        ("alone__batch", Scribe::PerBatch, 1),
+        ("four__batch", Scribe::PerBatch, 4),
+        ("alone__event", Scribe::PerEvent, 1),
+        ("four__event", Scribe::PerEvent, 4),
+    ];
+    for (name, scribe, n) in cases {
+        let consumer = Consumer::new(name, Filter::Domain("ai")).gathering(256, Duration::from_millis(5));
+        let mut reading = JoinSet::new();
+        for _ in 0..n {
+            let bus = Bus::JetStream(broker.clone());
+            reading.spawn(manifold_bus::consume(consumer, bus, service.clone(), clock.clone(), scribe));
+        }
+        let seconds = until(&service, "SELECT COUNT(*) FROM effect", N).await;
+        println!("{name:<19} {:>8.0} effects/s", N as f64 / seconds);
+        reading.shutdown().await;
+        let emptied = service.write("begin anew", |tx| {
+            Box::pin(async move {
+                let sql = "TRUNCATE effect";
+                on!(tx, |executor| sqlx::query(sql).execute(executor).await.map(|_| ())).during("begin anew")
+            })
+        });
+        emptied.await.unwrap();
+    }
 }
 
 fn principal() -> Principal {

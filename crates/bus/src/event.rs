@@ -2,13 +2,20 @@
 
 use bytes::Bytes;
 use manifold_contract::events::v1::Event;
-use manifold_core::{Error, EventId, Principal, RequestId, Result, TenantId, Timestamp, TraceContext};
+use manifold_core::{Code, Error, EventId, Principal, RequestId, Result, TenantId, Timestamp, TraceContext};
 use prost::Message;
+
+use crate::job::Job;
 
 /// Largest payload.
 const MAX_DATA: usize = 256 * 1024;
 /// Largest encoded event.
 const MAX_EVENT: usize = 512 * 1024;
+
+/// Longest chain of events that cause each other. What comes behind it is taken for a loop.
+const MAX_HOP: u32 = 8;
+/// The reason of events that stand behind such a chain.
+pub(crate) const HOP_LIMIT: &str = "HOP_LIMIT";
 
 /// The version of events that is written and understood.
 pub(crate) const VERSION: u32 = 1;
@@ -38,6 +45,46 @@ pub enum Cause<'a> {
         /// Where it stands in its trace.
         trace: &'a TraceContext,
     },
+    /// Another event, in the hands of a consumer. The new one stands behind it in its chain.
+    Event(&'a Event),
+    /// A job, in the hands of its worker. The event stands in the chain of what the job was enqueued for.
+    Job(&'a Job),
+}
+
+/// A place in a chain of events: what all that has this cause tells of it. Kept by a job for the events that it causes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chain(pub(crate) Event);
+
+impl Chain {
+    /// Refuses a place behind the longest chain that is no loop.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.hop <= MAX_HOP {
+            return Ok(());
+        }
+        let message =
+            format!("{MAX_HOP} events caused each other one after the other: their consumers answer in a loop");
+        Err(Error::new(Code::Precondition, HOP_LIMIT, message))
+    }
+}
+
+impl Cause<'_> {
+    /// The place in the chain of what has this cause.
+    pub fn chain(&self) -> Chain {
+        Chain(match *self {
+            Self::Request { request, trace, .. } => {
+                Event { traceparent: trace.to_string(), correlation_id: request.into(), ..Event::default() }
+            }
+            Self::Event(event) => Event {
+                traceparent: event.traceparent.clone(),
+                tracestate: event.tracestate.clone(),
+                causation_id: event.id.clone(),
+                correlation_id: event.correlation_id.clone(),
+                hop: event.hop.saturating_add(1),
+                ..Event::default()
+            },
+            Self::Job(job) => Event { causation_id: job.id.into(), ..job.chain.0.clone() },
+        })
+    }
 }
 
 /// Which event it is, from whom, whose and when.
@@ -49,11 +96,10 @@ pub(crate) struct Stamp {
 }
 
 /// The encoded envelope.
-pub(crate) fn encode(stamp: Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Vec<u8>> {
+pub(crate) fn encode(stamp: Stamp, draft: Draft, chain: Chain) -> Result<Vec<u8>> {
     if draft.data.len() > MAX_DATA {
         return Err(too_large());
     }
-    let Cause::Request { request, trace, .. } = cause;
     let event = Event {
         id: stamp.id.into(),
         source: stamp.source,
@@ -62,15 +108,10 @@ pub(crate) fn encode(stamp: Stamp, draft: Draft, cause: &Cause<'_>) -> Result<Ve
         ordering_key: draft.subject.clone(),
         subject: draft.subject,
         tenant_id: stamp.tenant,
-        project_id: String::new(),
         time_us: stamp.time.micros(),
         datacontenttype: "application/json".to_owned(),
         data: draft.data,
-        traceparent: trace.to_string(),
-        tracestate: String::new(),
-        causation_id: String::new(),
-        correlation_id: (*request).into(),
-        hop: 0,
+        ..chain.0
     };
     let bytes = event.encode_to_vec();
     if bytes.len() > MAX_EVENT { Err(too_large()) } else { Ok(bytes) }

@@ -4,13 +4,17 @@
 
 use std::collections::HashSet;
 use std::str::FromStr;
+use std::time::Duration;
 
-use manifold_core::{Error, Result};
+use manifold_core::{Error, Result, Timestamp};
 use manifold_store::{SqlResultExt, Tx};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::store::Place;
+
+/// How long an event is known: longer than the stream and the outbox together keep it.
+const KNOWN: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 /// Where in which outbox an event stands, as a message tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,13 +89,29 @@ pub(crate) async fn taken(tx: &mut Tx<'_>, consumer: &str, ids: impl FnOnce() ->
     Ok(taken.during("look which events came before")?.into_iter().collect())
 }
 
-/// Forgets the events with lower ids; counts them.
-pub(crate) async fn forget(tx: &mut Tx<'_>, consumer: &str, before: Uuid) -> Result<u64> {
+/// Consumers that took an event from the stream which the inbox still has to know. One look at the key per consumer.
+pub(crate) async fn consumers(pool: &PgPool, now: Timestamp) -> Result<Vec<String>> {
+    let sql = "WITH RECURSIVE known (name) AS ( \
+                 SELECT MIN(consumer) FROM inbox UNION ALL \
+                 SELECT (SELECT MIN(consumer) FROM inbox WHERE consumer > known.name) FROM known WHERE known.name IS NOT NULL) \
+               SELECT name FROM known WHERE EXISTS (SELECT 1 FROM inbox WHERE consumer = name AND event_id >= $1)";
+    let query = sqlx::query_scalar(sql).bind(first_id_of(now.before(KNOWN)));
+    query.fetch_all(pool).await.during("look who took events from the stream")
+}
+
+/// Forgets what cannot come any more; counts it.
+pub(crate) async fn forget(tx: &mut Tx<'_>, consumer: &str, now: Timestamp) -> Result<u64> {
     let Tx::Postgres(connection) = tx else { return Ok(0) };
+    let before = first_id_of(now.before(KNOWN));
     let sql = "DELETE FROM inbox WHERE consumer = $1 AND event_id IN \
                (SELECT event_id FROM inbox WHERE consumer = $1 AND event_id < $2 ORDER BY event_id LIMIT 10000)";
     let deleted = sqlx::query(sql).bind(consumer).bind(before).execute(&mut **connection).await;
     Ok(deleted.during("forget events")?.rows_affected())
+}
+
+/// Lower than every id of this time or later. UUIDv7 begins with 48 bits of milliseconds (RFC 9562, section 5.7).
+fn first_id_of(time: Timestamp) -> Uuid {
+    Uuid::from_u128(u128::try_from(time.micros() / 1_000).unwrap_or(0) << 80)
 }
 
 #[cfg(test)]

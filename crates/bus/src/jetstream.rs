@@ -120,19 +120,30 @@ impl Broker {
             return Err(away("the NATS server has not introduced itself yet"));
         }
         check_version(&version, self.config.replicas)?;
+        if let Some(stream) = self.look().await? {
+            return self.adopt(stream).await;
+        }
+        let created = self.context.create_stream(self.wanted()).await;
+        created.map_err(|error| match error.kind() {
+            CreateStreamErrorKind::JetStream(refusal)
+                if refusal.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED =>
+            {
+                self.too_large()
+            }
+            _ => away("the stream cannot be made").because(error),
+        })
+    }
+
+    /// The stream as it is now, neither made nor changed; None if it is not there.
+    pub(crate) async fn look(&self) -> Result<Option<Stream>> {
+        if !self.is_connected() {
+            return Err(away("there is no connection to NATS"));
+        }
         match self.context.get_stream(STREAM).await {
-            Ok(stream) => self.adopt(stream).await,
+            Ok(stream) => Ok(Some(stream)),
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(refusal) if refusal.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                    let created = self.context.create_stream(self.wanted()).await;
-                    created.map_err(|error| match error.kind() {
-                        CreateStreamErrorKind::JetStream(refusal)
-                            if refusal.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED =>
-                        {
-                            self.too_large()
-                        }
-                        _ => away("the stream cannot be made").because(error),
-                    })
+                    Ok(None)
                 }
                 _ => Err(away("the stream does not answer").because(error)),
             },

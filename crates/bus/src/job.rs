@@ -16,6 +16,8 @@ use manifold_core::{Clock, Error, Ids, JobId, Page, PageRequest, Result, TenantI
 use manifold_store::{Db, Tx};
 use serde_json::Value;
 
+use crate::event::Chain;
+
 pub use running::{Done, Progress, Running};
 pub(crate) use sql::again;
 pub use work::Worker;
@@ -42,12 +44,15 @@ pub struct NewJob {
     pub run_at: Option<Timestamp>,
     /// How often it may fail before it is given up. It is counted anew whenever the job has got further.
     pub max_attempts: i64,
+    /// What it is enqueued for, told by the events that it causes: [`Cause::chain`](crate::Cause::chain).
+    pub chain: Chain,
 }
 
 impl NewJob {
     /// A job to be done at once, with up to five attempts.
     pub fn new(tenant: TenantId, kind: &'static str, args: Value) -> Self {
-        Self { tenant, kind, dedup_key: None, args, run_at: None, max_attempts: 5 }
+        let chain = Chain::default();
+        Self { tenant, kind, dedup_key: None, args, run_at: None, max_attempts: 5, chain }
     }
 
     fn check(&self) -> Result<()> {
@@ -120,6 +125,8 @@ pub struct Job {
     pub done: i64,
     /// Of how many.
     pub total: Option<i64>,
+    /// What it was enqueued for.
+    pub chain: Chain,
     /// Number of its lease. Part of the name of everything that it writes outside of the database.
     pub fence: i64,
     /// When somebody did not want it any more.

@@ -14,10 +14,11 @@ mod relay;
 mod status;
 mod store;
 mod subject;
+mod verify;
 
 pub use consumer::{Bus, Consumer, Failure, Filter, Handler, Source, consume};
 pub use dead::{Buried, Kind, Which, dead_letters, prune_dead_letters, redrive};
-pub use event::{Cause, Draft};
+pub use event::{Cause, Chain, Draft};
 pub use jetstream::{Broker, BrokerConfig};
 pub use job::{Done, Job, JobFilter, Jobs, NewJob, Progress, Running, State, Worker, all_jobs};
 pub use once::{Asked, prune_answers};
@@ -25,6 +26,7 @@ pub use outbox::{Outbox, OutboxRow};
 pub use relay::{expect_relay, relay};
 pub use status::{ConsumerStatus, OutboxStatus, StreamStatus, outbox_status};
 pub use store::{Cursor, cursors, follow_move, leave_numbers_out};
+pub use verify::{Finding, verify};
 
 /// Tables of the bus: part of every service's database.
 pub fn migrations() -> manifold_store::Migrations {

@@ -1,14 +1,23 @@
 //! The outbox: events written in the transaction of the state they report, until everybody has read them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_core::{Clock, EventId, Ids, Result, Timestamp};
+use manifold_contract::events::v1::Event;
+use manifold_core::{Clock, Error, EventId, Ids, Result, TenantId, Timestamp};
 use manifold_store::{Db, Row, SqlResultExt, Tx, Values, on};
+use prost::Message;
 use sqlx::AssertSqlSafe;
+use tracing::error;
 use uuid::Uuid;
 
-use crate::event::{Cause, Draft, Stamp, encode};
+use crate::consumer::Stored;
+use crate::dead::{DeadLetter, Kind, prune_dead_letters};
+use crate::event::{Cause, Chain, Draft, HOP_LIMIT, Stamp, encode};
+use crate::job::Jobs;
+use crate::once::prune_answers;
+use crate::store::{self, Place};
 use crate::subject::subject;
 
 /// How long events stay.
@@ -32,7 +41,7 @@ pub struct Outbox {
 pub struct OutboxRow {
     event_id: Uuid,
     tenant_id: Uuid,
-    event_type: &'static str,
+    event_type: Cow<'static, str>,
     subject: String,
     payload: Vec<u8>,
     created_at: Timestamp,
@@ -44,25 +53,55 @@ impl Outbox {
         Self { source: format!("manifold/{service}").into(), clock, ids }
     }
 
-    /// An event as a row, to be pushed in one group with the rows that it reports, after them.
+    /// An event as a row, to be pushed in one group with the rows that it reports, after them. `HOP_LIMIT` behind a chain of
+    /// more than 8 events.
     pub fn row(&self, draft: Draft, cause: &Cause<'_>) -> Result<OutboxRow> {
+        let chain = cause.chain();
+        chain.check()?;
+        self.encode(draft, chain)
+    }
+
+    fn encode(&self, draft: Draft, chain: Chain) -> Result<OutboxRow> {
         let tenant = String::from(draft.tenant);
         let subject = subject(&tenant, draft.type_)?;
         let source = String::from(&*self.source);
         let stamp = Stamp { id: EventId(self.ids.next()), source, tenant, time: self.clock.now() };
-        let (event_id, tenant_id, event_type, created_at) = (stamp.id.0, draft.tenant.0, draft.type_, stamp.time);
-        let payload = encode(stamp, draft, cause)?;
+        let (event_id, tenant_id, event_type, created_at) =
+            (stamp.id.0, draft.tenant.0, draft.type_.into(), stamp.time);
+        let payload = encode(stamp, draft, chain)?;
         Ok(OutboxRow { event_id, tenant_id, event_type, subject, payload, created_at })
     }
 
     /// Writes events in the caller's transaction, as its last statements: then the order of events is that of commits.
-    /// An event that is refused leaves the transaction usable.
+    /// An event that is refused leaves the transaction usable. One behind a chain of more than 8 events, which is most likely
+    /// a loop, becomes a dead letter instead, and the transaction goes on.
     pub async fn append(&self, tx: &mut Tx<'_>, drafts: &[Draft], cause: &Cause<'_>) -> Result<()> {
-        let rows = drafts.iter().map(|draft| self.row(draft.clone(), cause)).collect::<Result<Vec<_>>>()?;
+        let chain = cause.chain();
+        let rows = drafts.iter().map(|draft| self.encode(draft.clone(), chain.clone())).collect::<Result<Vec<_>>>()?;
+        let looping = chain.check().err();
         for row in rows {
-            insert(tx, &row).await?;
+            match &looping {
+                None => insert(tx, &row).await?,
+                Some(error) => self.give_up(tx, row, error).await?,
+            }
         }
         Ok(())
+    }
+
+    async fn give_up(&self, tx: &mut Tx<'_>, row: OutboxRow, cause: &Error) -> Result<()> {
+        let stored = Stored { id: row.event_id, payload: row.payload.into() };
+        error!(event = %EventId(stored.id), error = cause.chain(), "an event is given up: see `manifold bus dead-letters`");
+        metrics::counter!("manifold_dead_letters_total", "kind" => Kind::Bus.name()).increment(1);
+        store::bury(tx, &DeadLetter::unpublished(&self.ids, &self.clock, &stored, HOP_LIMIT, cause)).await
+    }
+
+    /// Deletes what is old of all that the bus keeps in a service's database: events, dead letters, jobs that came to an end,
+    /// and answers that were kept for idempotency keys.
+    pub async fn tidy(&self, db: &Db) -> Result<()> {
+        self.prune(db).await?;
+        prune_dead_letters(db, &self.clock).await?;
+        prune_answers(db, &self.clock).await?;
+        Jobs::new(db.clone(), self.clock.clone()).prune().await.map(|_| ())
     }
 
     /// Deletes events older than 24 hours that every consumer has read, and all older than 7 days; counts them.
@@ -96,16 +135,40 @@ async fn prune(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
             "published_at IS NULL AND EXISTS (SELECT 1 FROM outbox_reader WHERE consumer = 'relay' AND moved_at >= $2)"
         }
     };
+    let xid = match tx {
+        Tx::Sqlite(_) => "0",
+        Tx::Postgres(_) => "xid::text::bigint",
+    };
     let sql = format!(
         "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT $1) AND NOT ({waiting}) AND (created_at < $2 OR \
-         (created_at < $3 AND NOT EXISTS (SELECT 1 FROM outbox_reader WHERE moved_at >= $2 AND {unread})))"
+         (created_at < $3 AND NOT EXISTS (SELECT 1 FROM outbox_reader WHERE moved_at >= $2 AND {unread}))) \
+         RETURNING {xid} AS xid, seq"
     );
     let (retain, retain_max) = (now.before(RETAIN).micros(), now.before(RETAIN_MAX).micros());
-    let deleted = on!(tx, |executor| {
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(BATCH).bind(retain_max).bind(retain);
-        query.execute(executor).await.map(|done| done.rows_affected())
+    let deleted: Result<Vec<Place>, _> = on!(tx, |executor| {
+        sqlx::query_as(AssertSqlSafe(sql)).bind(BATCH).bind(retain_max).bind(retain).fetch_all(executor).await
     });
-    deleted.during("delete old events")
+    let deleted = deleted.during("delete old events")?;
+    if let Some(last) = deleted.iter().max() {
+        store::note_pruned(tx, *last).await?;
+    }
+    Ok(deleted.len() as u64)
+}
+
+/// Lets an event through that was given up, although it stands behind a long chain. What it causes is given up again.
+pub(crate) async fn let_through(tx: &mut Tx<'_>, payload: Vec<u8>, now: Timestamp) -> Result<()> {
+    let unreadable = || Error::internal("the bytes of this dead letter are no event");
+    let event = Event::decode(&*payload).map_err(|error| unreadable().because(error))?;
+    let (event_id, tenant_id) = (EventId::parse(&event.id), TenantId::parse(&event.tenant_id));
+    let row = OutboxRow {
+        event_id: event_id.ok_or_else(unreadable)?.0,
+        tenant_id: tenant_id.ok_or_else(unreadable)?.0,
+        subject: subject(&event.tenant_id, &event.r#type)?,
+        event_type: event.r#type.into(),
+        payload,
+        created_at: now,
+    };
+    insert(tx, &row).await
 }
 
 async fn insert(tx: &mut Tx<'_>, row: &OutboxRow) -> Result<()> {
@@ -115,7 +178,7 @@ async fn insert(tx: &mut Tx<'_>, row: &OutboxRow) -> Result<()> {
     )
     .bind(row.event_id)
     .bind(row.tenant_id)
-    .bind(row.event_type)
+    .bind(&*row.event_type)
     .bind(&row.subject)
     .bind(&row.payload)
     .bind(row.created_at.micros())
@@ -133,7 +196,7 @@ impl Row for OutboxRow {
     fn bind(&self, values: &mut Values<'_>) {
         values.uuid(self.event_id);
         values.uuid(self.tenant_id);
-        values.text(self.event_type);
+        values.text(&self.event_type);
         values.text(&self.subject);
         values.bytes(&self.payload);
         values.time(self.created_at);

@@ -2,6 +2,7 @@
 //! because nobody knows whether it arrived, is known again by its id: by the stream for some minutes, by the inboxes for
 //! days.
 
+mod look;
 mod repair;
 mod store;
 
@@ -28,6 +29,9 @@ use crate::jetstream::{Broker, IN_FLIGHT, PLACE, STREAM, away, message_id};
 use crate::store::Place;
 use store::Unpublished;
 
+pub(crate) use look::{durables, gone_unread, whole_up_to};
+pub(crate) use store::was_published;
+
 /// Behind every wake-up: other processes write, too.
 const POLL: Duration = Duration::from_millis(250);
 /// Events per round.
@@ -41,7 +45,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// What goes wrong after so long is told again.
 const CALM: Duration = Duration::from_secs(10);
 /// Under this name the outbox is told how far its events are done.
-const READER: &str = "relay";
+pub(crate) const READER: &str = "relay";
 
 /// Relays the events of `source` until it is dropped, which harms nothing. Of several processes one relays and the others
 /// wait for its end. Needs Postgres.

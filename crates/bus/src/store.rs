@@ -1,5 +1,7 @@
 //! SQL of consumers, retries and dead letters.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use manifold_core::{Code, Error, EventId, JobId, Result, Timestamp};
 use manifold_store::{Db, Engine, Micros, SqlResultExt, Tx, on};
@@ -8,10 +10,16 @@ use uuid::Uuid;
 
 use crate::consumer::Stored;
 use crate::dead::{Buried, DeadLetter, Kind, Which};
-use crate::job;
+use crate::event::HOP_LIMIT;
+use crate::{job, outbox};
 
 /// Events that are tried again at a time.
 pub(crate) const DUE: i64 = 128;
+/// How to go on from a place of another server.
+pub(crate) const FOREIGN: &str = "the database was restored into another server, whose transactions are counted anew: in each schema run \
+     UPDATE outbox SET xid = '3'; UPDATE consumer_cursor SET last_xid = 3; UPDATE outbox_reader SET last_xid = 3";
+/// Among the readers of an outbox: up to where its events were deleted.
+pub(crate) const PRUNED: &str = "pruned";
 
 /// Where a reader stands: behind which event, in the order of commits. On SQLite numbers follow that order and `xid` is
 /// 0; Postgres gives numbers out before commit, and a transaction with a lower id may commit later.
@@ -40,21 +48,20 @@ pub(crate) async fn cursor(db: &Db, consumer: &str, source: &str) -> Result<Plac
     place.during("read the cursor of a consumer").map(Option::unwrap_or_default)
 }
 
-/// Refuses a place that this server has not come to yet: its transactions are counted anew after a restore into another
-/// one, and what comes would look as if it had been read.
-pub(crate) async fn check(source: &Db, place: Place) -> Result<()> {
-    let Engine::Postgres(pool) = source.engine() else { return Ok(()) };
+/// Whether this server has not come to this place yet: its transactions are counted anew after a restore into another one.
+pub(crate) async fn is_foreign(source: &Db, place: Place) -> Result<bool> {
+    let Engine::Postgres(pool) = source.engine() else { return Ok(false) };
     let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
     let next: i64 = sqlx::query_scalar(next).fetch_one(pool).await.during("look for the next transaction")?;
-    if place.xid < next {
+    Ok(place.xid >= next)
+}
+
+/// Refuses a place of another server: what comes would look as if it had been read.
+pub(crate) async fn check(source: &Db, place: Place) -> Result<()> {
+    if !is_foreign(source, place).await? {
         return Ok(());
     }
-    Err(Error::new(
-        Code::Unavailable,
-        "STORE_UNAVAILABLE",
-        "the database was restored into another server, whose transactions are counted anew: in each schema run \
-         UPDATE outbox SET xid = '3'; UPDATE consumer_cursor SET last_xid = 3; UPDATE outbox_reader SET last_xid = 3",
-    ))
+    Err(Error::new(Code::Unavailable, "STORE_UNAVAILABLE", FOREIGN))
 }
 
 /// The events behind `place`. On Postgres only those of transactions that are older than every running one: what comes
@@ -296,6 +303,12 @@ pub(crate) async fn redrive(tx: &mut Tx<'_>, letter: &Buried, now: Timestamp) ->
     });
     let marked = marked.during("mark a dead letter")?;
     let Some(event) = EventId::parse(&letter.reference).filter(|_| marked > 0) else { return Ok(marked) };
+    if letter.reason == HOP_LIMIT {
+        let sql = "SELECT payload FROM dead_letter WHERE id = $1";
+        let payload = on!(tx, |executor| sqlx::query_scalar(sql).bind(letter.id).fetch_one(executor).await);
+        outbox::let_through(tx, payload.during("read a dead letter")?, now).await?;
+        return Ok(marked);
+    }
     if letter.kind == Kind::Bus.name() {
         let sql = "UPDATE outbox SET published_at = NULL WHERE event_id = $1";
         let sent =
@@ -326,6 +339,25 @@ pub(crate) async fn report(tx: &mut Tx<'_>, consumer: &str, place: Place, now: T
         query.execute(executor).await.map(|_| ())
     });
     written.during("tell how far events were read")
+}
+
+/// Writes down up to where events were deleted. Not counted among the readers, because it never moved.
+pub(crate) async fn note_pruned(tx: &mut Tx<'_>, place: Place) -> Result<()> {
+    let sql = "INSERT INTO outbox_reader (consumer, last_xid, last_seq, moved_at) VALUES ($1, $2, $3, 0) \
+               ON CONFLICT (consumer) DO UPDATE SET last_xid = excluded.last_xid, last_seq = excluded.last_seq \
+               WHERE (excluded.last_xid, excluded.last_seq) > (outbox_reader.last_xid, outbox_reader.last_seq)";
+    let written = on!(tx, |executor| {
+        sqlx::query(sql).bind(PRUNED).bind(place.xid).bind(place.seq).execute(executor).await.map(|_| ())
+    });
+    written.during("tell which events were deleted")
+}
+
+/// Up to where readers have told that they have read this outbox, and up to where it was pruned.
+pub(crate) async fn readers(source: &Db) -> Result<HashMap<String, Place>> {
+    let sql = "SELECT consumer, last_xid, last_seq FROM outbox_reader";
+    let rows: Result<Vec<(String, i64, i64)>, _> = on!(source, |pool| sqlx::query_as(sql).fetch_all(pool).await);
+    let rows = rows.during("read how far events were read")?;
+    Ok(rows.into_iter().map(|(consumer, xid, seq)| (consumer, Place { xid, seq })).collect())
 }
 
 /// A reader will come: what it has not read is kept for it.
@@ -367,6 +399,10 @@ pub async fn cursors(db: &Db) -> Result<Vec<Cursor>> {
 }
 
 impl Cursor {
+    pub(crate) fn place(&self) -> Place {
+        Place { xid: self.last_xid, seq: self.last_seq }
+    }
+
     /// How many events of the source it has not read.
     pub async fn behind(&self, source: &Db) -> Result<i64> {
         let sql = match source {

@@ -1,5 +1,5 @@
-//! Keeps the tables of the service small: revocations that every process has read, usage of long ago, answers that nobody asks
-//! for again, and events that everybody has seen.
+//! Keeps the tables of the service small: revocations that every process has read, usage of long ago, events that everybody
+//! has seen, dead letters and jobs of long ago, and answers that nobody asks for again.
 
 use std::time::Duration;
 
@@ -28,8 +28,5 @@ async fn prune(identity: &Identity) -> Result<()> {
     manifold_store::prune(&identity.inner.db, "revocation", "seq", "at", before).await?;
     let before = identity.inner.clock.now().before(usage::MAX_WINDOW);
     manifold_store::prune(&identity.inner.db, "key_usage", "hour, key_id, outcome, operation", "hour", before).await?;
-    identity.inner.outbox.prune(&identity.inner.db).await?;
-    manifold_bus::prune_answers(&identity.inner.db, &identity.inner.clock).await?;
-    manifold_bus::prune_dead_letters(&identity.inner.db, &identity.inner.clock).await?;
-    Ok(())
+    identity.inner.outbox.tidy(&identity.inner.db).await
 }

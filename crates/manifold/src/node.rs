@@ -186,8 +186,18 @@ async fn broker(floor: &Floor<'_>) -> Result<Option<Broker>> {
     Ok(Some(broker))
 }
 
-/// Connects to the broker, if there is to be one, and waits for it for some seconds.
-pub async fn connect_broker(config: &Config) -> Result<Option<Broker>> {
+/// A connection to the broker, if there is to be one. Waits for it for some seconds, and changes nothing there.
+pub async fn find_broker(config: &Config) -> Result<Option<Broker>> {
+    let Some(broker) = open_broker(config).await? else { return Ok(None) };
+    let patience = tokio::time::Instant::now() + BROKER_PATIENCE;
+    while !broker.is_connected() && tokio::time::Instant::now() < patience {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(Some(broker))
+}
+
+/// Begins to connect.
+async fn open_broker(config: &Config) -> Result<Option<Broker>> {
     if config.bus.nats_url.expose().is_empty() {
         return Ok(None);
     }
@@ -199,7 +209,12 @@ pub async fn connect_broker(config: &Config) -> Result<Option<Broker>> {
         max_bytes: stream.max_bytes.as_u64(),
         duplicate_window: stream.duplicate_window,
     });
-    let broker = broker.await?;
+    broker.await.map(Some)
+}
+
+/// Connects to the broker, if there is to be one, and waits for it for some seconds.
+pub async fn connect_broker(config: &Config) -> Result<Option<Broker>> {
+    let Some(broker) = open_broker(config).await? else { return Ok(None) };
     let patience = tokio::time::Instant::now() + BROKER_PATIENCE;
     loop {
         match broker.prepare().await {

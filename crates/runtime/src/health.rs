@@ -84,6 +84,12 @@ impl Component {
     }
 
     fn set(&self, state: State) {
+        let level = match state {
+            State::Ready => 0,
+            State::Degraded(_) => 1,
+            State::Failing(_) => 2,
+        };
+        metrics::gauge!("manifold_health", "component" => self.name).set(level);
         self.health.components.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name, state);
     }
 }

@@ -14,7 +14,7 @@ use async_nats::jetstream::message::Message;
 use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use manifold_contract::events::v1::Event;
-use manifold_core::{Error, Result, Timestamp};
+use manifold_core::{Error, Result};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 use uuid::Uuid;
@@ -32,8 +32,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// An event that came so often without an outcome may stop whoever handles it: it goes on by itself, where its tries are
 /// counted.
 const SUSPICIOUS: i64 = 3;
-/// How long the inbox knows an event: longer than the stream and the outbox together keep it.
-const KNOWN: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 /// How often old events are forgotten.
 const FORGET: Duration = Duration::from_secs(600);
 /// The server says so often that it is there, and a request for messages lasts so long.
@@ -231,11 +229,11 @@ impl Puller {
             return;
         }
         self.forgot_at = Some(Instant::now());
-        let (name, before) = (self.shared.consumer.name, first_id_of(self.shared.clock.now().before(KNOWN)));
+        let (name, now) = (self.shared.consumer.name, self.shared.clock.now());
         let forgotten = self
             .shared
             .db
-            .write("forget events", move |tx| Box::pin(async move { inbox::forget(tx, name, before).await }));
+            .write("forget events", move |tx| Box::pin(async move { inbox::forget(tx, name, now).await }));
         if let Err(error) = forgotten.await {
             warn!(consumer = name, error = error.chain(), "cannot forget old events");
         }
@@ -269,9 +267,4 @@ fn entry(headers: Option<&HeaderMap>, sequence: u64) -> (Option<Uuid>, Entry) {
 fn stranger() -> Failure {
     let source = Error::internal("the message does not bear the id of its event: it was not sent by Manifold");
     Failure::Dead { reason: "NOT_OURS", source }
-}
-
-/// Lower than every id of this time or later. UUIDv7 begins with 48 bits of milliseconds (RFC 9562, section 5.7).
-fn first_id_of(time: Timestamp) -> Uuid {
-    Uuid::from_u128(u128::try_from(time.micros() / 1_000).unwrap_or(0) << 80)
 }

@@ -1,15 +1,18 @@
 //! SQL of jobs for those who do not work on them, and what a row is.
 
+use manifold_contract::events::v1::Event;
 use manifold_core::{Error, JobId, PageRequest, Result, TenantId, Timestamp};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, newest_first, on};
+use prost::Message;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
 use super::{Job, JobFilter, NewJob, State};
+use crate::event::Chain;
 
 /// What makes a [`Job`].
-pub(super) const COLUMNS: &str = "id, tenant_id, kind, state, args, run_at, n_attempts, max_attempts, cursor, done, total, fence, \
+pub(super) const COLUMNS: &str = "id, tenant_id, kind, state, args, run_at, n_attempts, max_attempts, cursor, done, total, chain, fence, \
                        cancel_at, result, error, created_at, finished_at";
 
 #[derive(FromRow)]
@@ -25,6 +28,7 @@ pub(super) struct Columns {
     cursor: Option<String>,
     done: i64,
     total: Option<i64>,
+    chain: Vec<u8>,
     fence: i64,
     cancel_at: Option<Micros>,
     result: Option<String>,
@@ -40,6 +44,7 @@ impl TryFrom<Columns> for Job {
         let json = |text: String| {
             serde_json::from_str::<Value>(&text).map_err(|error| Error::internal("read a job").because(error))
         };
+        let chain = Event::decode(&*row.chain).map_err(|error| Error::internal("read a job").because(error))?;
         Ok(Self {
             id: JobId(row.id),
             tenant: TenantId(row.tenant_id),
@@ -52,6 +57,7 @@ impl TryFrom<Columns> for Job {
             cursor: row.cursor.map(json).transpose()?,
             done: row.done,
             total: row.total,
+            chain: Chain(chain),
             fence: row.fence,
             cancel_at: row.cancel_at.map(Timestamp::from),
             result: row.result.map(json).transpose()?,
@@ -73,14 +79,15 @@ pub(super) fn jobs(rows: Vec<Columns>) -> Result<Vec<Job>> {
 /// Writes a job, unless one with its key waits or runs; the id of that which is there.
 pub(super) async fn insert(tx: &mut Tx<'_>, id: Uuid, job: &NewJob, now: Timestamp) -> Result<Uuid> {
     // Changes nothing in a row that is there: without DO UPDATE its id would not be returned.
-    let sql = "INSERT INTO job (id, tenant_id, kind, dedup_key, args, state, run_at, max_attempts, created_at) \
-               VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8) \
+    let sql = "INSERT INTO job (id, tenant_id, kind, dedup_key, args, state, run_at, max_attempts, created_at, chain) \
+               VALUES ($1, $2, $3, $4, $5, 1, $6, $7, $8, $9) \
                ON CONFLICT (tenant_id, kind, dedup_key) WHERE state IN (1, 2) \
                DO UPDATE SET dedup_key = excluded.dedup_key RETURNING id";
     let inserted = on!(tx, |executor| {
         let query = sqlx::query_scalar(sql).bind(id).bind(job.tenant.0).bind(job.kind).bind(&job.dedup_key);
         let query = query.bind(job.args.to_string()).bind(Micros::from(job.run_at.unwrap_or(now)));
-        query.bind(job.max_attempts).bind(Micros::from(now)).fetch_one(executor).await
+        let query = query.bind(job.max_attempts).bind(Micros::from(now)).bind(job.chain.0.encode_to_vec());
+        query.fetch_one(executor).await
     });
     inserted.during("enqueue a job")
 }

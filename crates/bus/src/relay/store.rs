@@ -84,6 +84,12 @@ pub(super) async fn has_other_epochs(pool: &PgPool, epoch: i64) -> Result<bool> 
     Ok([first, last].into_iter().flatten().any(|found| found != epoch))
 }
 
+/// Whether a stream had any of these events.
+pub(crate) async fn was_published(pool: &PgPool) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM outbox WHERE stream_epoch IS NOT NULL)";
+    sqlx::query_scalar(sql).fetch_one(pool).await.during("look for published events")
+}
+
 /// The last event that the stream of this epoch had, up to a number.
 pub(super) async fn last_published(pool: &PgPool, epoch: i64, up_to: i64) -> Result<Option<Published>> {
     let sql = "SELECT event_id, stream_seq FROM outbox WHERE stream_epoch = $1 AND stream_seq <= $2 \
@@ -100,6 +106,21 @@ pub(super) async fn samples(pool: &PgPool, epoch: i64, from: i64, up_to: i64, n:
                ORDER BY stream_seq LIMIT 1) AS found";
     let query = sqlx::query_as(sql).bind(epoch).bind(from).bind(up_to).bind(n);
     query.fetch_all(pool).await.during("pick published events")
+}
+
+/// How many events the stream of this epoch had between two numbers.
+pub(super) async fn count_between(pool: &PgPool, epoch: i64, above: i64, below: i64) -> Result<u64> {
+    let sql = "SELECT COUNT(*) FROM outbox WHERE stream_epoch = $1 AND stream_seq > $2 AND stream_seq < $3";
+    let n: Result<i64, _> = sqlx::query_scalar(sql).bind(epoch).bind(above).bind(below).fetch_one(pool).await;
+    Ok(n.during("count published events")?.unsigned_abs())
+}
+
+/// The first events that the stream of this epoch had above a number.
+pub(super) async fn published_above(pool: &PgPool, epoch: i64, above: i64, limit: i64) -> Result<Vec<Published>> {
+    let sql = "SELECT event_id, stream_seq FROM outbox WHERE stream_epoch = $1 AND stream_seq > $2 \
+               ORDER BY stream_seq LIMIT $3";
+    let query = sqlx::query_as(sql).bind(epoch).bind(above).bind(limit);
+    query.fetch_all(pool).await.during("look for unread events")
 }
 
 /// Has events published again: those that the stream of this epoch had above a number, and those of other epochs.

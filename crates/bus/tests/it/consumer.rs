@@ -33,6 +33,16 @@ impl Scribe {
         Self { rules: Arc::new(rules), ..Self::default() }
     }
 
+    /// One more rule.
+    pub fn and(
+        mut self,
+        subject: &'static str,
+        rule: impl Fn(u32) -> Result<(), Failure> + Send + Sync + 'static,
+    ) -> Self {
+        Arc::get_mut(&mut self.rules).unwrap().insert(subject, Box::new(rule));
+        self
+    }
+
     /// Never comes to an end with this event.
     pub fn stuck_at(subject: &'static str) -> Self {
         Self { stuck_at: Some(subject), ..Self::default() }

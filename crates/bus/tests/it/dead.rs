@@ -91,7 +91,7 @@ async fn a_dead_letter_goes_back_to_its_consumer(scratch: &Scratch) {
 
 impl House {
     /// Damages an event.
-    async fn overwrite(&self, event: uuid::Uuid, payload: Vec<u8>) {
+    pub async fn overwrite(&self, event: uuid::Uuid, payload: Vec<u8>) {
         let changed = self.db.write("damage an event", move |tx| {
             let payload = payload.clone();
             Box::pin(async move {

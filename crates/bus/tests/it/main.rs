@@ -1,6 +1,7 @@
 //! The bus on both engines.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod chain;
 mod consumer;
 mod dead;
 mod forgetful;
@@ -13,6 +14,7 @@ mod outbox;
 mod scratch;
 mod stream;
 mod street;
+mod verify;
 
 /// Each scenario on SQLite and on Postgres.
 macro_rules! on_both_engines {

@@ -1,10 +1,12 @@
-//! `manifold bus`: how far events have been read, and what was given up. Works beside a running server, and without one.
+//! `manifold bus`: how far events have been read, what was given up, and whether everything adds up. Works beside a running
+//! server, and without one.
 
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use manifold_bus::{
-    Broker, Buried, Job, JobFilter, State, Which, all_jobs, cursors, dead_letters, outbox_status, redrive,
+    Broker, Buried, Finding, Job, JobFilter, Source, State, Which, all_jobs, cursors, dead_letters, outbox_status,
+    redrive, verify,
 };
 use manifold_core::{Clock, Code, Error, PageRequest, Result, decode_id, encode_id};
 use manifold_runtime::Tasks;
@@ -49,6 +51,8 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Look for what does not add up and say how to mend it
+    Verify,
 }
 
 /// Which dead letters.
@@ -98,8 +102,16 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
         writers.spawn("store writer", writer.run(async move { stop.cancelled().await }));
         opened.push((service, db));
     }
+    if matches!(command, Command::Verify) {
+        let ledgers: Vec<_> = opened.into_iter().map(|(name, db)| Source { name, db }).collect();
+        let broker = node::find_broker(&config).await?;
+        let findings = verify(&ledgers, broker.as_ref(), &Clock::system()).await?;
+        writers.shutdown(std::time::Duration::from_secs(10)).await;
+        return Ok(report(&findings));
+    }
     for (service, db) in &opened {
         match &command {
+            Command::Verify => {}
             Command::Status => {
                 let outbox = outbox_status(db).await?;
                 let since = outbox.waiting_since.map_or_else(|| "-".to_owned(), |since| since.to_string());
@@ -147,6 +159,18 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
     output::table(&rows);
     writers.shutdown(std::time::Duration::from_secs(10)).await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A line per finding, and exit code 1 if there is one.
+fn report(findings: &[Finding]) -> ExitCode {
+    if findings.is_empty() {
+        output::line("all events and jobs add up");
+        return ExitCode::SUCCESS;
+    }
+    for Finding { check, place, found, remedy } in findings {
+        output::line(format!("{check:18} {place:10} {found} → {remedy}"));
+    }
+    ExitCode::FAILURE
 }
 
 /// The stream and its consumers.

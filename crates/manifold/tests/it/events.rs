@@ -17,9 +17,9 @@ async fn break_the_next_event(program: &Program) -> Result<()> {
     Ok(connection.close().await?)
 }
 
-/// Puts a dead job and its dead letter into the database of identity.
-async fn leave_a_dead_job(program: &Program) -> Result<()> {
-    let options = SqliteConnectOptions::new().filename(program.data().join("identity.db"));
+/// Puts a dead job of long ago and its dead letter into the database of a service.
+async fn leave_a_dead_job(program: &Program, service: &str) -> Result<()> {
+    let options = SqliteConnectOptions::new().filename(program.data().join(format!("{service}.db")));
     let mut connection = SqliteConnection::connect_with(&options).await?;
     let (id, now) = (uuid::Uuid::from_u128(5), 1_763_629_200_000_000_i64);
     let job = "INSERT INTO job (id, tenant_id, kind, args, state, run_at, n_attempts, max_attempts, done, total, error, \
@@ -36,7 +36,7 @@ async fn leave_a_dead_job(program: &Program) -> Result<()> {
 async fn an_operator_sees_jobs_and_queues_dead_ones_again() -> Result<()> {
     let program = Program::new()?;
     program.run(&["db", "migrate"]).await?;
-    leave_a_dead_job(&program).await?;
+    leave_a_dead_job(&program, "identity").await?;
 
     let dead = program.run(&["bus", "jobs", "--state", "dead", "--kind", "export"]).await?;
     let redriven = program.run(&["bus", "redrive", "--consumer", "export"]).await?;
@@ -53,6 +53,45 @@ async fn an_operator_sees_jobs_and_queues_dead_ones_again() -> Result<()> {
     assert!(queued.out.contains(&format!("{id}  export  queued  0 of 5")), "{}", queued.out);
     assert!(!none.out.contains("export") && none.out.contains("ATTEMPTS"), "{}", none.out);
     assert!(wrong.code == 2 && wrong.err.contains("queued, running, succeeded, dead, canceled"), "{}", wrong.err);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_service_forgets_jobs_and_dead_letters_of_long_ago() -> Result<()> {
+    let program = Program::new()?;
+    program.run(&["db", "migrate"]).await?;
+    leave_a_dead_job(&program, "identity").await?;
+    leave_a_dead_job(&program, "ai-router").await?;
+    let before = program.run(&["bus", "jobs"]).await?.out;
+
+    let mut server = program.serve().await?;
+
+    until("they are gone", async || {
+        let (jobs, letters) = (program.run(&["bus", "jobs"]).await?, program.run(&["bus", "dead-letters"]).await?);
+        Ok(jobs.code == 0 && letters.code == 0 && !(jobs.out + &letters.out).contains("export"))
+    })
+    .await?;
+    server.stop().await?;
+    assert_eq!(before.matches("export").count(), 2, "{before}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operator_learns_whether_everything_adds_up() -> Result<()> {
+    let program = Program::new()?;
+    program.run(&["db", "migrate"]).await?;
+
+    let sound = program.run(&["bus", "verify"]).await?;
+    break_the_next_event(&program).await?;
+    leave_a_dead_job(&program, "identity").await?;
+    let broken = program.run(&["bus", "verify"]).await?;
+
+    assert_eq!((sound.code, sound.out.as_str()), (0, "all events and jobs add up\n"), "{}", sound.err);
+    assert_eq!(broken.code, 1, "{}", broken.err);
+    let lines: Vec<_> = broken.out.lines().collect();
+    assert!(lines.len() == 2 && lines.iter().all(|line| line.contains(" → ")), "{}", broken.out);
+    assert!(lines[0].starts_with("dead_letter        identity   1 dead letters of export"), "{}", lines[0]);
+    assert!(lines[1].starts_with("outbox.unreadable  ai-router "), "{}", lines[1]);
     Ok(())
 }
 
