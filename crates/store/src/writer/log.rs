@@ -18,7 +18,7 @@ use super::Durability;
 use super::link::STUCK;
 
 /// How long a power cut may undo rows that nobody waits for. Each sync costs CPU and stops whoever writes for a moment.
-const SYNC_AFTER: Duration = Duration::from_millis(10);
+const SYNC_AFTER: Duration = Duration::from_millis(25);
 /// How often the log is copied into the file while it grows. A commit that finds it longer than
 /// [`CHECKPOINT`](crate::location) copies the rest itself, so that SQLite can begin the log anew.
 const COPY_EVERY: Duration = Duration::from_millis(25);
