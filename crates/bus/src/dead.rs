@@ -1,6 +1,7 @@
 //! Dead letters: what was given up, kept for people to look at and to send again.
 
-use std::sync::Arc;
+mod sql;
+
 use std::time::Duration;
 
 use manifold_contract::events::v1::Event;
@@ -9,11 +10,10 @@ use manifold_store::Db;
 use prost::Message;
 use uuid::Uuid;
 
-use crate::consumer::{Failure, Shared, Stored};
-use crate::store;
+use crate::place::Stored;
 
-/// The reason of an event that came as often as its consumer lets it.
-const TOO_OFTEN: &str = "MAX_DELIVERIES";
+pub(crate) use sql::bury;
+
 /// How long dead letters stay.
 const RETAIN: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Longest text of an error.
@@ -59,22 +59,20 @@ pub(crate) struct DeadLetter {
 }
 
 impl DeadLetter {
-    /// Of an event that a consumer gives up.
-    pub(crate) fn of(shared: &Shared, stored: &Stored, kind: Kind, failure: &Failure) -> Self {
-        let reason = match failure {
-            Failure::Retry { .. } => TOO_OFTEN,
-            Failure::Dead { reason, .. } => reason,
-        };
-        let letter = Self::new(&shared.ids, &shared.clock, stored, kind, reason, failure.error());
-        Self { consumer: shared.consumer.name, ..letter }
-    }
-
     /// Of an event that no consumer will see.
     pub(crate) fn unpublished(ids: &Ids, clock: &Clock, stored: &Stored, reason: &'static str, error: &Error) -> Self {
         Self::new(ids, clock, stored, Kind::Bus, reason, error)
     }
 
-    fn new(ids: &Ids, clock: &Clock, stored: &Stored, kind: Kind, reason: &'static str, error: &Error) -> Self {
+    /// Of an event.
+    pub(crate) fn new(
+        ids: &Ids,
+        clock: &Clock,
+        stored: &Stored,
+        kind: Kind,
+        reason: &'static str,
+        error: &Error,
+    ) -> Self {
         // Of bytes that are no event, nobody knows whose they are.
         let tenant =
             Event::decode(stored.payload.clone()).map(|event| event.tenant_id.replace('\0', "")).unwrap_or_default();
@@ -129,26 +127,10 @@ pub struct Which {
 
 /// Dead letters that were not sent again, oldest first.
 pub async fn dead_letters(db: &Db, which: &Which) -> Result<Vec<Buried>> {
-    store::dead_letters(db, which).await
+    sql::dead_letters(db, which).await
 }
 
 /// Deletes dead letters of more than 30 days ago, sent again or not, and counts them.
 pub async fn prune_dead_letters(db: &Db, clock: &Clock) -> Result<u64> {
     manifold_store::prune(db, "dead_letter", "id", "last_at", clock.now().before(RETAIN)).await
-}
-
-/// Sends dead letters once more, each to the consumer that gave it up and to no other, or into the stream if it did not come
-/// there, and queues jobs anew; counts them. A running consumer or worker takes them within a second. A job stays dead while
-/// another one with its key waits or runs.
-pub async fn redrive(db: &Db, which: &Which, clock: &Clock) -> Result<u64> {
-    let mut n_redriven = 0;
-    for letter in store::dead_letters(db, which).await? {
-        let (letter, now) = (Arc::new(letter), clock.now());
-        let sent = db.write("send a dead letter again", move |tx| {
-            let letter = Arc::clone(&letter);
-            Box::pin(async move { store::redrive(tx, &letter, now).await })
-        });
-        n_redriven += sent.await?;
-    }
-    Ok(n_redriven)
 }

@@ -2,20 +2,16 @@
 
 use bytes::Bytes;
 use manifold_contract::events::v1::Event;
-use manifold_core::{Code, Error, EventId, Principal, RequestId, Result, TenantId, Timestamp, TraceContext};
+use manifold_core::{Error, EventId, Principal, RequestId, Result, TenantId, Timestamp, TraceContext};
 use prost::Message;
 
+use crate::chain::Chain;
 use crate::job::Job;
 
 /// Largest payload.
 const MAX_DATA: usize = 256 * 1024;
 /// Largest encoded event.
 const MAX_EVENT: usize = 512 * 1024;
-
-/// Longest chain of events that cause each other. What comes behind it is taken for a loop.
-const MAX_HOP: u32 = 8;
-/// The reason of events that stand behind such a chain.
-pub(crate) const HOP_LIMIT: &str = "HOP_LIMIT";
 
 /// The version of events that is written and understood.
 pub(crate) const VERSION: u32 = 1;
@@ -49,22 +45,6 @@ pub enum Cause<'a> {
     Event(&'a Event),
     /// A job, in the hands of its worker. The event stands in the chain of what the job was enqueued for.
     Job(&'a Job),
-}
-
-/// A place in a chain of events: what all that has this cause tells of it. Kept by a job for the events that it causes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Chain(pub(crate) Event);
-
-impl Chain {
-    /// Refuses a place behind the longest chain that is no loop.
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.0.hop <= MAX_HOP {
-            return Ok(());
-        }
-        let message =
-            format!("{MAX_HOP} events caused each other one after the other: their consumers answer in a loop");
-        Err(Error::new(Code::Precondition, HOP_LIMIT, message))
-    }
 }
 
 impl Cause<'_> {

@@ -11,7 +11,7 @@ use manifold_store::{SqlResultExt, Tx};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::store::Place;
+use crate::place::Place;
 
 /// How long an event is known: longer than the stream and the outbox together keep it.
 const KNOWN: Duration = Duration::from_secs(14 * 24 * 60 * 60);

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use crate::consumer::Consumer;
+use crate::subscription::Consumer;
 
 /// The stream of all events.
 pub(crate) const STREAM: &str = "MF_EVENTS";

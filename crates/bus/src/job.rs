@@ -16,7 +16,7 @@ use manifold_core::{Clock, Error, Ids, JobId, Page, PageRequest, Result, TenantI
 use manifold_store::{Db, Tx};
 use serde_json::Value;
 
-use crate::event::Chain;
+use crate::chain::Chain;
 
 pub use running::{Done, Progress, Running};
 pub(crate) use sql::again;

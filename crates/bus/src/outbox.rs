@@ -12,12 +12,13 @@ use sqlx::AssertSqlSafe;
 use tracing::error;
 use uuid::Uuid;
 
-use crate::consumer::Stored;
-use crate::dead::{DeadLetter, Kind, prune_dead_letters};
-use crate::event::{Cause, Chain, Draft, HOP_LIMIT, Stamp, encode};
+use crate::chain::{Chain, HOP_LIMIT};
+use crate::dead::{self, DeadLetter, Kind, prune_dead_letters};
+use crate::event::{Cause, Draft, Stamp, encode};
 use crate::job::Jobs;
 use crate::once::prune_answers;
-use crate::store::{self, Place};
+use crate::place::{Place, Stored};
+use crate::store;
 use crate::subject::subject;
 
 /// How long events stay.
@@ -92,7 +93,7 @@ impl Outbox {
         let stored = Stored { id: row.event_id, payload: row.payload.into() };
         error!(event = %EventId(stored.id), error = cause.chain(), "an event is given up: see `manifold bus dead-letters`");
         metrics::counter!("manifold_dead_letters_total", "kind" => Kind::Bus.name()).increment(1);
-        store::bury(tx, &DeadLetter::unpublished(&self.ids, &self.clock, &stored, HOP_LIMIT, cause)).await
+        dead::bury(tx, &DeadLetter::unpublished(&self.ids, &self.clock, &stored, HOP_LIMIT, cause)).await
     }
 
     /// Deletes what is old of all that the bus keeps in a service's database: events, dead letters, jobs that came to an end,

@@ -22,11 +22,10 @@ use sqlx::PgPool;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use crate::consumer::{Source, Stored};
-use crate::dead::{DeadLetter, Kind};
+use crate::dead::{self, DeadLetter, Kind};
 use crate::inbox::Origin;
 use crate::jetstream::{Broker, IN_FLIGHT, PLACE, STREAM, away, message_id};
-use crate::store::Place;
+use crate::place::{Place, Source, Stored};
 use store::Unpublished;
 
 pub(crate) use look::{durables, gone_unread, whole_up_to};
@@ -205,7 +204,7 @@ impl Relay {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (letter, now, seq) = &*work;
-                crate::store::bury(tx, letter).await?;
+                dead::bury(tx, letter).await?;
                 let Tx::Postgres(connection) = tx else { return Ok(()) };
                 store::give_up(connection, *now, *seq).await
             })

@@ -1,46 +1,20 @@
-//! SQL of consumers, retries and dead letters.
+//! SQL of reading outboxes: the events behind a place, the places of readers, and what people see of them.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use manifold_core::{Code, Error, EventId, JobId, Result, Timestamp};
+use manifold_core::{Code, Error, Result, Timestamp};
 use manifold_store::{Db, Engine, Micros, SqlResultExt, Tx, on};
 use sqlx::{AssertSqlSafe, FromRow, PgPool, SqlitePool};
 use uuid::Uuid;
 
-use crate::consumer::Stored;
-use crate::dead::{Buried, DeadLetter, Kind, Which};
-use crate::event::HOP_LIMIT;
-use crate::{job, outbox};
+use crate::place::{Found, Place};
 
-/// Events that are tried again at a time.
-pub(crate) const DUE: i64 = 128;
 /// How to go on from a place of another server.
 pub(crate) const FOREIGN: &str = "the database was restored into another server, whose transactions are counted anew: in each schema run \
      UPDATE outbox SET xid = '3'; UPDATE consumer_cursor SET last_xid = 3; UPDATE outbox_reader SET last_xid = 3";
 /// Among the readers of an outbox: up to where its events were deleted.
 pub(crate) const PRUNED: &str = "pruned";
-
-/// Where a reader stands: behind which event, in the order of commits. On SQLite numbers follow that order and `xid` is
-/// 0; Postgres gives numbers out before commit, and a transaction with a lower id may commit later.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, FromRow)]
-pub(crate) struct Place {
-    pub(crate) xid: i64,
-    pub(crate) seq: i64,
-}
-
-/// An event in an outbox.
-pub(crate) struct Found {
-    pub(crate) place: Place,
-    pub(crate) payload: Bytes,
-}
-
-/// An event that comes again.
-#[derive(Clone, Debug)]
-pub(crate) struct Retry {
-    pub(crate) stored: Stored,
-    pub(crate) n_deliveries: i64,
-}
 
 pub(crate) async fn cursor(db: &Db, consumer: &str, source: &str) -> Result<Place> {
     let sql = "SELECT last_xid AS xid, last_seq AS seq FROM consumer_cursor WHERE consumer = $1 AND source = $2";
@@ -173,160 +147,6 @@ pub(crate) async fn advance(
         query.execute(executor).await.map(|done| done.rows_affected())
     });
     Ok(moved.during("move the cursor of a consumer")? == 1)
-}
-
-/// Has an event come again at `at`, after it came `n` times.
-pub(crate) async fn retry_later(
-    tx: &mut Tx<'_>,
-    consumer: &str,
-    stored: &Stored,
-    n: i64,
-    at: Timestamp,
-    error: &str,
-) -> Result<()> {
-    let sql = "INSERT INTO consumer_retry (consumer, event_id, payload, n_deliveries, next_at, error) \
-               VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (consumer, event_id) DO UPDATE SET \
-               n_deliveries = excluded.n_deliveries, next_at = excluded.next_at, error = excluded.error";
-    let written = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(consumer).bind(stored.id).bind(&*stored.payload).bind(n);
-        query.bind(Micros::from(at)).bind(error).execute(executor).await.map(|_| ())
-    });
-    written.during("set an event aside")
-}
-
-/// Events whose time has come, the most urgent first.
-pub(crate) async fn due(db: &Db, consumer: &str, now: Timestamp) -> Result<Vec<Retry>> {
-    let sql = "SELECT event_id, payload, n_deliveries FROM consumer_retry WHERE consumer = $1 AND next_at <= $2 \
-               ORDER BY next_at LIMIT $3";
-    let rows: Result<Vec<(Uuid, Vec<u8>, i64)>, _> =
-        on!(db, |pool| sqlx::query_as(sql).bind(consumer).bind(Micros::from(now)).bind(DUE).fetch_all(pool).await);
-    let retry = |(id, payload, n_deliveries): (_, Vec<u8>, i64)| Retry {
-        stored: Stored { id, payload: payload.into() },
-        n_deliveries,
-    };
-    Ok(rows.during("look for events that come again")?.into_iter().map(retry).collect())
-}
-
-/// Changes how often an event has come, and when it comes next; false if it has come another number of times.
-pub(crate) async fn count_retry(
-    tx: &mut Tx<'_>,
-    consumer: &str,
-    event: Uuid,
-    (from, to): (i64, i64),
-    next: Timestamp,
-) -> Result<bool> {
-    let sql = "UPDATE consumer_retry SET n_deliveries = $4, next_at = $5 \
-               WHERE consumer = $1 AND event_id = $2 AND n_deliveries = $3";
-    let counted = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(consumer).bind(event).bind(from).bind(to).bind(Micros::from(next));
-        query.execute(executor).await.map(|done| done.rows_affected())
-    });
-    Ok(counted.during("count a try of an event")? == 1)
-}
-
-/// Takes an event out of those that come again; false if another process has it.
-pub(crate) async fn take_retry(tx: &mut Tx<'_>, consumer: &str, event: Uuid, n: i64) -> Result<bool> {
-    let sql = "DELETE FROM consumer_retry WHERE consumer = $1 AND event_id = $2 AND n_deliveries = $3";
-    let taken = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(consumer).bind(event).bind(n);
-        query.execute(executor).await.map(|done| done.rows_affected())
-    });
-    Ok(taken.during("take an event that comes again")? == 1)
-}
-
-/// Writes a dead letter, or that it was given up once more.
-pub(crate) async fn bury(tx: &mut Tx<'_>, letter: &DeadLetter) -> Result<()> {
-    let sql = "INSERT INTO dead_letter (id, kind, ref, consumer, tenant_id, reason, payload, error, first_at, last_at, count) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9, 1) ON CONFLICT (kind, ref, consumer) DO UPDATE SET \
-               reason = excluded.reason, error = excluded.error, last_at = excluded.last_at, \
-               count = dead_letter.count + 1, redriven_at = NULL";
-    let written = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(letter.id).bind(letter.kind.name()).bind(&letter.reference);
-        let query = query.bind(letter.consumer).bind(&letter.tenant).bind(letter.reason).bind(&*letter.payload);
-        query.bind(&letter.error).bind(Micros::from(letter.at)).execute(executor).await.map(|_| ())
-    });
-    written.during("write a dead letter")
-}
-
-#[derive(FromRow)]
-struct Columns {
-    id: Uuid,
-    kind: String,
-    r#ref: String,
-    consumer: String,
-    tenant_id: String,
-    reason: String,
-    error: String,
-    first_at: Micros,
-    last_at: Micros,
-    count: i64,
-}
-
-pub(crate) async fn dead_letters(db: &Db, which: &Which) -> Result<Vec<Buried>> {
-    let sql = "SELECT id, kind, ref, consumer, tenant_id, reason, error, first_at, last_at, count FROM dead_letter \
-               WHERE redriven_at IS NULL AND ($1 IS NULL OR id = $1) AND ($2 IS NULL OR consumer = $2) ORDER BY id LIMIT $3";
-    let rows: Result<Vec<Columns>, _> = on!(db, |pool| {
-        sqlx::query_as(sql).bind(which.id).bind(&which.consumer).bind(which.limit).fetch_all(pool).await
-    });
-    Ok(rows.during("read dead letters")?.into_iter().map(Buried::from).collect())
-}
-
-impl From<Columns> for Buried {
-    fn from(row: Columns) -> Self {
-        Self {
-            id: row.id,
-            kind: row.kind,
-            reference: row.r#ref,
-            consumer: row.consumer,
-            tenant: row.tenant_id,
-            reason: row.reason,
-            error: row.error,
-            first_at: row.first_at.into(),
-            last_at: row.last_at.into(),
-            count: row.count,
-        }
-    }
-}
-
-/// Hands a dead letter back to the consumer that gave it up, or queues its job anew; 0 if somebody did so before.
-pub(crate) async fn redrive(tx: &mut Tx<'_>, letter: &Buried, now: Timestamp) -> Result<u64> {
-    let job = JobId::parse(&letter.reference);
-    if let Some(job) = job
-        && !job::again(tx, job, now).await?
-    {
-        return Ok(0);
-    }
-    let mark = "UPDATE dead_letter SET redriven_at = $2 WHERE id = $1 AND redriven_at IS NULL";
-    let marked = on!(tx, |executor| {
-        let query = sqlx::query(mark).bind(letter.id).bind(Micros::from(now));
-        query.execute(executor).await.map(|done| done.rows_affected())
-    });
-    let marked = marked.during("mark a dead letter")?;
-    let Some(event) = EventId::parse(&letter.reference).filter(|_| marked > 0) else { return Ok(marked) };
-    if letter.reason == HOP_LIMIT {
-        let sql = "SELECT payload FROM dead_letter WHERE id = $1";
-        let payload = on!(tx, |executor| sqlx::query_scalar(sql).bind(letter.id).fetch_one(executor).await);
-        outbox::let_through(tx, payload.during("read a dead letter")?, now).await?;
-        return Ok(marked);
-    }
-    if letter.kind == Kind::Bus.name() {
-        let sql = "UPDATE outbox SET published_at = NULL WHERE event_id = $1";
-        let sent =
-            on!(tx, |executor| sqlx::query(sql).bind(event.0).execute(executor).await.map(|done| done.rows_affected()));
-        let gone = "the outbox has forgotten this event: it keeps events for 24 hours";
-        return match sent.during("publish an event again")? {
-            0 => Err(Error::new(Code::Precondition, "FAILED_PRECONDITION", gone)),
-            n => Ok(n),
-        };
-    }
-    let again = "INSERT INTO consumer_retry (consumer, event_id, payload, n_deliveries, next_at, error) \
-                 SELECT consumer, $2, payload, 0, $3, '' FROM dead_letter WHERE id = $1 \
-                 ON CONFLICT (consumer, event_id) DO NOTHING";
-    let sent = on!(tx, |executor| {
-        let query = sqlx::query(again).bind(letter.id).bind(event.0).bind(Micros::from(now));
-        query.execute(executor).await.map(|done| done.rows_affected())
-    });
-    sent.during("send a dead letter again")
 }
 
 /// Writes into the source how far a consumer has read.

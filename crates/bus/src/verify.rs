@@ -8,8 +8,8 @@ mod waiting;
 
 use manifold_core::{Clock, Result};
 
-use crate::consumer::Source;
 use crate::jetstream::Broker;
+use crate::place::Source;
 
 /// Something that does not add up.
 #[derive(Clone, Debug, PartialEq, Eq)]

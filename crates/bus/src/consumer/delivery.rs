@@ -7,10 +7,14 @@ use manifold_store::Tx;
 use prost::Message;
 use tracing::{error, warn};
 
-use super::{Failure, Shared, Stored, pause};
-use crate::dead::{DeadLetter, Kind};
+use super::{Shared, retry};
+use crate::dead::{self, DeadLetter, Kind};
 use crate::event::VERSION;
-use crate::store;
+use crate::failure::{Failure, pause};
+use crate::place::Stored;
+
+/// The reason of an event that came as often as its consumer lets it.
+const TOO_OFTEN: &str = "MAX_DELIVERIES";
 
 /// Reads the event in these bytes, or tells why it is given up.
 pub(super) fn read(event: &mut Event, payload: &Bytes) -> Result<(), Failure> {
@@ -48,7 +52,12 @@ impl Fate {
             }
             _ => None,
         };
-        let letter = DeadLetter::of(shared, stored, kind, failure);
+        let reason = match failure {
+            Failure::Retry { .. } => TOO_OFTEN,
+            Failure::Dead { reason, .. } => reason,
+        };
+        let letter = DeadLetter::new(&shared.ids, &shared.clock, stored, kind, reason, failure.error());
+        let letter = DeadLetter { consumer: shared.consumer.name, ..letter };
         Self { stored: stored.clone(), n_deliveries, again_at, letter }
     }
 
@@ -57,9 +66,9 @@ impl Fate {
         let letter = &self.letter;
         match self.again_at {
             Some(at) => {
-                store::retry_later(tx, letter.consumer, &self.stored, self.n_deliveries, at, &letter.error).await
+                retry::retry_later(tx, letter.consumer, &self.stored, self.n_deliveries, at, &letter.error).await
             }
-            None => store::bury(tx, letter).await,
+            None => dead::bury(tx, letter).await,
         }
     }
 

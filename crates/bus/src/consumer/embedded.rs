@@ -11,10 +11,11 @@ use tracing::warn;
 
 use super::delivery::{Fate, read};
 use super::halves::{Halves, in_halves};
-use super::{Failure, Shared, Source, Stored, Stumble, Verdict, event_id, without};
+use super::{Shared, Stumble, Verdict, event_id, without};
 use crate::dead::Kind;
-use crate::inbox;
-use crate::store::{self, Found, Place};
+use crate::failure::Failure;
+use crate::place::{Found, Place, Source, Stored};
+use crate::{inbox, store};
 
 /// Behind every wake-up.
 const POLL: Duration = Duration::from_secs(1);

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Failure, Stumble};
+use super::Stumble;
+use crate::failure::Failure;
 
 /// What is done with a batch of events.
 pub(super) trait Halves {

@@ -21,10 +21,12 @@ use uuid::Uuid;
 
 use super::delivery::{Fate, read};
 use super::halves::{Halves, in_halves};
-use super::{Failure, Shared, Stored, Stumble, Verdict, event_id, without};
+use super::{Shared, Stumble, Verdict, event_id, retry, without};
 use crate::dead::Kind;
+use crate::failure::Failure;
 use crate::inbox::{self, Entry};
 use crate::jetstream::{Broker, PLACE, away, event_of};
+use crate::place::Stored;
 use crate::store;
 
 /// Before another try, while the broker or the database is away.
@@ -215,7 +217,7 @@ impl Puller {
                 let entries: Vec<_> = suspects.iter().map(|(_, entry)| entry.clone()).collect();
                 let known = inbox::enter(tx, name, &entries).await?;
                 for (stored, _) in suspects.iter().filter(|(_, entry)| !known.contains(&entry.id)) {
-                    store::retry_later(tx, name, stored, 0, now, "").await?;
+                    retry::retry_later(tx, name, stored, 0, now, "").await?;
                 }
                 Ok(())
             })

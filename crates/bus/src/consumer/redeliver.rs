@@ -9,9 +9,10 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::delivery::{Fate, read};
-use super::{Failure, Shared, Stumble, Verdict};
+use super::retry::{self, Retry};
+use super::{Shared, Stumble, Verdict};
 use crate::dead::Kind;
-use crate::store::{self, Retry};
+use crate::failure::Failure;
 
 /// How often is looked whether an event is due.
 const POLL: Duration = Duration::from_secs(1);
@@ -25,7 +26,7 @@ impl Redelivery {
         let shared = &self.0;
         let mut failing = false;
         loop {
-            let due = store::due(&shared.db, shared.consumer.name, shared.clock.now()).await;
+            let due = retry::due(&shared.db, shared.consumer.name, shared.clock.now()).await;
             let n_due = due.as_ref().map_or(0, Vec::len);
             let outcome = match due {
                 Ok(due) => self.deliver(due).await,
@@ -38,7 +39,7 @@ impl Redelivery {
                 }
                 Err(_) => {}
             }
-            if n_due < store::DUE as usize || failing {
+            if n_due < retry::DUE as usize || failing {
                 sleep(POLL).await;
             }
         }
@@ -77,7 +78,7 @@ impl Redelivery {
     async fn count(&self, retry: &Retry, (from, to): (i64, i64), lease: Duration) -> Result<bool, Stumble> {
         let (name, event, until) = (self.0.consumer.name, retry.stored.id, self.0.clock.now().after(lease));
         let counted = self.0.db.write("count a try of an event", move |tx| {
-            Box::pin(async move { store::count_retry(tx, name, event, (from, to), until).await })
+            Box::pin(async move { retry::count_retry(tx, name, event, (from, to), until).await })
         });
         counted.await.map_err(Stumble::Away)
     }
@@ -93,7 +94,7 @@ impl Redelivery {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (shared, event, n, events, verdict) = &*work;
-                let taken = store::take_retry(tx, shared.consumer.name, *event, *n).await?;
+                let taken = retry::take_retry(tx, shared.consumer.name, *event, *n).await?;
                 if taken {
                     shared.handler.handle(tx, events).await.map_err(|failure| verdict.note(failure))?;
                 }
@@ -116,7 +117,7 @@ impl Redelivery {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (name, event, fate) = &*work;
-                let taken = store::take_retry(tx, name, *event, n).await?;
+                let taken = retry::take_retry(tx, name, *event, n).await?;
                 if taken {
                     fate.write(tx).await?;
                 }

@@ -13,9 +13,8 @@ use super::State;
 use super::claim::{self, Release, Released, Whose};
 use super::running::Lease;
 use super::work::{Crew, End};
-use crate::consumer::{Failure, pause};
-use crate::dead::{DeadLetter, Kind, told};
-use crate::store;
+use crate::dead::{self, DeadLetter, Kind, told};
+use crate::failure::{Failure, pause};
 
 /// How often is looked for jobs whose workers are gone.
 const REAP: Duration = Duration::from_secs(5);
@@ -93,7 +92,7 @@ impl<H> Crew<H> {
                 let (release, ids) = &*work;
                 let released = claim::release(tx, whose, release).await?;
                 for job in released.iter().filter(|job| job.state() == Some(State::Dead)) {
-                    store::bury(tx, &letter(ids.next(), kind, job, release)).await?;
+                    dead::bury(tx, &letter(ids.next(), kind, job, release)).await?;
                 }
                 Ok(released)
             })

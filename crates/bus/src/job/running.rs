@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::claim::{self, Mark};
 use super::{Job, Jobs, Worker};
-use crate::consumer::Failure;
+use crate::failure::Failure;
 
 /// Proof that a job has come to its end: only [`Running::finish`] makes it.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
 use super::{Job, JobFilter, NewJob, State};
-use crate::event::Chain;
+use crate::chain::Chain;
 
 /// What makes a [`Job`].
 pub(super) const COLUMNS: &str = "id, tenant_id, kind, state, args, run_at, n_attempts, max_attempts, cursor, done, total, chain, fence, \

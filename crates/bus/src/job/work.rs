@@ -17,7 +17,7 @@ use tracing::warn;
 use super::claim;
 use super::running::{Done, Hold, Lease, Running};
 use super::{Job, Jobs};
-use crate::consumer::{Failure, pause};
+use crate::failure::{Failure, pause};
 
 /// Who works on which jobs.
 #[derive(Clone, Copy, Debug)]

@@ -8,7 +8,7 @@ use sqlx::query::Query;
 use sqlx::{FromRow, PgConnection, PgPool, Postgres};
 use uuid::Uuid;
 
-use crate::store::Place;
+use crate::place::Place;
 
 /// An event that no stream has yet.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use manifold_core::Result;
 use manifold_store::{Engine, SqlResultExt};
 
 use super::Finding;
-use crate::consumer::Source;
+use crate::place::Source;
 use crate::store::{self, Cursor, PRUNED};
 
 pub(super) async fn verify(ledgers: &[Source]) -> Result<Vec<Finding>> {

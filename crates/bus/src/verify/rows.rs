@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::Finding;
-use crate::consumer::Source;
+use crate::place::Source;
 use crate::subject::subject;
 
 /// Rows that are read at a time.

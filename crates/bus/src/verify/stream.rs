@@ -8,10 +8,10 @@ use manifold_store::Engine;
 use sqlx::PgPool;
 
 use super::Finding;
-use crate::consumer::Source;
 use crate::jetstream::{Broker, STREAM};
+use crate::place::{Place, Source};
 use crate::status::outbox_status;
-use crate::store::{self, PRUNED, Place};
+use crate::store::{self, PRUNED};
 use crate::{inbox, relay};
 
 /// An event waits for milliseconds while a relay is there.

@@ -6,7 +6,7 @@ use manifold_core::{Result, Timestamp};
 use manifold_store::{Micros, SqlResultExt, on};
 
 use super::Finding;
-use crate::consumer::Source;
+use crate::place::Source;
 
 /// A consumer looks every second for what comes again, and leaves what is being tried alone for a minute; a lease lasts for a
 /// minute, and every five seconds is looked for those that ran out. Nothing is late for so long while somebody is there.

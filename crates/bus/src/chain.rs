@@ -1,0 +1,25 @@
+//! Chains of events that cause each other.
+
+use manifold_contract::events::v1::Event;
+use manifold_core::{Code, Error, Result};
+
+/// Longest chain of events that cause each other. What comes behind it is taken for a loop.
+const MAX_HOP: u32 = 8;
+/// The reason of events that stand behind such a chain.
+pub(crate) const HOP_LIMIT: &str = "HOP_LIMIT";
+
+/// A place in a chain of events: what all that has this cause tells of it. Kept by a job for the events that it causes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chain(pub(crate) Event);
+
+impl Chain {
+    /// Refuses a place behind the longest chain that is no loop.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.0.hop <= MAX_HOP {
+            return Ok(());
+        }
+        let message =
+            format!("{MAX_HOP} events caused each other one after the other: their consumers answer in a loop");
+        Err(Error::new(Code::Precondition, HOP_LIMIT, message))
+    }
+}
