@@ -5,7 +5,7 @@ use manifold_core::{Code, Error, Result};
 
 /// Longest chain of events that cause each other. What comes behind it is taken for a loop.
 const MAX_HOP: u32 = 8;
-/// The reason of events that stand behind such a chain.
+/// The reason of dead letters of events that stand behind such a chain, and of the error that refuses them.
 pub(crate) const HOP_LIMIT: &str = "HOP_LIMIT";
 
 /// A place in a chain of events: what all that has this cause tells of it. Kept by a job for the events that it causes.
@@ -20,6 +20,6 @@ impl Chain {
         }
         let message =
             format!("{MAX_HOP} events caused each other one after the other: their consumers answer in a loop");
-        Err(Error::new(Code::Precondition, HOP_LIMIT, message))
+        Err(Error::new(Code::Precondition, "HOP_LIMIT", message))
     }
 }
