@@ -113,6 +113,8 @@ async fn doors_and_routers_behind_nginx_come_and_go_under_load_and_every_call_is
         Ok(postgres_usage(url).await? == (postgres_account(url).await?.requests as i64, 0))
     })
     .await?;
+    let verified = all.run(&["bus", "verify"]).await?;
+    ensure!(verified.code == 0, "{}{}", verified.out, verified.err);
     let missing = groq.hits() - postgres_account(url).await?.attempts;
     ensure!(missing <= 128, "{missing} rows are missing");
     drop(nginx);
