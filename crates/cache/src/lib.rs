@@ -15,4 +15,4 @@ mod window;
 pub use crate::redis::Redis;
 pub use gate::{Entry, Gate, Leaving, Place};
 pub use limiter::{Charge, Decision, Limiter, Shared};
-pub use policy::{Algorithm, Mode, OnStoreFailure, Policy};
+pub use policy::{Algorithm, Mode, OnStoreFailure, Policy, Window};

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use http::HeaderValue;
 use ipnet::IpNet;
-use manifold_cache::{Algorithm, Mode, OnStoreFailure, Policy};
+use manifold_cache::{Algorithm, Mode, OnStoreFailure, Policy, Window};
 use manifold_core::{Error, Result};
-use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer};
 
 /// The section `[edge]` as typed.
 #[derive(Clone, Debug, Deserialize)]
@@ -78,12 +79,13 @@ pub struct Limits {
 pub struct KeyLimits {
     /// Requests per window; absent = any number.
     pub quota: Option<u64>,
-    /// Length of the window.
-    #[serde(with = "humantime_serde")]
-    pub window: Option<Duration>,
+    /// Length of the window; `day` and `month` are those of the calendar, in UTC. What was spent in it is known to each
+    /// process until that ends, and to Redis if the limit is shared: not to the database.
+    #[serde(deserialize_with = "window")]
+    pub window: Option<Window>,
     /// Requests that may come within a moment; absent = the quota.
     pub burst: Option<u64>,
-    /// How requests are counted; absent = `gcra`.
+    /// How requests are counted; absent = `gcra`, and `fixed` for a day or month of the calendar.
     pub algorithm: Option<Algorithm>,
     /// Requests that may be answered at once, from their admission to the last byte of their answers; absent = any number.
     pub concurrent: Option<u64>,
@@ -105,8 +107,10 @@ impl KeyLimits {
             (None, Some(_)) => return Err(wrong("edge.limits.per_key.quota", "must be set where window is")),
             (Some(_), None) => return Err(wrong("edge.limits.per_key.window", "must be set where quota is")),
         };
-        let policy = Policy::new("key", quota, window, self.burst)?.counted(self.algorithm.unwrap_or_default())?;
-        let policy = policy.shared(self.mode, self.on_store_failure);
+        let mut policy = Policy::new("key", quota, window, self.burst)?.shared(self.mode, self.on_store_failure);
+        if let Some(algorithm) = self.algorithm {
+            policy = policy.counted(algorithm)?;
+        }
         Ok(PerKey { rate: Some(policy), concurrent: self.concurrent()? })
     }
 
@@ -117,6 +121,18 @@ impl KeyLimits {
                 Ok(Some(Concurrent { max, shared: self.mode != Mode::Local, on_store_failure: self.on_store_failure }))
             }
             None => Ok(None),
+        }
+    }
+}
+
+/// `60s`, `day` or `month`.
+fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Window>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.as_str() {
+        "day" => Ok(Some(Window::Day)),
+        "month" => Ok(Some(Window::Month)),
+        _ => {
+            humantime_serde::deserialize(text.as_str().into_deserializer()).map(|length| Some(Window::Lasting(length)))
         }
     }
 }
@@ -268,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_key_is_limited_in_time_at_once_or_both() {
-        let window = Some(Duration::from_secs(60));
+        let window = Some(Window::Lasting(Duration::from_secs(60)));
         let limits = |quota, window, concurrent| KeyLimits { quota, window, concurrent, ..KeyLimits::default() };
         for (limits, refused) in [
             (limits(Some(1), window, None), None),
@@ -285,6 +301,25 @@ mod tests {
 
             assert_eq!(error.as_ref().and_then(Error::param), refused, "{limits:?}");
         }
+    }
+
+    #[test]
+    fn a_window_is_a_length_of_time_or_a_day_or_month_of_the_calendar() {
+        let read = |text: &str| serde_json::from_value::<KeyLimits>(serde_json::json!({"quota": 1, "window": text}));
+        for (text, expected) in [
+            ("90s", Window::Lasting(Duration::from_secs(90))),
+            ("1day", Window::Lasting(Duration::from_secs(86_400))),
+            ("day", Window::Day),
+            ("month", Window::Month),
+        ] {
+            let limits = read(text).unwrap();
+
+            assert!(limits.check().is_ok());
+            assert_eq!(limits.window, Some(expected), "{text}");
+        }
+        assert!(read("week").is_err() && read("60").is_err());
+        let steady = KeyLimits { algorithm: Some(Algorithm::Gcra), ..read("month").unwrap() };
+        assert_eq!(steady.check().err().map(|error| error.reason().to_owned()).as_deref(), Some("LIMIT_INVALID"));
     }
 
     #[test]

@@ -27,7 +27,9 @@ const NEXT_PLACE: Duration = Duration::from_secs(1);
 pub(crate) struct PerKey {
     rate: Option<(Policy, Limiter)>,
     concurrent: Option<Gate>,
-    policy_header: HeaderValue,
+    /// None = it changes with the month.
+    policy_header: Option<HeaderValue>,
+    max_concurrent: Option<u64>,
 }
 
 /// What a caller has left of each limit.
@@ -57,7 +59,9 @@ impl PerKey {
     /// Nothing used yet in this process. `shared` is where limits of several processes are counted. Somebody has to run
     /// what else is returned.
     pub(crate) fn new(limits: config::PerKey, shared: Option<Shared>) -> (Self, Option<Leaving>) {
-        let policy_header = policies(&limits);
+        let max_concurrent = limits.concurrent.map(|limit| limit.max);
+        let even = limits.rate.as_ref().is_none_or(Policy::is_even);
+        let policy_header = even.then(|| policies(limits.rate.as_ref(), max_concurrent, Timestamp::default()));
         let (concurrent, leaving) = match (limits.concurrent, &shared) {
             (Some(limit), Some(shared)) if limit.shared => {
                 let (gate, leaving) =
@@ -67,7 +71,7 @@ impl PerKey {
             (limit, _) => (limit.map(|limit| Gate::local(limit.max, MAX_KEYS)), None),
         };
         let rate = limits.rate.map(|policy| (policy, Limiter::new(MAX_KEYS, shared)));
-        (Self { rate, concurrent, policy_header }, leaving)
+        (Self { rate, concurrent, policy_header, max_concurrent }, leaving)
     }
 
     /// Charges one request.
@@ -123,7 +127,11 @@ impl PerKey {
 
     /// Adds both headers to an answer.
     pub(crate) fn describe(&self, left: &Left, headers: &mut HeaderMap) {
-        headers.insert(POLICY, self.policy_header.clone());
+        let policies = match &self.policy_header {
+            Some(known) => known.clone(),
+            None => policies(self.rate.as_ref().map(|(policy, _)| policy), self.max_concurrent, left.now),
+        };
+        headers.insert(POLICY, policies);
         let states = [left.rate.map(|state| print(RATE, state)), left.concurrent.map(|state| print(CONCURRENT, state))];
         let text = match states {
             [Some(rate), Some(concurrent)] => [rate, concurrent].join(", "),
@@ -136,11 +144,12 @@ impl PerKey {
 }
 
 /// `"key";q=600;w=60, "key-concurrent";q=8;qu="concurrent-requests"`
-fn policies(limits: &config::PerKey) -> HeaderValue {
-    let rate =
-        limits.rate.as_ref().map(|policy| format!("\"{RATE}\";q={};w={}", policy.quota(), seconds_up(policy.window())));
-    let concurrent =
-        limits.concurrent.map(|limit| format!("\"{CONCURRENT}\";q={};qu=\"concurrent-requests\"", limit.max));
+fn policies(rate: Option<&Policy>, max_concurrent: Option<u64>, now: Timestamp) -> HeaderValue {
+    let rate = rate.map(|policy| {
+        let window = seconds_up(policy.window_at(now));
+        format!("\"{RATE}\";q={};w={window}", policy.quota())
+    });
+    let concurrent = max_concurrent.map(|max| format!("\"{CONCURRENT}\";q={max};qu=\"concurrent-requests\""));
     let text = rate.into_iter().chain(concurrent).collect::<Vec<_>>().join(", ");
     HeaderValue::try_from(text).expect("digits and quotes are a valid header")
 }
@@ -171,10 +180,10 @@ fn away(error: Error, name: &'static str) -> Refusal {
     Refusal { violated: Some(name), ..Refusal::from(error) }
 }
 
-/// Up to a tenth longer, so that those who were refused together do not return together.
+/// Up to a tenth or a minute longer, so that those who were refused together do not return together.
 fn spread(wait: Duration, now: Timestamp) -> Duration {
     let share = u32::try_from(now.micros().rem_euclid(100)).unwrap_or_default();
-    wait + wait / 1_000 * share
+    wait + (wait / 1_000 * share).min(Duration::from_secs(60))
 }
 
 #[cfg(test)]

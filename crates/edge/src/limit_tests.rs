@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use manifold_cache::{Mode, OnStoreFailure};
+use manifold_cache::{Mode, OnStoreFailure, Window};
 use uuid::Uuid;
 
 use super::*;
@@ -50,6 +50,30 @@ async fn tells_what_is_left_and_then_when_to_return() {
 }
 
 #[tokio::test]
+async fn a_month_is_told_with_its_own_length_and_end() {
+    let limits = limits(Some(Policy::new(RATE, 1, Window::Month, None).unwrap()), None);
+    let mut printed = Vec::new();
+
+    for now in ["2024-02-29T23:59:58Z", "2024-02-29T23:59:58Z", "2024-03-01T00:00:00Z"] {
+        let mut left = Left::at(Timestamp::parse(now).unwrap());
+        let outcome = limits.charge(KEY, &mut left).await;
+        let mut headers = HeaderMap::new();
+        limits.describe(&left, &mut headers);
+        printed.push((outcome.is_ok(), headers[POLICY].clone(), headers[STATE].clone()));
+    }
+
+    let told = |passed, policy, state| (passed, HeaderValue::from_static(policy), HeaderValue::from_static(state));
+    assert_eq!(
+        printed,
+        [
+            told(true, "\"key\";q=1;w=2505600", "\"key\";r=0;t=2"),
+            told(false, "\"key\";q=1;w=2505600", "\"key\";r=0;t=2"),
+            told(true, "\"key\";q=1;w=2678400", "\"key\";r=0;t=2678400"),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn requests_at_once_are_told_beside_those_in_time() {
     let limits = limits(Some(Policy::new(RATE, 60, MINUTE, None).unwrap()), Some(2));
 
@@ -93,12 +117,13 @@ async fn a_shared_limit_that_may_not_be_exceeded_refuses_while_nobody_counts() {
 }
 
 #[test]
-fn the_wait_is_spread_by_a_tenth_at_most() {
-    let wait = Duration::from_secs(100);
+fn the_wait_is_spread_by_a_tenth_or_a_minute_at_most() {
+    let (wait, month) = (Duration::from_secs(100), Duration::from_secs(30 * 86_400));
 
     for micros in [0, 50, 99] {
         let longer = spread(wait, Timestamp::from_micros(micros));
 
         assert!(longer >= wait && longer <= wait + wait / 10);
+        assert!(spread(month, Timestamp::from_micros(micros)) <= month + MINUTE);
     }
 }
