@@ -13,7 +13,7 @@ use crate::redis::Redis;
 
 static LOOK: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("look.lua")));
 static KEEP: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("keep.lua")));
-/// The time makes a generation that never was. It outlives all values of those before.
+/// The time makes a generation that never was. It outlives all values of those before, and all loads that began before.
 static FORGET: LazyLock<Script> = LazyLock::new(|| {
     Script::new("local t = redis.call('TIME') redis.call('SET', KEYS[1], t[1] .. '.' .. t[2], 'PX', ARGV[1]) return 1")
 });
@@ -22,6 +22,8 @@ static FORGET: LazyLock<Script> = LazyLock::new(|| {
 pub(crate) const MAX_SHARED: usize = 1 << 20;
 /// How long others wait for a process that loads; of a longer load there are two.
 const LOCK: Duration = Duration::from_secs(5);
+/// No load takes longer.
+const LONGEST_LOAD: Duration = Duration::from_secs(3_600);
 
 /// The values of one name.
 pub(crate) struct Shelf {
@@ -114,7 +116,7 @@ impl Shelf {
 
     async fn renew(&self, generation: String) -> Result<()> {
         let mut call = FORGET.prepare_invoke();
-        call.key(generation).arg(millis(self.lifetime + LOCK).max(1));
+        call.key(generation).arg(millis(self.lifetime + LONGEST_LOAD));
         self.redis.run::<u8>(&call).await.map(|_| ())
     }
 

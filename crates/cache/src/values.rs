@@ -52,7 +52,7 @@ pub struct Values {
     clock: Clock,
     shelf: Option<Shelf>,
     here: moka::sync::Cache<Key, Arc<Copy>>,
-    flights: Mutex<HashMap<Key, Arc<Flight>>>,
+    flights: Mutex<HashMap<Key, Waiting>>,
     n_loads: AtomicU64,
 }
 
@@ -68,7 +68,14 @@ struct Copy {
     ask_at: Timestamp,
 }
 
-/// Those who wait for one load. What arrives after it was taken out of the map is given to them and not kept.
+/// A load, and how many wait for it.
+#[derive(Default)]
+struct Waiting {
+    flight: Arc<Flight>,
+    n: usize,
+}
+
+/// What they share. What is loaded after it was taken out of the map is given to them and not kept.
 #[derive(Default)]
 struct Flight {
     turn: tokio::sync::Mutex<Turn>,
@@ -84,7 +91,7 @@ struct Turn {
 struct Seat<'a> {
     values: &'a Values,
     key: &'a Key,
-    flight: Option<Arc<Flight>>,
+    flight: Arc<Flight>,
 }
 
 impl Values {
@@ -165,10 +172,11 @@ impl Values {
             if let Some(copy) = known.as_ref().filter(|copy| now < copy.ask_at) {
                 return Ok(Arc::clone(copy));
             }
-            let flight = Arc::clone(flights.entry(key.clone()).or_default());
-            (Seat { values: self, key, flight: Some(flight) }, known)
+            let waiting = flights.entry(key.clone()).or_default();
+            waiting.n += 1;
+            (Seat { values: self, key, flight: Arc::clone(&waiting.flight) }, known)
         };
-        let Some(flight) = &seat.flight else { return Err(Error::internal("a seat without flight")) };
+        let flight = &seat.flight;
         let mut turn = match &known {
             None => flight.turn.lock().await,
             Some(copy) => match flight.turn.try_lock() {
@@ -282,7 +290,7 @@ impl Values {
     /// Ends a flight; its value is kept unless it was invalidated meanwhile.
     fn land(&self, key: &Key, flight: &Arc<Flight>, copy: Option<&Arc<Copy>>) {
         let mut flights = self.flights();
-        if flights.get(key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
+        if flights.get(key).is_some_and(|current| Arc::ptr_eq(&current.flight, flight)) {
             flights.remove(key);
             if let Some(copy) = copy {
                 self.here.insert(key.clone(), Arc::clone(copy));
@@ -307,7 +315,7 @@ impl Values {
         now < self.end(loaded_at).after(self.terms.stale)
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<Key, Arc<Flight>>> {
+    fn flights(&self) -> MutexGuard<'_, HashMap<Key, Waiting>> {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -345,13 +353,13 @@ impl Copy {
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         let mut flights = self.values.flights();
-        let Some(flight) = self.flight.take() else { return };
-        // The map and we; others count themselves under the same lock.
-        let last = Arc::strong_count(&flight) == 2;
-        if last && flights.get(self.key).is_some_and(|current| Arc::ptr_eq(current, &flight)) {
-            flights.remove(self.key);
+        let Some(waiting) = flights.get_mut(self.key) else { return };
+        if Arc::ptr_eq(&waiting.flight, &self.flight) {
+            waiting.n -= 1;
+            if waiting.n == 0 {
+                flights.remove(self.key);
+            }
         }
-        drop(flight);
     }
 }
 

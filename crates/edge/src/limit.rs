@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use manifold_cache::{Charge, Decision, Entry, Gate, Leaving, Limiter, Place, Policy, Shared};
 use manifold_core::{Decimal, Error, KeyId, RequestId, Timestamp};
+use tokio::time::Instant;
 
 use crate::config;
 use crate::problem::seconds_up;
@@ -94,15 +95,17 @@ impl PerKey {
         }
     }
 
-    /// Gives a request its place among those that are answered at once, for `lifetime` at most.
+    /// Gives a request its place among those that are answered at once. In Redis it is free again at `until`, whether the
+    /// request has ended or not.
     pub(crate) async fn enter(
         &self,
         key: KeyId,
         request: RequestId,
-        lifetime: Duration,
+        until: Instant,
         left: &mut Left,
-    ) -> Answer<Option<Place>> {
+    ) -> Answer<Option<Box<Place>>> {
         let Some(gate) = &self.concurrent else { return Ok(None) };
+        let lifetime = until.saturating_duration_since(Instant::now());
         // Boxed, so that the future of a request without this limit stays small.
         let entered = Box::pin(gate.enter(key.0.as_u128(), request.0.as_u128(), lifetime, left.now)).await;
         let degraded = match &entered {
@@ -114,7 +117,7 @@ impl PerKey {
         match entered.map_err(|error| away(error, CONCURRENT))? {
             Entry::Entered(place) => {
                 left.concurrent = Some(State { remaining: place.remaining(), reset: None, degraded });
-                Ok(Some(place))
+                Ok(Some(Box::new(place)))
             }
             Entry::Full { retry_after, .. } => {
                 let wait = spread(retry_after.min(NEXT_PLACE), left.now);

@@ -22,10 +22,10 @@ fn limits(rate: Option<Policy>, concurrent: Option<u64>) -> PerKey {
 }
 
 /// The outcome of one more request, and the headers of its answer: policies and states.
-async fn ask(limits: &PerKey) -> (Answer<Option<Place>>, [String; 2]) {
+async fn ask(limits: &PerKey) -> (Answer<Option<Box<Place>>>, [String; 2]) {
     let mut left = Left::at(NOW);
     let outcome = match limits.charge(KEY, &mut left).await {
-        Ok(()) => limits.enter(KEY, RequestId(Uuid::nil()), MINUTE, &mut left).await,
+        Ok(()) => limits.enter(KEY, RequestId(Uuid::nil()), Instant::now() + MINUTE, &mut left).await,
         Err(refusal) => Err(refusal),
     };
     let mut headers = HeaderMap::new();

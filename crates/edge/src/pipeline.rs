@@ -114,8 +114,9 @@ async fn gate(
         if let (Some(limits), Some(key)) = (&edge.per_key, principal.key) {
             let left = scene.left.insert(Left::at(edge.clock.now()));
             limits.charge(key, left).await?;
-            let lifetime = deadline.saturating_duration_since(Instant::now()) + edge.config.write_stall;
-            scene.record.place = limits.enter(key, scene.record.request, lifetime, left).await?;
+            // Answers end by the deadline, and who does not read them is cut off soon after.
+            let until = deadline + edge.config.write_stall;
+            scene.record.place = limits.enter(key, scene.record.request, until, left).await?;
         }
         // 14 What the caller may.
         operation.authorise(&principal).inspect_err(|_| scene.left = None)?;

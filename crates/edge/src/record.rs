@@ -56,7 +56,7 @@ pub(crate) struct Record {
     pub(crate) operation: Option<Arc<Operation>>,
     pub(crate) delivery: Delivery,
     /// What the request holds of those that its key may have at once.
-    pub(crate) place: Option<Place>,
+    pub(crate) place: Option<Box<Place>>,
     traced: Traced,
     status: Option<StatusCode>,
     in_flight: Arc<InFlight>,

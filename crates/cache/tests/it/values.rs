@@ -278,6 +278,22 @@ async fn what_was_being_loaded_when_it_was_invalidated_is_not_kept() {
 }
 
 #[tokio::test]
+async fn nor_is_it_in_a_process_alone() {
+    let (key, mut tasks) = (key(), JoinSet::new());
+    let values = Arc::new(Values::new("test", TERMS, None, clock()));
+    let slow = ask_slowly(&mut tasks, &values, &key, "before");
+    slow.begun.notified().await;
+
+    values.invalidate_group(key.group()).await.unwrap();
+    let meanwhile = get(&values, &key, "after").await;
+    slow.may_end.notify_one();
+    let answer = tasks.join_next().await.unwrap().unwrap().unwrap();
+
+    assert_eq!((meanwhile, &*answer.bytes), (fresh("after"), &b"before"[..]));
+    assert_eq!(get(&values, &key, "-").await, fresh("after"));
+}
+
+#[tokio::test]
 async fn a_value_that_is_too_large_stays_in_its_process() {
     let (clock, key) = (clock(), key());
     let [here, there] = two(&clock).await;

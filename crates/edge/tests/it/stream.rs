@@ -101,7 +101,7 @@ async fn a_client_that_leaves_before_a_whole_answer_cancels_the_call() {
     let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n", house.admin);
     let mut stream = TcpStream::connect(house.address).await.unwrap();
     stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    eventually(|| house.fake.hanging.load(Ordering::SeqCst) == 1).await;
 
     drop(stream);
 
