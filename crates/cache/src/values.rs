@@ -124,8 +124,9 @@ impl Values {
         Box::pin(self.find(key, load)).await.map(|copy| self.value(&copy))
     }
 
-    /// Forgets a value, here and for all processes: those that have it notice within a second. What is being loaded now is
-    /// not kept. This is what a consumer calls for events that tell of a change.
+    /// Forgets a value, here and for all processes: those that have it notice within a second, or, if it is too large to be
+    /// shared, when its time is up. What is being loaded now is not kept. This is what a consumer calls for events that tell
+    /// of a change.
     ///
     /// # Errors
     /// `UNAVAILABLE` if Redis could not be told. Here it is forgotten in any case.
@@ -227,7 +228,7 @@ impl Values {
                     let _ = shelf.release(key, generations).await;
                 }
                 let Some(known) = known else { return Err(error) };
-                return Ok((Arc::new(known.believed(now.after(BELIEVED))), Standing::Good));
+                return Ok((Arc::new(known.believed(self.next_try(known.loaded_at, now))), Standing::Good));
             }
         };
         let Some((shelf, generations)) = locked else {
@@ -262,7 +263,7 @@ impl Values {
             };
             let ask_at = |loaded_at| match seen.state {
                 State::Fresh => self.next_look(loaded_at, now),
-                State::Wait | State::Load => now.after(BELIEVED),
+                State::Wait | State::Load => self.next_try(loaded_at, now),
             };
             known = match (seen.kept, known) {
                 (Some(kept), Some(copy)) if kept.mark == copy.mark => {
@@ -309,6 +310,10 @@ impl Values {
 
     fn next_look(&self, loaded_at: Timestamp, now: Timestamp) -> Timestamp {
         self.end(loaded_at).min(now.after(BELIEVED))
+    }
+
+    fn next_try(&self, loaded_at: Timestamp, now: Timestamp) -> Timestamp {
+        self.end(loaded_at).after(self.terms.stale).min(now.after(BELIEVED))
     }
 
     fn is_usable(&self, loaded_at: Timestamp, now: Timestamp) -> bool {
