@@ -8,7 +8,7 @@ use http::HeaderValue;
 use ipnet::IpNet;
 use manifold_cache::{Algorithm, Mode, OnStoreFailure, Policy, Window};
 use manifold_core::{Error, Result};
-use serde::de::IntoDeserializer;
+use serde::de::{Error as _, IntoDeserializer, Unexpected};
 use serde::{Deserialize, Deserializer};
 
 /// The section `[edge]` as typed.
@@ -131,9 +131,12 @@ fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Window>, 
     match text.as_str() {
         "day" => Ok(Some(Window::Day)),
         "month" => Ok(Some(Window::Month)),
-        _ => {
-            humantime_serde::deserialize(text.as_str().into_deserializer()).map(|length| Some(Window::Lasting(length)))
-        }
+        text => match humantime_serde::deserialize(text.into_deserializer()) {
+            Ok(length) => Ok(Some(Window::Lasting(length))),
+            Err::<Duration, D::Error>(_) => {
+                Err(D::Error::invalid_value(Unexpected::Str(text), &"a duration such as 60s, or day, or month"))
+            }
+        },
     }
 }
 
@@ -317,7 +320,9 @@ mod tests {
             assert!(limits.check().is_ok());
             assert_eq!(limits.window, Some(expected), "{text}");
         }
-        assert!(read("week").is_err() && read("60").is_err());
+        for text in ["week", "60", ""] {
+            assert!(read(text).unwrap_err().to_string().contains("a duration such as 60s, or day, or month"), "{text}");
+        }
         let steady = KeyLimits { algorithm: Some(Algorithm::Gcra), ..read("month").unwrap() };
         assert_eq!(steady.check().err().map(|error| error.reason().to_owned()).as_deref(), Some("LIMIT_INVALID"));
     }
