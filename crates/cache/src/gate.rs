@@ -51,11 +51,14 @@ pub enum Entry {
     Full {
         /// When the next one is free at the latest.
         retry_after: Duration,
+        /// Whether this process decided alone, because Redis is away.
+        degraded: bool,
     },
 }
 
 /// A place that is held.
 pub struct Place {
+    remaining: u64,
     degraded: bool,
     held: Held,
 }
@@ -104,12 +107,15 @@ impl Gate {
         call.key(&set).arg(NOW).arg(self.places).arg(format!("{holder:032x}")).arg(micros);
         // Held from now on: whoever stops waiting for the answer leaves, too.
         let held = Held::Together(together.leaving.clone(), Holder { set, id: holder });
-        let mut place = Place { degraded: false, held };
+        let mut place = Place { remaining: 0, degraded: false, held };
         match together.shared.redis.run::<(u8, u64)>(&call).await {
-            Ok((1, _)) => Ok(Entry::Entered(place)),
+            Ok((1, remaining)) => {
+                place.remaining = remaining;
+                Ok(Entry::Entered(place))
+            }
             Ok((_, wait)) => {
                 place.held = Held::Nothing;
-                Ok(Entry::Full { retry_after: Duration::from_micros(wait) })
+                Ok(Entry::Full { retry_after: Duration::from_micros(wait), degraded: false })
             }
             Err(_) if together.on_store_failure == OnStoreFailure::Deny => Err(away()),
             Err(_) => {
@@ -122,19 +128,24 @@ impl Gate {
     fn enter_here(&self, key: u128, places: u64, lifetime: Duration, now: Timestamp, degraded: bool) -> Entry {
         let now = u64::try_from(now.micros()).unwrap_or(0);
         let slot = if self.here.has_room(key, now) { key } else { 0 };
-        let entered = self.here.update(slot, |held| {
-            let free = *held < places;
-            *held += u64::from(free);
-            (Some(u64::MAX), free)
+        let left = self.here.update(slot, |held| {
+            let left = places.checked_sub(*held + 1);
+            *held += u64::from(left.is_some());
+            (Some(u64::MAX), left)
         });
-        if !entered {
-            return Entry::Full { retry_after: lifetime };
+        match left {
+            Some(remaining) => Entry::Entered(Place { remaining, degraded, held: Held::Here(self.here.clone(), slot) }),
+            None => Entry::Full { retry_after: lifetime, degraded },
         }
-        Entry::Entered(Place { degraded, held: Held::Here(self.here.clone(), slot) })
     }
 }
 
 impl Place {
+    /// How many places of the key are free besides, those of this process if it decided alone.
+    pub fn remaining(&self) -> u64 {
+        self.remaining
+    }
+
     /// Whether this process decided alone, because Redis is away.
     pub fn degraded(&self) -> bool {
         self.degraded
@@ -192,7 +203,8 @@ mod tests {
         drop(one);
         let four = enter(&gate, 7).await;
 
-        assert!(two.is_some() && three.is_none() && stranger.is_some() && four.is_some());
+        assert!(two.is_some() && three.is_none() && four.is_some());
+        assert_eq!(stranger.map(|place| place.remaining()), Some(1));
     }
 
     #[tokio::test]

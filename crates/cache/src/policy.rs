@@ -3,12 +3,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use manifold_core::{Error, Result};
-
+use manifold_core::{Error, Result, Timestamp};
 use serde::Deserialize;
 
 use crate::gcra::Rate;
-use crate::window::Span;
+use crate::window::{self, MONTH, Span};
 
 /// Intervals are whole microseconds, rounded up: up to here that makes a rate slower by one in a hundred at most.
 const MAX_PER_SECOND: u128 = 10_000;
@@ -29,6 +28,23 @@ pub enum Algorithm {
     Sliding,
     /// Everything comes back when the next window begins.
     Fixed,
+}
+
+/// The time in which a quota may be spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// So long, whenever it begins.
+    Lasting(Duration),
+    /// A day of UTC.
+    Day,
+    /// A month of UTC.
+    Month,
+}
+
+impl From<Duration> for Window {
+    fn from(duration: Duration) -> Self {
+        Self::Lasting(duration)
+    }
 }
 
 /// Who counts together.
@@ -61,7 +77,9 @@ pub enum OnStoreFailure {
 pub struct Policy {
     name: String,
     quota: u64,
+    /// Of a month the longest.
     window: Duration,
+    calendar: bool,
     burst: u64,
     rule: Rule,
     salt: u128,
@@ -76,10 +94,29 @@ pub(crate) enum Rule {
     Window(Span),
 }
 
+/// Milliseconds of the longest month.
+const LONGEST_MONTH: u64 = 31 * window::DAY;
+
 impl Policy {
-    /// Checks a limit. No burst means that the whole quota may come at once.
-    pub fn new(name: impl Into<String>, quota: u64, window: Duration, burst: Option<u64>) -> Result<Self> {
-        let (name, burst) = (name.into(), burst.unwrap_or(quota));
+    /// Checks a limit. No burst means that the whole quota may come at once. It is counted by GCRA until told otherwise;
+    /// days and months are fixed windows.
+    ///
+    /// # Errors
+    /// `LIMIT_INVALID` if it cannot be counted exactly.
+    pub fn new(name: impl Into<String>, quota: u64, window: impl Into<Window>, burst: Option<u64>) -> Result<Self> {
+        let (length, calendar) = match window.into() {
+            Window::Lasting(length) => (length, None),
+            Window::Day => (Duration::from_millis(window::DAY), Some(window::DAY)),
+            Window::Month => (Duration::from_millis(LONGEST_MONTH), Some(MONTH)),
+        };
+        let policy = Self::steady(name.into(), quota, length, burst)?;
+        let Some(length) = calendar else { return Ok(policy) };
+        let policy = policy.counted(Algorithm::Fixed)?;
+        Ok(Self { calendar: true, rule: Rule::Window(Span { length, quota, slides: false }), ..policy })
+    }
+
+    fn steady(name: String, quota: u64, window: Duration, burst: Option<u64>) -> Result<Self> {
+        let burst = burst.unwrap_or(quota);
         let micros = window.as_micros();
         if quota == 0 || micros == 0 {
             return Err(invalid(&name, "quota and window must not be zero"));
@@ -101,11 +138,23 @@ impl Policy {
         let rule = Rule::Gcra(Rate { interval: interval as u64, burst });
         let salt = salt(&name);
         let (mode, on_store_failure) = (Mode::default(), OnStoreFailure::default());
-        Ok(Self { name, quota, window, burst, rule, salt, mode, on_store_failure })
+        Ok(Self { name, quota, window, calendar: false, burst, rule, salt, mode, on_store_failure })
     }
 
-    /// The same limit, counted by `algorithm`. Windows know no burst other than the quota.
+    /// The same limit, counted by `algorithm`. Windows know no burst other than the quota; days and months are always fixed.
+    ///
+    /// # Errors
+    /// `LIMIT_INVALID` if that does not go together.
     pub fn counted(mut self, algorithm: Algorithm) -> Result<Self> {
+        if self.calendar {
+            return match algorithm {
+                Algorithm::Fixed => Ok(self),
+                _ => Err(invalid(
+                    &self.name,
+                    "a day or month of the calendar is always `fixed`; leave the algorithm out",
+                )),
+            };
+        }
         let slides = match algorithm {
             Algorithm::Gcra => return Ok(self),
             Algorithm::Sliding => true,
@@ -118,7 +167,8 @@ impl Policy {
         if self.window.as_nanos() != length * 1_000_000 {
             return Err(invalid(&self.name, "a sliding or fixed window lasts whole milliseconds"));
         }
-        if length * u128::from(self.quota) > MAX_PRODUCT {
+        let weight = if slides { length } else { 1 };
+        if weight * u128::from(self.quota) > MAX_PRODUCT {
             return Err(invalid(&self.name, "the quota of so long a window is too large to be counted exactly"));
         }
         self.rule = Rule::Window(Span { length: length as u64, quota: self.quota, slides });
@@ -174,9 +224,20 @@ impl Policy {
         self.quota
     }
 
-    /// The window.
-    pub fn window(&self) -> Duration {
-        self.window
+    /// How long the window is in which `now` lies.
+    pub fn window_at(&self, now: Timestamp) -> Duration {
+        match self.rule {
+            Rule::Window(Span { length: MONTH, .. }) => {
+                let now = u64::try_from(now.micros()).unwrap_or(0);
+                Duration::from_millis(window::window(MONTH, now / 1_000).1)
+            }
+            _ => self.window,
+        }
+    }
+
+    /// Whether every window is as long as the next.
+    pub fn is_even(&self) -> bool {
+        !matches!(self.rule, Rule::Window(Span { length: MONTH, .. }))
     }
 
     /// Units that may come at once.
@@ -256,6 +317,21 @@ mod tests {
             assert!(policy.counted(Algorithm::Sliding).is_err(), "{quota} {window:?} {burst:?}");
         }
         assert!(Policy::new("daily", 10_000_000, day, None).unwrap().counted(Algorithm::Sliding).is_ok());
+    }
+
+    #[test]
+    fn days_and_months_are_fixed_windows_without_burst() {
+        let day = Policy::new("daily", 10, Window::Day, None).unwrap();
+        let month = Policy::new("monthly", 100_000_000, Window::Month, None).unwrap();
+        let february = Timestamp::parse("2024-02-29T23:59:59Z").unwrap();
+
+        assert_eq!(day.rule(), Rule::Window(Span { length: 86_400_000, quota: 10, slides: false }));
+        assert_eq!(day.window_at(february), Duration::from_secs(86_400));
+        assert_eq!(month.window_at(february), Duration::from_secs(29 * 86_400));
+        assert!(month.clone().counted(Algorithm::Fixed).is_ok());
+        assert!(month.clone().counted(Algorithm::Gcra).is_err() && day.counted(Algorithm::Sliding).is_err());
+        assert!(Policy::new("daily", 10, Window::Day, Some(5)).is_err());
+        assert_eq!(month.share(4).rule(), Rule::Window(Span { length: MONTH, quota: 25_000_000, slides: false }));
     }
 
     #[test]

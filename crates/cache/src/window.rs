@@ -1,7 +1,9 @@
 //! Sliding and fixed windows in whole milliseconds. Pure, and the same as `window.lua`.
 //!
 //! A sliding window counts what was spent since it began, and of the window before it the share that still lies within
-//! one length of now, as if it had been spent evenly. A fixed window forgets everything when the next one begins.
+//! one length of now, as if it had been spent evenly. A fixed window forgets everything when the next one begins. Windows
+//! begin at multiples of their length since 1970, so one of 24 hours is a day of UTC; a month is as long as the calendar
+//! says.
 //!
 //! Counts of a window that begins more than one length from now were made by a clock that ran ahead: they move to the
 //! present window.
@@ -9,12 +11,19 @@
 /// Milliseconds by which the clocks of those who charge may differ.
 pub(crate) const SKEW: u64 = 10_000;
 
+/// Stands for the length of a month of UTC.
+pub(crate) const MONTH: u64 = 0;
+
+/// Milliseconds of a day.
+pub(crate) const DAY: u64 = 24 * 3_600 * 1_000;
+
 /// A policy in the terms of the algorithm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// Milliseconds of one window.
+    /// Milliseconds of one window; [`MONTH`] = a month of UTC, which does not slide.
     pub(crate) length: u64,
-    /// Units per window; times `length` it is below 2^52, so that the numbers of Lua are exact.
+    /// Units per window: below 2^52, and times the length of a window that slides, too, so that the numbers of Lua are
+    /// exact.
     pub(crate) quota: u64,
     /// Whether the window before counts, too.
     pub(crate) slides: bool,
@@ -43,13 +52,15 @@ pub(crate) enum Step {
 
 /// Decides about spending `want` units at `now` (microseconds), or fewer but no less than `least`.
 pub(crate) fn step(span: Span, stored: Counts, want: u64, least: u64, now: u64) -> Step {
-    let Span { length, quota, slides } = span;
+    let Span { quota, slides, .. } = span;
     let now = now / 1_000;
+    let (start, length) = window(span.length, now);
     let foreign = stored.start > now + length.max(SKEW);
-    let stored = if foreign { Counts { start: now - now % length, ..stored } } else { stored };
+    let stored = if foreign { Counts { start, ..stored } } else { stored };
     let now = now.max(stored.start);
-    let elapsed = now % length;
-    let Counts { start, current, previous } = roll(span, stored, now - elapsed);
+    let (start, length) = window(span.length, now);
+    let elapsed = now - start;
+    let (current, previous) = roll(span, stored, start);
     let used = (previous * (length - elapsed)).div_ceil(length) + current;
     let affordable = quota.saturating_sub(used);
     if affordable < least {
@@ -68,8 +79,28 @@ pub(crate) fn step(span: Span, stored: Counts, want: u64, least: u64, now: u64) 
     Step::Admit { counts, granted, remaining: affordable - granted, reset: (periods * length - elapsed) * 1_000 }
 }
 
-/// The counts of the window that begins at `start`.
-fn roll(span: Span, stored: Counts, start: u64) -> Counts {
+/// When the window in which `now` lies begins, and how long it is.
+pub(crate) fn window(length: u64, now: u64) -> (u64, u64) {
+    if length != MONTH {
+        return (now - now % length, length);
+    }
+    let first = first_of_month(now / DAY);
+    // A month and 31 days from its first is a day of the next one.
+    (first * DAY, (first_of_month(first + 31) - first) * DAY)
+}
+
+/// The first day of the month of a day, both counted since 1970. Of the calendar that repeats every 400 years, with years that
+/// begin in March, so that a leap day is the last: <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>
+fn first_of_month(day: u64) -> u64 {
+    let of_era = (day + 719_468) % 146_097;
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    day - (of_year - (153 * month + 2) / 5)
+}
+
+/// What is counted of the window that begins at `start`, and of the one before.
+fn roll(span: Span, stored: Counts, start: u64) -> (u64, u64) {
     let (current, previous) = if start == stored.start {
         (stored.current, stored.previous)
     } else if start == stored.start + span.length {
@@ -77,7 +108,7 @@ fn roll(span: Span, stored: Counts, start: u64) -> Counts {
     } else {
         (0, 0)
     };
-    Counts { start, current, previous: if span.slides { previous } else { 0 } }
+    (current, if span.slides { previous } else { 0 })
 }
 
 /// From which millisecond of a window on `count` units of the one before weigh no more than `room`.
@@ -136,6 +167,45 @@ mod tests {
                 assert!(matches!(after, Step::Admit { .. }), "{span:?} {stored:?} {n} {after:?}");
             }
         }
+    }
+
+    /// Days since 1970 on which months begin, counted as everybody does.
+    fn firsts() -> Vec<u64> {
+        let (mut firsts, mut day) = (Vec::new(), 0);
+        for year in 1970..2410 {
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            for length in [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+                firsts.push(day);
+                day += length;
+            }
+        }
+        firsts
+    }
+
+    #[test]
+    fn months_are_those_of_the_calendar() {
+        for pair in firsts().windows(2) {
+            let (first, next) = (pair[0], pair[1]);
+
+            for at in [first * DAY, first * DAY + 1, (first + 27) * DAY, next * DAY - 1] {
+                assert_eq!(window(MONTH, at), (first * DAY, (next - first) * DAY), "{at}");
+            }
+        }
+        assert_eq!(window(MONTH, 1_709_164_800_000), (1_706_745_600_000, 29 * DAY), "2024-02-29");
+    }
+
+    #[test]
+    fn a_month_forgets_at_its_end_and_waits_for_it() {
+        let span = Span { length: MONTH, ..FIXED };
+        // 2023-12-31T23:59:59.999Z
+        let last = 1_704_067_199_999;
+
+        let admitted = play(span, &[(last - DAY, 10), (last, 1), (last + 1, 10), (last + 1 + 30 * DAY, 1)]);
+        let full = Counts { start: last + 1 - 31 * DAY, current: 10, previous: 0 };
+        let refused = step(span, full, 1, 1, (last - DAY) * 1_000);
+
+        assert_eq!(admitted, [true, false, true, false]);
+        assert_eq!(refused, Step::Deny { counts: full, remaining: 0, wait: (DAY + 1) * 1_000 });
     }
 
     #[test]

@@ -32,14 +32,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_cache::Shared;
+use manifold_cache::{Leaving, Shared};
 use manifold_contract::ai::v1::inference;
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt};
 use manifold_identity::Identity;
 use manifold_runtime::{Health, Lanes, Mesh, Tasks};
 
 use crate::caps::Caps;
-pub use crate::config::{Config, Limits, Rate};
+pub use crate::config::{Config, KeyLimits, Limits};
 use crate::edge::{Edge, House};
 use crate::guard::Timers;
 use crate::limit::PerKey;
@@ -88,8 +88,12 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let listener = listen::bind(config.listen)?;
     let address = listener.local_addr().or_err(Code::Internal, "read the address of a listener")?;
     let manners = manners(&config, config.check()?.trusted_proxies);
-    let edge = Arc::new(edge(&config, &deps)?);
+    let (edge, leaving) = edge(&config, &deps)?;
+    let edge = Arc::new(edge);
     let handler = move |peer, request| pipeline::answer(Arc::clone(&edge), peer, request);
+    if let Some(leaving) = leaving {
+        deps.tasks.spawn("edge places", leaving.run());
+    }
     deps.tasks.spawn("edge listener", listen::accept(listener, manners, handler, deps.lanes, deps.tasks.clone()));
     deps.tasks.spawn("edge watch", watch(deps.mesh, deps.health, deps.tasks.clone()));
     component.ready();
@@ -97,7 +101,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     Ok(Started { address })
 }
 
-fn edge(config: &Config, deps: &Deps) -> Result<Edge> {
+fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Option<Leaving>)> {
     let checked = config.check()?;
     let (router, document) = openapi::api();
     let routes = Routes::new(&document, &checked)?;
@@ -106,8 +110,9 @@ fn edge(config: &Config, deps: &Deps) -> Result<Edge> {
     let inference = inference::Client::new(deps.mesh.channel("ai-router"));
     let house =
         House { identity: deps.identity.clone(), inference, health: deps.health.clone(), openapi: openapi.into() };
-    Ok(Edge {
-        per_key: checked.per_key.clone().map(|policy| PerKey::new(policy, deps.limits.clone())),
+    let (per_key, leaving) = checked.per_key.clone().map(|limits| PerKey::new(limits, deps.limits.clone())).unzip();
+    let edge = Edge {
+        per_key,
         config: checked,
         identity: deps.identity.clone(),
         clock: deps.clock.clone(),
@@ -115,7 +120,8 @@ fn edge(config: &Config, deps: &Deps) -> Result<Edge> {
         in_flight: InFlight::new(),
         routes,
         router: router.with_state(Arc::new(house)),
-    })
+    };
+    Ok((edge, leaving.flatten()))
 }
 
 fn manners(config: &Config, trusted_proxies: Vec<ipnet::IpNet>) -> Manners {

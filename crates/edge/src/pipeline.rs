@@ -58,8 +58,8 @@ pub(crate) async fn answer(edge: Arc<Edge>, peer: Arc<Peer>, request: Request<In
     let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a handler panicked").into()));
     let mut response = outcome.unwrap_or_else(|refusal| scene.scope.enter(|| problem::render(&refusal, scene.about)));
     // 4 Headers of every answer, refused or not.
-    if let (Some(limit), Some(left)) = (&edge.per_key, scene.left) {
-        limit.describe(left, response.headers_mut());
+    if let (Some(limits), Some(left)) = (&edge.per_key, &scene.left) {
+        limits.describe(left, response.headers_mut());
     }
     headers::secure(response.headers_mut(), scene.record.request, scene.kept_id.take());
     cors::expose(response.headers_mut(), scene.origin.take());
@@ -111,8 +111,12 @@ async fn gate(
         // 11 Who calls.
         let principal = auth::authenticate(&edge.identity, &parts.headers).await?;
         // 13 The caller's limits, charged before permission so that refused floods cost, too.
-        if let Some(limit) = &edge.per_key {
-            scene.left = limit.charge(&principal, edge.clock.now()).await?;
+        if let (Some(limits), Some(key)) = (&edge.per_key, principal.key) {
+            let left = scene.left.insert(Left::at(edge.clock.now()));
+            limits.charge(key, left).await?;
+            // Answers end by the deadline, and who does not read them is cut off soon after.
+            let until = deadline + edge.config.write_stall;
+            scene.record.place = limits.enter(key, scene.record.request, until, left).await?;
         }
         // 14 What the caller may.
         operation.authorise(&principal).inspect_err(|_| scene.left = None)?;

@@ -12,6 +12,7 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
+use manifold_cache::Place;
 use manifold_core::RequestId;
 use manifold_runtime::telemetry::{self, Scope};
 use tokio::time::Instant;
@@ -54,6 +55,8 @@ pub(crate) struct Record {
     pub(crate) started: Instant,
     pub(crate) operation: Option<Arc<Operation>>,
     pub(crate) delivery: Delivery,
+    /// What the request holds of those that its key may have at once.
+    pub(crate) place: Option<Box<Place>>,
     traced: Traced,
     status: Option<StatusCode>,
     in_flight: Arc<InFlight>,
@@ -80,6 +83,7 @@ impl Record {
             started,
             operation: None,
             delivery: Delivery::Whole,
+            place: None,
             traced,
             status: None,
             in_flight,

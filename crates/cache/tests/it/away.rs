@@ -153,7 +153,7 @@ async fn press(process: &Process, policy: &Policy, most: usize, refusals: u32, a
 
 /// Until Redis, whose clock nobody moves, has a full burst again.
 async fn regain(policy: &Policy) {
-    let interval = policy.window() / u32::try_from(policy.quota()).unwrap();
+    let interval = policy.window_at(Timestamp::default()) / u32::try_from(policy.quota()).unwrap();
     tokio::time::sleep(interval * u32::try_from(policy.burst()).unwrap()).await;
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use manifold_cache::{Algorithm, Decision, Mode, OnStoreFailure, Policy};
+use manifold_cache::{Algorithm, Decision, Mode, OnStoreFailure, Policy, Window};
 use manifold_core::Clock;
 use tokio::task::JoinSet;
 
@@ -66,6 +66,18 @@ async fn strict_windows_admit_not_one_more_than_the_limit() {
         let (admitted, _) = crowd(policy.shared(Mode::Strict, OnStoreFailure::Deny), 6_000).await;
 
         assert_eq!(admitted, 1_000, "{algorithm:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn months_are_shared_exactly_or_with_stocks() {
+    for (mode, slack_of) in [(Mode::Strict, None), (Mode::Leased, Some(slack))] {
+        let policy = Policy::new(name("month"), 3_000, Window::Month, None).unwrap().shared(mode, OnStoreFailure::Deny);
+        let slack = slack_of.map_or(0, |slack| slack(&policy));
+
+        let (admitted, _) = crowd(policy, 9_000).await;
+
+        assert!((3_000 - slack..=3_000).contains(&admitted), "{mode:?}: {admitted}, unless a month has just begun");
     }
 }
 

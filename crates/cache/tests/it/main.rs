@@ -1,4 +1,4 @@
-//! Limits that several processes share, on a real Redis.
+//! Limits and values that several processes share, on a real Redis.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod away;
@@ -6,3 +6,4 @@ mod bounds;
 mod gate;
 mod same;
 mod server;
+mod values;

@@ -12,7 +12,7 @@ mod gcra;
 mod window;
 
 use gcra::Rate;
-use window::{Counts, Span};
+use window::{Counts, DAY, MONTH, Span};
 
 const GCRA: &str = include_str!("../../src/gcra.lua");
 const WINDOW: &str = include_str!("../../src/window.lua");
@@ -90,9 +90,12 @@ fn rates() -> impl Strategy<Value = Rate> {
 }
 
 fn spans() -> impl Strategy<Value = Span> {
-    (any_size(YEAR / 1_000), any::<bool>()).prop_flat_map(|(length, slides)| {
-        any_size((1 << 52) / length).prop_map(move |quota| Span { length, quota, slides })
-    })
+    let lasting = (any_size(YEAR / 1_000), any::<bool>()).prop_flat_map(|(length, slides)| {
+        let longest = if slides { length } else { 1 };
+        any_size((1 << 52) / longest).prop_map(move |quota| Span { length, quota, slides })
+    });
+    let month = any_size(1 << 52).prop_map(|quota| Span { length: MONTH, quota, slides: false });
+    prop_oneof![3 => lasting, 1 => month]
 }
 
 /// Pauses and charges, as parts of a full burst or window in thousandths.
@@ -142,7 +145,8 @@ proptest! {
             counts = Counts { start: stored / 1_000, current: span.quota, previous: span.quota / 2 };
         }
         for (pause, want, least) in charges {
-            now += part(span.length * 1_000, pause);
+            let length = if span.length == MONTH { 31 * DAY } else { span.length };
+            now += part(length * 1_000, pause);
             let want = part(span.quota, want);
             let ask = (want, part(want, least));
 
@@ -172,6 +176,25 @@ fn the_published_vectors_hold_in_redis() {
         stored = state;
 
         assert_eq!((granted == n, remaining, wait), (admit, left, until), "{n} at {now}");
+    }
+}
+
+#[test]
+fn months_are_the_same_in_redis_to_the_millisecond() {
+    let (mut redis, key) = (connection(), server::name("month"));
+    let span = Span { length: MONTH, quota: 3, slides: false };
+    let mut begin = 0;
+    while begin < LATEST / 1_000 {
+        let length = window::window(MONTH, begin).1;
+        let full = Counts { start: begin, current: 3, previous: 0 };
+        for now in [begin.max(1), begin + 28 * DAY, begin + length - 1, begin + length] {
+            let here = window_here(span, full, (1, 1), now * 1_000);
+            let there = window_in_redis(&mut redis, &key, span, full, (1, 1), now * 1_000);
+
+            assert_eq!(here, there, "{now}");
+            assert_eq!(here.0.0 > 0, now >= begin + length, "{now}");
+        }
+        begin += length;
     }
 }
 

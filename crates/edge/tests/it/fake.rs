@@ -14,9 +14,10 @@ use manifold_core::{Code, Error};
 use manifold_runtime::to_status;
 use tonic::{Request, Response, Status};
 
-/// Counts what was begun and what was left in the middle.
+/// Counts what hangs before its answer and what was left in the middle.
 #[derive(Clone, Default)]
 pub struct Fake {
+    pub hanging: Arc<AtomicUsize>,
     pub abandoned: Arc<AtomicUsize>,
 }
 
@@ -82,6 +83,7 @@ impl Inference for Fake {
             "panic" => panic!("as told"),
             "hang" => {
                 let _watch = Watch(Arc::clone(&self.abandoned));
+                self.hanging.fetch_add(1, Ordering::SeqCst);
                 std::future::pending::<()>().await;
             }
             "slow" => tokio::time::sleep(Duration::from_millis(300)).await,

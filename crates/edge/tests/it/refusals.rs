@@ -1,6 +1,6 @@
 //! What is refused, and in which words.
 
-use manifold_edge::{Limits, Rate};
+use manifold_edge::{KeyLimits, Limits};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -74,7 +74,7 @@ async fn a_key_may_do_what_it_was_made_for() {
 
 #[tokio::test]
 async fn a_key_that_calls_too_often_is_told_when_to_return() {
-    let rate = Rate { quota: 2, window: Duration::from_secs(60), ..Rate::default() };
+    let rate = KeyLimits { quota: Some(2), window: Some(Duration::from_secs(60).into()), ..KeyLimits::default() };
     let house = House::open_with(|config| config.limits = Limits { per_key: Some(rate) }).await;
 
     let first = house.chat(&question("echo")).await;

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use manifold_edge::{KeyLimits, Limits};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -100,7 +101,7 @@ async fn a_client_that_leaves_before_a_whole_answer_cancels_the_call() {
     let head = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n", house.admin);
     let mut stream = TcpStream::connect(house.address).await.unwrap();
     stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    eventually(|| house.fake.hanging.load(Ordering::SeqCst) == 1).await;
 
     drop(stream);
 
@@ -122,4 +123,28 @@ async fn a_stop_lets_streams_in_flight_finish() {
     assert!(stopped);
     assert!(rest.contains("[DONE]"), "{rest}");
     assert!(TcpStream::connect(house.address).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stream_holds_its_place_until_its_client_has_left() {
+    let limits = KeyLimits { concurrent: Some(1), ..KeyLimits::default() };
+    let house = House::open_with(|config| config.limits = Limits { per_key: Some(limits) }).await;
+    let stream = begun(&house, "hang").await;
+
+    let dialect = house.chat(&body("echo")).await;
+    let native = house.call("GET", "/v1/keys", None).await;
+    drop(stream);
+    let mut next = house.chat(&body("echo")).await;
+    while next.status == 429 {
+        next = house.chat(&body("echo")).await;
+    }
+    let after = house.chat(&body("echo")).await;
+
+    assert_eq!((dialect.status, &dialect.json()["error"]["code"]), (429, &json!("rate_limit_exceeded")));
+    assert_eq!((native.status, &native.json()["violated-policies"]), (429, &json!(["key-concurrent"])));
+    assert_eq!(native.json()["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
+    assert_eq!((native.header("retry-after"), native.header("ratelimit")), ("1", "\"key-concurrent\";r=0;t=1"));
+    assert_eq!(native.header("ratelimit-policy"), "\"key-concurrent\";q=1;qu=\"concurrent-requests\"");
+    assert_eq!((next.status, next.header("ratelimit")), (200, "\"key-concurrent\";r=0"));
+    assert_eq!(after.status, 200, "the last one has left, too");
 }

@@ -2,9 +2,11 @@
 
 use anyhow::{Context, Result};
 use manifold_testkit::{Client, Reply};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use crate::database::Database;
-use crate::program::{Program, SECRET, Server, fixed_port, until};
+use crate::program::{Program, SECRET, Server, admin_key, fixed_port, until};
 
 const MODEL: &str = "manifold/echo";
 
@@ -100,6 +102,37 @@ async fn a_redis_that_comes_back_counts_again() -> Result<()> {
     server.stop().await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_doors_share_the_places_of_requests_at_once() -> Result<()> {
+    let database = Database::create().await?;
+    let all = Program::new()?.set("store.url", database.url.clone()).set("mesh.secret", SECRET);
+    let mut router = all.clone().start("ai-router").await?;
+    let door = all.set("mesh.ai_router", format!("http://{}", router.grpc()?));
+    let door = door.set("cache.redis_url", redis_url()?).set("cache.timeout", "10s");
+    let door = door.set("edge.limits.per_key.concurrent", "1").set("edge.limits.per_key.mode", "strict");
+    let mut one = door.start("edge").await?;
+    one.ready().await?;
+    let mut other = door.start("edge").await?;
+    other.ready().await?;
+    let there = other.admin()?;
+
+    // Its body never comes.
+    let mut slow = TcpStream::connect(one.public()?).await?;
+    let head = format!("POST /v1/keys HTTP/1.1\r\nhost: a\r\nx-api-key: {}\r\n", admin_key(&door.data())?);
+    slow.write_all(format!("{head}content-length: 9\r\n\r\n").as_bytes()).await?;
+    until("the place is held", async || Ok(there.get("/v1/keys").await?.status == 429)).await?;
+    let refused = there.get("/v1/keys").await?;
+    drop(slow);
+    until("the place is free", async || Ok(there.get("/v1/keys").await?.status == 200)).await?;
+
+    assert_eq!(refused.json()["violated-policies"], serde_json::json!(["key-concurrent"]), "{}", refused.text);
+    assert!(refused.header("ratelimit").starts_with("\"key-concurrent\";r=0;t="), "{}", refused.header("ratelimit"));
+    for server in [&mut one, &mut other, &mut router] {
+        server.stop().await?;
+    }
+    database.drop().await
+}
+
 #[tokio::test]
 async fn settings_of_shared_limits_that_cannot_work_are_refused() -> Result<()> {
     let program = Program::new()?;
@@ -108,6 +141,7 @@ async fn settings_of_shared_limits_that_cannot_work_are_refused() -> Result<()> 
         (vec![("cache.replicas", "0")], "cache.replicas"),
         (vec![("cache.timeout", "0s")], "cache.timeout"),
         (vec![("edge.limits.per_key.mode", "leased")], "edge.limits.per_key.mode"),
+        (vec![("edge.limits.per_key.concurrent", "0")], "edge.limits.per_key.concurrent"),
     ] {
         let limit = [("edge.limits.per_key.quota", "10"), ("edge.limits.per_key.window", "1m")];
         let set =
