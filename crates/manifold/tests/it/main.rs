@@ -10,6 +10,7 @@ mod first_start;
 mod kill;
 mod limits;
 mod load;
+mod locked;
 mod logs;
 mod mesh;
 mod migrate;
