@@ -1,6 +1,7 @@
 //! Jobs: they are done once, by one worker, and come again until they are done or given up.
 
 mod end;
+mod frozen;
 mod kill;
 mod lease;
 mod shop;
