@@ -1,7 +1,9 @@
 //! Postgres and Redis of a story's own, which it stops, freezes and starts again with their data.
 
+mod small;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +11,7 @@ use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 
 use crate::program::{fixed_port, until};
+pub use small::SmallPostgres;
 
 /// A server that keeps its port and its files. Dropping it kills it.
 pub struct Daemon {
@@ -99,12 +102,19 @@ impl Redis {
 pub struct Postgres {
     daemon: Daemon,
     port: u16,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Postgres {
     /// An empty one.
     pub async fn start() -> Result<Self> {
+        let mut postgres = Self::prepare(|postgres, _| Ok(postgres))?;
+        postgres.resume().await?;
+        Ok(postgres)
+    }
+
+    /// Makes its files. `wrap` says how it is started, given its folder.
+    fn prepare(wrap: impl FnOnce(Command, &Path) -> Result<Command>) -> Result<Self> {
         let (folder, port) = (tempfile::tempdir()?, fixed_port()?);
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777))?;
         let data = folder.path().join("data");
@@ -114,10 +124,10 @@ impl Postgres {
         ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let mut command = as_postgres("postgres")?;
         command.arg("-D").arg(&data).args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1"]);
-        command.args(["-c", "unix_socket_directories=", "-c", "fsync=off"]).current_dir(folder.path());
-        let mut postgres = Self { daemon: Daemon::new(command), port, _folder: folder };
-        postgres.resume().await?;
-        Ok(postgres)
+        command.args(["-c", "unix_socket_directories=", "-c", "fsync=off"]);
+        let mut command = wrap(command, folder.path())?;
+        command.current_dir(folder.path());
+        Ok(Self { daemon: Daemon::new(command), port, folder })
     }
 
     /// For `store.url`.
