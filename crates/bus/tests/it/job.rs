@@ -4,7 +4,7 @@ mod end;
 mod frozen;
 mod kill;
 mod lease;
-mod shop;
+pub mod shop;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
