@@ -106,8 +106,8 @@ pub async fn work_as_told() -> bool {
     let policy = Arc::new(policy.shared(mode, OnStoreFailure::Deny));
     let process = Arc::new(Process::at(url).await);
     let (mut crowd, each) = (JoinSet::new(), requests.parse::<u64>().unwrap().div_ceil(AT_ONCE));
-    let looking = process.clone();
-    let looks = tokio::spawn(async move {
+    let (mut looks, looking) = (JoinSet::new(), process.clone());
+    looks.spawn(async move {
         loop {
             sleep(LOOK).await;
             let _ = looking.redis.refresh().await;
@@ -119,7 +119,6 @@ pub async fn work_as_told() -> bool {
         crowd.spawn(caller(process.clone(), policy.clone(), each));
     }
     let counts = crowd.join_all().await;
-    looks.abort();
     let (admitted, vain) = counts.into_iter().fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1));
     println!("admitted {admitted} in vain {vain}");
     true

@@ -31,7 +31,7 @@ fn outage() -> Duration {
 }
 
 #[expect(clippy::print_stdout, reason = "the figures of a long run")]
-fn tell(figures: String) {
+fn tell(figures: &str) {
     println!("{figures}");
 }
 
@@ -197,7 +197,7 @@ async fn disturb(town: &mut Town, gone: Gone) -> Result<Seen> {
         let expected = if gone.takes_keys() { (503, 503) } else { (200, 201) };
         ensure!((read.status, made.status) == expected, "{} {}", read.text, made.text);
         if gone == Gone::Nats {
-            tell(format!("{} events wait", town.waiting().await?));
+            tell(&format!("{} events wait", town.waiting().await?));
         }
         let lasted = begun.elapsed();
         gone.end(town).await?;
@@ -214,8 +214,8 @@ async fn disturb(town: &mut Town, gone: Gone) -> Result<Seen> {
     };
     let (seen, outcome) = tokio::join!(callers, fate);
     let (told, lasted, clean) = outcome?;
-    tell(format!("{gone:?} was away for {lasted:.1?}, told after {told:.1?}; ready {clean:.1?} after its return"));
-    tell(format!("{seen}"));
+    tell(&format!("{gone:?} was away for {lasted:.1?}, told after {told:.1?}; ready {clean:.1?} after its return"));
+    tell(&seen.to_string());
     Ok(seen)
 }
 
@@ -227,7 +227,7 @@ async fn adds_up(town: &Town, seen: &Seen) -> Result<()> {
         Ok(counted == (seen.chats as i64, 0) && town.waiting().await? == 0)
     })
     .await?;
-    tell(format!("everything was counted and relayed {:.1?} after the last call", begun.elapsed()));
+    tell(&format!("everything was counted and relayed {:.1?} after the last call", begun.elapsed()));
     let account = postgres_account(&url).await?;
     assert_eq!((account.requests, account.attempts), (seen.chats, town.groq.hits()));
     let disorder = "SELECT COUNT(*) FROM (SELECT stream_seq, LAG(stream_seq) OVER (ORDER BY seq) AS before \
