@@ -19,7 +19,7 @@ test: ## everything: unit tests, stories on SQLite and Postgres, official client
 test-unit: ## only the tests beside the code, in seconds
 	@scripts/test.sh unit
 
-test-chaos: ## kill -9 under load, in every shape: 200 times each, or ROUNDS=N
+test-chaos: ## kill -9 under load (ROUNDS=200 in each shape), servers that go away (OUTAGE=60 seconds), limits (REQUESTS=1000000)
 	@scripts/chaos.sh
 
 bench: ## measure against nginx on this machine; BENCH_QUICK=1 for one short round

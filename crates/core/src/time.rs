@@ -1,9 +1,11 @@
 //! Time as every row stores it, and the clock that tests can move.
 
+mod steady;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Microseconds since 1970-01-01T00:00:00Z. Bound as BIGINT on both database engines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -58,7 +60,8 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Where time comes from. The system's, or one that a test moves by hand.
+/// Where time comes from. The system's, or one that a test moves by hand. When somebody sets the clock of the machine, the
+/// system's goes twice or half as fast until it has followed: leases and pauses hold meanwhile.
 #[derive(Clone, Debug, Default)]
 pub struct Clock(Option<Arc<AtomicI64>>);
 
@@ -74,14 +77,14 @@ impl Clock {
     }
 
     /// Now.
-    #[expect(clippy::disallowed_methods, reason = "this is the home of the system clock")]
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
-            Some(manual) => Timestamp(manual.load(Ordering::SeqCst)),
-            None => {
-                let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                Timestamp(i64::try_from(elapsed.as_micros()).unwrap_or(i64::MAX))
-            }
+        Timestamp(self.0.as_ref().map_or_else(steady::now, |manual| manual.load(Ordering::SeqCst)))
+    }
+
+    /// Sets a manual clock, also to an earlier time; the system's ignores it.
+    pub fn set(&self, now: Timestamp) {
+        if let Some(manual) = &self.0 {
+            manual.store(now.0, Ordering::SeqCst);
         }
     }
 

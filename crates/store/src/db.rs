@@ -9,6 +9,7 @@ use manifold_core::Result;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{ConnectOptions, PgPool, SqlitePool};
+use tokio::time::timeout;
 
 use crate::fault::{self, DatabaseError, Fault, SqlResultExt};
 use crate::location::{self, Location};
@@ -19,6 +20,8 @@ use crate::{Engine, Migrations, Tx, command, migrate, on};
 
 /// How long a statement waits for a free connection.
 const ACQUIRE: Duration = Duration::from_secs(5);
+/// A database that does not answer the simplest question within this time is away.
+const PING: Duration = Duration::from_secs(2);
 
 /// A service's database. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -127,9 +130,10 @@ impl Db {
         }
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, known after two seconds at the latest.
     pub async fn ping(&self) -> Result<()> {
-        let answer = on!(self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(|_| ()));
+        let asked = async { on!(self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(|_| ())) };
+        let answer = timeout(PING, asked).await.unwrap_or(Err(sqlx::Error::PoolTimedOut));
         answer.map_err(|source| source.fault().error().because(source))
     }
 }

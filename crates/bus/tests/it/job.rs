@@ -1,9 +1,10 @@
 //! Jobs: they are done once, by one worker, and come again until they are done or given up.
 
 mod end;
+mod frozen;
 mod kill;
 mod lease;
-mod shop;
+pub mod shop;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

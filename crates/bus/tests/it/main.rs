@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod chain;
+mod clock;
 mod consumer;
 mod dead;
 mod forgetful;

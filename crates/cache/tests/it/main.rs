@@ -3,6 +3,7 @@
 
 mod away;
 mod bounds;
+mod crowd;
 mod gate;
 mod same;
 mod server;

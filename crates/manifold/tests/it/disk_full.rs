@@ -1,13 +1,20 @@
-//! A full disk, played by a limit on the size of files: chats go on, and what was written stays whole.
+//! A full disk: chats go on, what must be written at once is refused, and what was written stays whole. For SQLite it is
+//! played by a limit on the size of files.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use manifold_testkit::{Client, Upstream};
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
 use tokio::process::Command;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
-use crate::database::{integrity, sqlite_account};
+use crate::database::{integrity, postgres_account, postgres_usage, sqlite_account};
+use crate::load::load;
 use crate::program::{MODEL, Program, Server, until};
+use crate::servers::SmallPostgres;
 
 /// Room for the databases of a first start, and for the log of some hundred requests.
 const ROOM_KIB: u32 = 900;
@@ -70,5 +77,75 @@ async fn every_row_is_written_as_soon_as_there_is_room_again() -> Result<()> {
     assert!(raised.success());
     let account = sqlite_account(&program.data()).await?;
     assert_eq!((account.attempts, account.requests), (groq.hits(), groq.hits()));
+    Ok(())
+}
+
+/// Keys of a Postgres database, and their secrets.
+async fn keys(url: &str) -> Result<(i64, i64)> {
+    let mut connection = PgConnection::connect(url).await?;
+    let sql = "SELECT (SELECT COUNT(*) FROM identity.api_key), (SELECT COUNT(*) FROM identity.api_key_secret)";
+    let n = sqlx::query_as(sql).fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(n)
+}
+
+/// Makes keys until the answer has this status; how many were made.
+async fn make_keys_until(door: &Client, status: u16) -> Result<usize> {
+    let mut made = 0;
+    until("the disk is as expected", async || {
+        let reply = door.post("/v1/keys", &json!({"name": "made while the disk changes"})).await?;
+        made += usize::from(reply.status == 201);
+        let refusal = (reply.json()["code"].as_str() == Some("store_full"), reply.header("retry-after"));
+        anyhow::ensure!(reply.status == 201 || refusal == (true, "1"), "{} {}", reply.status, reply.text);
+        Ok(reply.status == status)
+    })
+    .await?;
+    Ok(made)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_postgres_without_room_leaves_nothing_half_written_and_goes_on_when_there_is_room() -> Result<()> {
+    let Some(postgres) = SmallPostgres::start().await? else {
+        return skip("no small disk can be mounted here: run it as root, in a container with --cap-add=SYS_ADMIN");
+    };
+    let (groq, url) = (Upstream::start().await?, &postgres.url);
+    let program = Program::new()?.groq(&groq).set("store.url", url);
+    let mut server = program.serve().await?;
+    let (door, stop) = (server.admin()?, CancellationToken::new());
+    let revoked = door.post("/v1/keys", &json!({"name": "revoked"})).await?.json();
+    door.delete(&format!("/v1/keys/{}", revoked["id"].as_str().unwrap_or_default())).await?;
+    let (before, doors) = (keys(url).await?.0, [door.clone()]);
+
+    let callers = load(&doors, revoked["secret"].as_str().unwrap_or_default(), &stop);
+    let fate = async {
+        postgres.fill()?;
+        let early = make_keys_until(&door, 503).await?;
+        until("rows are kept", async || Ok(server.log().contains("database failed, rows are kept"))).await?;
+        sleep(Duration::from_millis(500)).await;
+        postgres.clear()?;
+        let late = make_keys_until(&door, 201).await?;
+        until("the database is back", async || Ok(server.log().contains("database is back"))).await?;
+        Ok(early + late)
+    };
+    let fate = async {
+        let made: Result<usize> = fate.await;
+        stop.cancel();
+        made
+    };
+    let (seen, made) = tokio::join!(callers, fate);
+    let made = (seen.keys.len() + made?) as i64;
+
+    assert!(seen.wrong.is_empty(), "{} wrong answers: {:?}", seen.wrong.len(), seen.wrong.first());
+    assert_eq!(seen.refused.keys().collect::<Vec<_>>(), ["create key: 503 store_full"], "{seen}");
+    assert_eq!(keys(url).await?, (before + made, before + made), "a key for each 201, and none beside them");
+    until("every call is counted", async || Ok(postgres_usage(url).await? == (seen.chats as i64, 0))).await?;
+    let account = postgres_account(url).await?;
+    assert_eq!((account.requests, account.attempts), (seen.chats, groq.hits()));
+    server.stop().await
+}
+
+#[expect(clippy::print_stdout, reason = "whoever reads the output learns what was not tried")]
+fn skip(why: &str) -> Result<()> {
+    println!("skipped: {why}");
     Ok(())
 }

@@ -9,14 +9,18 @@ mod events;
 mod first_start;
 mod kill;
 mod limits;
+mod load;
+mod locked;
 mod logs;
 mod mesh;
 mod migrate;
 #[path = "../../../bus/tests/it/nats.rs"]
 #[expect(dead_code, reason = "other tests exchange its files")]
 mod nats;
+mod outage;
 mod program;
 mod scale;
+mod servers;
 mod slow_clients;
 mod stop;
 mod tls;

@@ -69,25 +69,37 @@ async fn kill_again_and_again(scratch: &Scratch, test: &str) {
 
 /// A process in which it is so late that the lease of the one before has run out.
 fn command(location: &Location, round: u64, test: &str) -> Command {
+    let now = START.after(Duration::from_secs(120 * round)).micros();
+    let mut command = itself(location, test);
+    command.env(TIME, now.to_string()).stdin(Stdio::null());
+    command
+}
+
+/// A process that is this one with the same test in it, which finds its part by [`place`].
+pub fn itself(location: &Location, test: &str) -> Command {
     let place = match location {
         Location::Sqlite { folder } => folder.display().to_string(),
         Location::Postgres { url } => url.expose().clone(),
     };
-    let now = START.after(Duration::from_secs(120 * round)).micros();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]).env(PLACE, place).env(TIME, now.to_string());
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(["--exact", test, "--nocapture"]).env(PLACE, place);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
     command
+}
+
+/// Where the process that another one started finds its database.
+pub fn place() -> Option<Location> {
+    let place = setting(PLACE)?;
+    Some(match place.starts_with("postgres") {
+        true => Location::Postgres { url: Secret::new(place) },
+        false => Location::Sqlite { folder: Path::new(&place).to_owned() },
+    })
 }
 
 /// Works until the job is done, if this is the process that is to be killed.
 #[expect(clippy::print_stderr, reason = "who is to kill this process counts the items")]
 async fn work_as_told() -> bool {
-    let (Some(place), Some(time)) = (setting(PLACE), setting(TIME)) else { return false };
-    let location = match place.starts_with("postgres") {
-        true => Location::Postgres { url: Secret::new(place) },
-        false => Location::Sqlite { folder: Path::new(&place).to_owned() },
-    };
+    let (Some(location), Some(time)) = (place(), setting(TIME)) else { return false };
     let mut shop = Shop::open_at(&location, Timestamp::from_micros(time.parse().unwrap())).await;
     shop.work(Worker::new(KIND, 1), |mut running: Running| async move {
         for item in first(&running)..ITEMS {

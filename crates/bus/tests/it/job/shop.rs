@@ -31,13 +31,16 @@ impl Shop {
 
     /// With a clock that stands at `now`.
     pub async fn open_at(location: &Location, now: Timestamp) -> Self {
+        Self::open_with(location, Clock::manual(now)).await
+    }
+
+    pub async fn open_with(location: &Location, clock: Clock) -> Self {
         let own =
             Migrations { sqlite: sqlx::migrate!("tests/migrations"), postgres: sqlx::migrate!("tests/migrations") };
         let opened = Db::open(location, "test-jobs", &[&migrations(), &own], &WriterConfig::default()).await;
         let (db, writer) = opened.unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(writer.run(std::future::pending()));
-        let clock = Clock::manual(now);
         Self { jobs: Jobs::new(db.clone(), clock.clone()), db, clock, tasks }
     }
 
