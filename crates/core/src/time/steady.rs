@@ -3,7 +3,9 @@
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Smaller corrections are ordinary, and are followed at once. Microseconds, as everything here.
 const ORDINARY: i64 = 2_000_000;
@@ -11,22 +13,26 @@ const ORDINARY: i64 = 2_000_000;
 const READING: i64 = 1_000;
 /// How often a clock that was set is followed by a piece.
 const FOLLOW: i64 = 1_000_000;
+/// A clock that is wrong by more had never been set, or stood still with the whole machine: it is followed at once.
+const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
-static STEADY: LazyLock<Steady> = LazyLock::new(|| Steady::new(wall()));
-static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static STEADY: LazyLock<Steady> = LazyLock::new(|| Steady::new(wall() - passed()));
 
 /// Microseconds since 1970.
 pub(super) fn now() -> i64 {
-    STEADY.at(micros(BEGUN.elapsed()), wall())
+    STEADY.at(passed(), wall())
+}
+
+/// Microseconds since the machine was started, those in which it slept included.
+fn passed() -> i64 {
+    let time = clock_gettime(ClockId::Boottime);
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1_000
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the home of the system clock")]
 fn wall() -> i64 {
-    micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
-}
-
-fn micros(duration: std::time::Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 struct Steady {
@@ -45,7 +51,7 @@ impl Steady {
     fn at(&self, passed: i64, wall: i64) -> i64 {
         let steady = passed.saturating_add(self.origin.load(Ordering::Relaxed));
         let ahead = wall.saturating_sub(steady);
-        if ahead.saturating_abs() < ORDINARY {
+        if ahead.saturating_abs() < ORDINARY || ahead.saturating_abs() > DAY {
             if ahead.abs() > READING {
                 self.origin.fetch_add(ahead, Ordering::Relaxed);
             }
@@ -105,5 +111,13 @@ mod tests {
         ];
 
         assert_eq!(times, [START + SECOND, START + 3 * SECOND, START + 2 * SECOND]);
+    }
+
+    #[test]
+    fn a_clock_that_had_never_been_set_is_followed_at_once() {
+        let steady = Steady::new(0);
+
+        assert_eq!(steady.at(SECOND, START), START);
+        assert_eq!(steady.at(2 * SECOND, START + SECOND), START + SECOND);
     }
 }
