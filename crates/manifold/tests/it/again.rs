@@ -7,7 +7,7 @@ use anyhow::Result;
 use futures::future::{join_all, try_join_all};
 use http::Method;
 use manifold_core::KeyId;
-use manifold_testkit::{Client, Reply, Upstream};
+use manifold_testkit::{Client, Reply};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -97,38 +97,35 @@ fn adds_up(made: &BTreeSet<KeyId>, (keys, told): (Vec<KeyId>, Vec<KeyId>)) {
     assert_eq!(told, keys);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_asked_again_after_a_kill_was_made_once_on_sqlite() -> Result<()> {
-    let groq = Upstream::start().await?;
-    let program = Program::new()?.groq(&groq);
-    let mut server = program.serve().await?;
-    let mut made = BTreeSet::new();
-
+/// Kills the process again and again while keys are asked for, and asks again; gives the ids of what was made.
+async fn kill_and_ask_again(program: &Program) -> Result<BTreeSet<KeyId>> {
+    let (mut server, mut made) = (program.serve().await?, BTreeSet::new());
     for (round, after) in rounds().enumerate() {
         let wishes = kill_while_asking(&server.admin()?, &mut server, round, after).await?;
         server = program.serve().await?;
         made.extend(ask_again(&server.admin()?, &wishes).await?);
     }
-
     server.stop().await?;
+    Ok(made)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_again_after_a_kill_was_made_once_on_sqlite() -> Result<()> {
+    let program = Program::new()?;
+
+    let made = kill_and_ask_again(&program).await?;
+
     adds_up(&made, sqlite_keys(&program.data()).await?);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_asked_again_after_a_kill_was_made_once_on_postgres() -> Result<()> {
-    let (groq, database) = (Upstream::start().await?, Database::create().await?);
-    let program = Program::new()?.groq(&groq).set("store.url", database.url.clone());
-    let mut server = program.serve().await?;
-    let mut made = BTreeSet::new();
+    let database = Database::create().await?;
+    let program = Program::new()?.set("store.url", database.url.clone());
 
-    for (round, after) in rounds().enumerate() {
-        let wishes = kill_while_asking(&server.admin()?, &mut server, round, after).await?;
-        server = program.serve().await?;
-        made.extend(ask_again(&server.admin()?, &wishes).await?);
-    }
+    let made = kill_and_ask_again(&program).await?;
 
-    server.stop().await?;
     adds_up(&made, postgres_keys(&database.url).await?);
     database.drop().await
 }
