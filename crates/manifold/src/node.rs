@@ -1,10 +1,12 @@
 //! Starts the services of one process in the right order, and stops them in the reverse.
 
+mod broker;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use manifold_bus::{Broker, BrokerConfig, Bus, Source, expect_relay, relay};
+use manifold_bus::{Broker, Bus, Source, expect_relay, relay};
 use manifold_cache::{Redis, Shared};
 use manifold_core::{Clock, Code, Error, Ids, Result, ResultExt, Secret};
 use manifold_runtime::health::Component;
@@ -19,8 +21,7 @@ use tracing::{info, warn};
 use crate::config::{Config, DurabilityName};
 use crate::lock::{DataLock, ELSEWHERE};
 
-/// How long a start waits for the broker before it goes on without.
-const BROKER_PATIENCE: Duration = Duration::from_secs(5);
+pub use broker::{connect_broker, find_broker};
 
 /// The services that a process can run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,11 @@ impl Service {
             Self::Edge => "edge",
             Self::AiRouter => "ai-router",
         }
+    }
+
+    /// Whether these are all of them, so that nothing runs elsewhere.
+    pub fn are_all(services: &[Self]) -> bool {
+        Self::ALL.iter().all(|service| services.contains(service))
     }
 
     /// Reads a name.
@@ -139,8 +145,7 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
         let door = manifold_edge::start(config.edge.clone(), deps).await;
         public = Some(door.map_err(|error| not_listening(error, "edge.listen"))?.address);
     }
-    let alone = services.len() == Service::ALL.len();
-    let grpc = if alone { None } else { Some(listen_grpc(config, &mesh, &serving).await?) };
+    let grpc = if Service::are_all(services) { None } else { Some(listen_grpc(config, &mesh, &serving).await?) };
     node_health.ready();
     Ok(Node {
         public,
@@ -182,63 +187,8 @@ impl Floor<'_> {
 /// The broker, if there is to be one. It may be away; one that does not fit stops the start.
 async fn broker(floor: &Floor<'_>) -> Result<Option<Broker>> {
     let Some(broker) = connect_broker(floor.config).await? else { return Ok(None) };
-    floor.background.spawn_until_stop("bus probe", watch_broker(broker.clone(), floor.health.component("bus")));
+    floor.background.spawn_until_stop("bus probe", broker::watch(broker.clone(), floor.health.component("bus")));
     Ok(Some(broker))
-}
-
-/// A connection to the broker, if there is to be one. Waits for it for some seconds, and changes nothing there.
-pub async fn find_broker(config: &Config) -> Result<Option<Broker>> {
-    let Some(broker) = open_broker(config).await? else { return Ok(None) };
-    let patience = tokio::time::Instant::now() + BROKER_PATIENCE;
-    while !broker.is_connected() && tokio::time::Instant::now() < patience {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    Ok(Some(broker))
-}
-
-/// Begins to connect.
-async fn open_broker(config: &Config) -> Result<Option<Broker>> {
-    if config.bus.nats_url.expose().is_empty() {
-        return Ok(None);
-    }
-    let stream = &config.bus.jetstream;
-    let broker = Broker::connect(BrokerConfig {
-        url: config.bus.nats_url.clone(),
-        replicas: stream.replicas,
-        max_age: stream.max_age,
-        max_bytes: stream.max_bytes.as_u64(),
-        duplicate_window: stream.duplicate_window,
-    });
-    broker.await.map(Some)
-}
-
-/// Connects to the broker, if there is to be one, and waits for it for some seconds.
-pub async fn connect_broker(config: &Config) -> Result<Option<Broker>> {
-    let Some(broker) = open_broker(config).await? else { return Ok(None) };
-    let patience = tokio::time::Instant::now() + BROKER_PATIENCE;
-    loop {
-        match broker.prepare().await {
-            Ok(()) => return Ok(Some(broker)),
-            Err(error) if error.code() != Code::Unavailable => return Err(error),
-            Err(error) if tokio::time::Instant::now() >= patience => {
-                warn!(error = error.chain(), "NATS is away: events wait in the databases");
-                return Ok(Some(broker));
-            }
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-        }
-    }
-}
-
-/// A broker that went away degrades the process: events wait in the outboxes.
-async fn watch_broker(broker: Broker, health: Component) {
-    loop {
-        if broker.is_connected() {
-            health.ready();
-        } else {
-            health.degraded("NATS is away: events wait in the databases");
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
 }
 
 async fn ai_router(floor: &mut Floor<'_>) -> Result<Routes> {

@@ -81,17 +81,21 @@ fn ask_slowly(tasks: &mut JoinSet<Result<Value>>, values: &Arc<Values>, key: &Ke
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_who_miss_in_two_processes_cause_one_load() {
-    let (clock, key, n_loads) = (clock(), key(), Arc::new(AtomicU32::new(0)));
+    let (clock, key) = (clock(), key());
+    let (n_asked, n_loads) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let processes = two(&clock).await;
     let mut crowd = JoinSet::new();
 
     for n in 0..5_000 {
-        let (values, key, n_loads) = (Arc::clone(&processes[n % 2]), key.clone(), Arc::clone(&n_loads));
+        let (values, key) = (Arc::clone(&processes[n % 2]), key.clone());
+        let (n_asked, n_loads) = (Arc::clone(&n_asked), Arc::clone(&n_loads));
         crowd.spawn(async move {
+            n_asked.fetch_add(1, Ordering::SeqCst);
             let load = async {
                 n_loads.fetch_add(1, Ordering::SeqCst);
-                // Long enough for all others to come.
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                while n_asked.load(Ordering::SeqCst) < 5_000 {
+                    tokio::task::yield_now().await;
+                }
                 Ok(b"value".to_vec())
             };
             values.get_or_load(&key, load).await.unwrap().bytes

@@ -15,7 +15,7 @@ use crate::output;
 pub fn run(config: Config, names: Option<&str>) -> Result<ExitCode> {
     let services = parse(names)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if services.len() == Service::ALL.len() {
+    if Service::are_all(&services) {
         // Requests run in lanes. What runs beside them is one thread's work, and several would keep waking each other.
         runtime.worker_threads(1);
     }

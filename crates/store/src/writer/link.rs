@@ -28,10 +28,8 @@ type Encoded = (Arc<str>, PgArguments);
 pub(super) struct Link {
     options: Engine<SqliteConnectOptions, PgConnectOptions>,
     connection: Option<Engine<SqliteConnection, PgConnection>>,
-    /// SQLite only.
-    direct: Option<Direct>,
-    /// The INSERTs of Postgres.
-    texts: Texts,
+    /// Who writes rows into SQLite, or the INSERTs of Postgres.
+    rows: Engine<Direct, Texts>,
 }
 
 impl Link {
@@ -39,21 +37,21 @@ impl Link {
         options: Engine<SqliteConnectOptions, PgConnectOptions>,
         connection: Option<Engine<SqliteConnection, PgConnection>>,
     ) -> Self {
-        let direct = match &options {
-            Engine::Sqlite(options) => Some(Direct::new(options.get_filename().to_owned())),
-            Engine::Postgres(_) => None,
+        let rows = match &options {
+            Engine::Sqlite(options) => Engine::Sqlite(Direct::new(options.get_filename().to_owned())),
+            Engine::Postgres(_) => Engine::Postgres(Texts::new(true)),
         };
-        Self { options, connection, direct, texts: Texts::new(true) }
+        Self { options, connection, rows }
     }
 
     /// Whether the rows of a block and its commands must be written one after the other.
     pub(super) fn separates(&self, block: &Block) -> bool {
-        self.direct.is_some() && !block.commands.is_empty() && !block.groups.is_empty()
+        matches!(self.rows, Engine::Sqlite(_)) && !block.commands.is_empty() && !block.groups.is_empty()
     }
 
     /// Writes the block in one transaction.
     pub(super) async fn attempt(&mut self, block: &mut Block) -> Result<(), Failure> {
-        if let Some(direct) = &mut self.direct
+        if let Engine::Sqlite(direct) = &mut self.rows
             && block.commands.is_empty()
         {
             let (groups, outcome) = direct.write(std::mem::take(&mut block.groups)).await;
@@ -76,12 +74,13 @@ impl Link {
 
     fn encode(&mut self, groups: &[Group]) -> Result<Vec<Encoded>, sqlx::Error> {
         let mut encoded = Vec::new();
+        let Engine::Postgres(texts) = &mut self.rows else { return Ok(encoded) };
         each_part(groups, |part| {
             let mut arguments = PgArguments::default();
             arguments.reserve(insert::n_values(part), 8 * insert::n_values(part));
             insert::bind(part, Values::new(Engine::Postgres(&mut arguments)))?;
             insert::complete(part, arguments.len())?;
-            encoded.push((self.texts.of(part), arguments));
+            encoded.push((texts.of(part), arguments));
             Ok(())
         })
         .map_err(sqlx::Error::Encode)?;
