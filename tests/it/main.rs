@@ -8,6 +8,7 @@ mod errors;
 mod events;
 mod fallback;
 mod hygiene;
+mod images;
 mod keys;
 mod operations;
 mod reasons;

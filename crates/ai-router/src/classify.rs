@@ -27,6 +27,8 @@ pub enum Class {
     Context,
     /// The request is larger than this provider takes.
     TooLarge,
+    /// What an address in the request points at cannot be had. A provider that looks for itself may find it.
+    Media,
     /// The provider's content policy refuses the prompt.
     Blocked,
     /// The model wrote a tool call that cannot be read.
@@ -72,6 +74,7 @@ impl Class {
             Self::Quirk => "quirk",
             Self::Context => "context",
             Self::TooLarge => "too_large",
+            Self::Media => "media",
             Self::Blocked => "blocked",
             Self::ToolFormat => "tool_format",
             Self::Signature => "signature",

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_bus::Outbox;
+use manifold_cache::Redis;
 use manifold_contract::ai::v1::inference;
 use manifold_core::{Clock, Code, Error, Ids, Result};
 use manifold_runtime::http::Client;
@@ -63,6 +64,8 @@ pub struct Deps {
     pub tasks: Tasks,
     /// Where it reports its state.
     pub health: Health,
+    /// What several processes share.
+    pub redis: Option<Redis>,
 }
 
 /// A running service.
@@ -133,6 +136,7 @@ pub(crate) struct Parts {
     ids: Ids,
     rows: Rows,
     outbox: Outbox,
+    images: media::Images,
     echo: Candidate,
     random: RandomState,
 }
@@ -157,6 +161,7 @@ impl Router {
             ids: deps.ids.clone(),
             rows: deps.db.rows().clone(),
             outbox: Outbox::new("ai", deps.clock.clone(), deps.ids.clone()),
+            images: media::Images::new(deps.http.clone(), deps.redis.clone(), deps.clock.clone()),
             random: RandomState::new(),
         })))
     }

@@ -147,7 +147,7 @@ fn backoff(class: Class, attempts: u32, chance: f64) -> Duration {
 /// The caller's own fault says most, a used-up limit says something, an upstream failure says least.
 fn usefulness(class: Class) -> u8 {
     match class {
-        Class::Invalid | Class::Unsupported | Class::Context | Class::TooLarge | Class::Blocked => 2,
+        Class::Invalid | Class::Unsupported | Class::Context | Class::TooLarge | Class::Media | Class::Blocked => 2,
         Class::Rate | Class::Quota | Class::Concurrency => 1,
         _ => 0,
     }
@@ -161,6 +161,7 @@ pub fn to_error(failure: Failure, named: bool) -> Error {
         Class::Unsupported => Error::invalid("UNSUPPORTED", message),
         Class::Context => Error::invalid("CONTEXT_LENGTH_EXCEEDED", message),
         Class::TooLarge => Error::invalid("REQUEST_TOO_LARGE", message),
+        Class::Media => Error::invalid("INVALID_IMAGE_URL", message).at("messages"),
         Class::Blocked => Error::invalid("CONTENT_FILTER", message),
         Class::ToolFormat => {
             Error::new(Code::Unavailable, "BAD_TOOL_CALL", "the model wrote a tool call that cannot be read")

@@ -1,5 +1,5 @@
 //! How many events a second go from an outbox into the stream, and from the stream to a consumer that writes a row for each:
-//! alone and beside others of its kind, with one statement per batch and with one per event. Needs MANIFOLD_TEST_POSTGRES and nats-server.
+//! in one lane and in four, with one statement per batch and with one per event. Needs MANIFOLD_TEST_POSTGRES and nats-server.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints and may stop")]
 
 #[path = "../tests/it/nats.rs"]
@@ -111,20 +111,18 @@ async fn main() {
     println!("relay               {:>8.0} events/s", N as f64 / seconds);
 
     let cases = [
-        ("alone__batch", Scribe::PerBatch, 1),
-        ("four__batch", Scribe::PerBatch, 4),
-        ("alone__event", Scribe::PerEvent, 1),
-        ("four__event", Scribe::PerEvent, 4),
+        ("one lane, batch", "one__batch", Scribe::PerBatch, 1),
+        ("four lanes, batch", "four__batch", Scribe::PerBatch, 4),
+        ("one lane, event", "one__event", Scribe::PerEvent, 1),
+        ("four lanes, event", "four__event", Scribe::PerEvent, 4),
     ];
-    for (name, scribe, n) in cases {
+    for (what, name, scribe, lanes) in cases {
         let consumer = Consumer::new(name, Filter::Domain("ai")).gathering(256, Duration::from_millis(5));
+        let (consumer, bus) = (consumer.in_lanes(lanes), Bus::JetStream(broker.clone()));
         let mut reading = JoinSet::new();
-        for _ in 0..n {
-            let bus = Bus::JetStream(broker.clone());
-            reading.spawn(manifold_bus::consume(consumer, bus, service.clone(), clock.clone(), scribe));
-        }
+        reading.spawn(manifold_bus::consume(consumer, bus, service.clone(), clock.clone(), scribe));
         let seconds = until(&service, "SELECT COUNT(*) FROM effect", N).await;
-        println!("{name:<19} {:>8.0} effects/s", N as f64 / seconds);
+        println!("{what:<19} {:>8.0} effects/s", N as f64 / seconds);
         reading.shutdown().await;
         let emptied = service.write("begin anew", |tx| {
             Box::pin(async move {

@@ -2,15 +2,16 @@
 //! An event takes effect exactly once: its effects and the place up to which the consumer has read are one transaction.
 //!
 //! One batch follows the other in the order of the outbox or of the stream, so one process sees the events of a key in order,
-//! and what fails is set aside at once, so no key keeps another one waiting. Nothing runs side by side: on SQLite and behind a
-//! cursor one transaction follows the other anyway. Through a stream four at a time do gain something, as `benches/stream.rs`
-//! shows, but a handler that writes event by event gains more by writing a batch at once. Several processes may share a
-//! stream, and see a key in order as a rule only: who needs more compares the versions of the aggregate.
+//! and what fails is set aside at once, so no key keeps another one waiting. Through a stream a batch may be split into lanes
+//! of different keys, which doubles what a handler does that writes event by event (`benches/stream.rs`); one that writes a
+//! batch at once gains little. Several processes may share a stream, and see a key in order as a rule only: who needs more
+//! compares the versions of the aggregate.
 
 mod delivery;
 mod embedded;
 mod halves;
 mod jetstream;
+mod lanes;
 mod redeliver;
 mod retry;
 

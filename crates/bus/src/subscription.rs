@@ -17,13 +17,23 @@ pub struct Consumer {
     pub linger: Duration,
     /// How long the stream waits for the outcome of an event before it brings it again. Not for those who read outboxes.
     pub ack_wait: Duration,
+    /// Transactions at a time, each with the events of other ordering keys. More than one through a stream only: an outbox
+    /// is read behind one cursor.
+    pub lanes: usize,
 }
 
 impl Consumer {
     /// 128 events at a time, soon after they happened, each up to ten times.
     pub fn new(name: &'static str, filter: Filter) -> Self {
         let (linger, ack_wait) = (Duration::from_millis(10), Duration::from_secs(30));
-        Self { name, filter, max_deliver: 10, batch: 128, linger, ack_wait }
+        Self { name, filter, max_deliver: 10, batch: 128, linger, ack_wait, lanes: 1 }
+    }
+
+    /// So many transactions side by side, for those who write event by event. Two lanes must not change the same rows.
+    /// Each needs a connection while it writes.
+    #[must_use]
+    pub fn in_lanes(self, lanes: usize) -> Self {
+        Self { lanes: lanes.max(1), ..self }
     }
 
     /// Larger batches that come later, for those who add up.

@@ -122,8 +122,9 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
     if let Some(broker) = broker(&floor).await? {
         floor.bus = Bus::JetStream(broker);
     }
+    let redis = redis(&floor).await?;
     if services.contains(&Service::AiRouter) {
-        mesh.provide("ai-router", ai_router(&mut floor).await?);
+        mesh.provide("ai-router", ai_router(&mut floor, redis.clone()).await?);
     } else if let Some(db) = Db::elsewhere(&floor.location, "ai-router")? {
         floor.reads(Source { name: "ai-router", db });
     }
@@ -139,7 +140,7 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
             ids: floor.ids.clone(),
             tasks: serving.clone(),
             lanes: Lanes::start()?,
-            limits: limits(&floor).await?,
+            limits: redis.map(|redis| Shared { redis, replicas: config.cache.replicas }),
             health: floor.health.clone(),
         };
         let door = manifold_edge::start(config.edge.clone(), deps).await;
@@ -191,7 +192,7 @@ async fn broker(floor: &Floor<'_>) -> Result<Option<Broker>> {
     Ok(Some(broker))
 }
 
-async fn ai_router(floor: &mut Floor<'_>) -> Result<Routes> {
+async fn ai_router(floor: &mut Floor<'_>, redis: Option<Redis>) -> Result<Routes> {
     let db = open(floor, "ai-router", "store.ai-router", manifold_ai_router::migrations()).await?;
     floor.reads(Source { name: "ai-router", db: db.clone() });
     let deps = manifold_ai_router::Deps {
@@ -201,6 +202,7 @@ async fn ai_router(floor: &mut Floor<'_>) -> Result<Routes> {
         ids: floor.ids.clone(),
         tasks: floor.background.clone(),
         health: floor.health.clone(),
+        redis,
     };
     Ok(manifold_ai_router::start(floor.config.ai.clone(), deps).await?.routes)
 }
@@ -278,19 +280,19 @@ async fn watch_store(db: Db, health: Component) {
     }
 }
 
-/// What counts limits of several processes. One that is away degrades the process, from the start or later.
-async fn limits(floor: &Floor<'_>) -> Result<Option<Shared>> {
+/// What counts limits of several processes and keeps values for them. One that is away degrades the process, from the start
+/// or later.
+async fn redis(floor: &Floor<'_>) -> Result<Option<Redis>> {
     let Some(redis) = floor.config.cache.redis()? else { return Ok(None) };
     let health = floor.health.component("redis");
-    let mut answers = look_at_redis(&redis, &health, true).await;
-    let shared = Shared { redis: redis.clone(), replicas: floor.config.cache.replicas };
+    let (mut answers, probed) = (look_at_redis(&redis, &health, true).await, redis.clone());
     floor.background.spawn_until_stop("redis probe", async move {
         loop {
             tokio::time::sleep(Duration::from_millis(250)).await;
-            answers = look_at_redis(&redis, &health, answers).await;
+            answers = look_at_redis(&probed, &health, answers).await;
         }
     });
-    Ok(Some(shared))
+    Ok(Some(redis))
 }
 
 /// Whether it answers, which is logged when it changes.

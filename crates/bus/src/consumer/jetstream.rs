@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::delivery::{Fate, read};
 use super::halves::{Halves, in_halves};
+use super::lanes::Lanes;
 use super::{Shared, Stumble, Verdict, event_id, retry, without};
 use crate::dead::Kind;
 use crate::failure::Failure;
@@ -135,7 +136,8 @@ impl Puller {
 
     /// Everything that came takes effect, waits, or is given up.
     async fn deliver(&self, came: &[Message]) -> Result<(), Stumble> {
-        let (mut batch, mut suspects, mut ids) = (Batch::default(), Vec::new(), HashSet::new());
+        let (mut suspects, mut ids) = (Vec::new(), HashSet::new());
+        let mut lanes = Lanes::new(self.shared.consumer.lanes);
         for message in came {
             let info = message.info().map_err(|error| Stumble::Away(away("no message of a stream").because(error)))?;
             let (id, entry) = entry(message.headers.as_ref(), info.stream_sequence);
@@ -151,6 +153,7 @@ impl Puller {
                 // Twice in one batch is once.
                 Ok(()) if !ids.insert(entry.id) => {}
                 Ok(()) => {
+                    let batch: &mut Batch = lanes.of(&event);
                     batch.events.push(event);
                     batch.came.push((stored, entry));
                 }
@@ -159,8 +162,10 @@ impl Puller {
         if !suspects.is_empty() {
             self.isolate(suspects).await?;
         }
-        let n = batch.events.len();
-        in_halves(n, &mut Taking { puller: self, batch: &Arc::new(batch) }).await
+        let taken = lanes.all().map(|batch| async move {
+            in_halves(batch.events.len(), &mut Taking { puller: self, batch: &Arc::new(batch) }).await
+        });
+        join_all(taken).await.into_iter().collect()
     }
 
     /// One transaction: the effects of a part, and that they were here.

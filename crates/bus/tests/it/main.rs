@@ -8,6 +8,7 @@ mod dead;
 mod forgetful;
 mod house;
 mod job;
+mod lanes;
 mod moved;
 mod nats;
 mod outbox;
