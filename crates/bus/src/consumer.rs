@@ -3,9 +3,9 @@
 //!
 //! One batch follows the other in the order of the outbox or of the stream, so one process sees the events of a key in order,
 //! and what fails is set aside at once, so no key keeps another one waiting. Through a stream a batch may be split into lanes
-//! of different keys, which doubles what a handler does that writes event by event (`benches/stream.rs`); one that writes a
-//! batch at once gains little. Several processes may share a stream, and see a key in order as a rule only: who needs more
-//! compares the versions of the aggregate.
+//! of different keys, which helps a handler that writes event by event (`benches/stream.rs`: 17,000/s instead of 12,000); one
+//! that writes a batch at once gains nothing. Several processes may share a stream, and see a key in order as a rule only: who
+//! needs more compares the versions of the aggregate.
 
 mod delivery;
 mod embedded;
