@@ -81,7 +81,10 @@ story!(an_image_that_cannot_be_fetched_goes_to_a_provider_that_looks_for_itself,
 
     assert_eq!((reply.status, reply.header("x-manifold-provider")), (200, "openai"), "{}", reply.text);
     let address = format!("http://{}/cat.png", origin.address);
-    assert_eq!(openai.last().expect("it was asked").body["messages"][0]["content"][1]["image_url"]["url"], json!(address));
+    assert_eq!(
+        openai.last().expect("it was asked").body["messages"][0]["content"][1]["image_url"]["url"],
+        json!(address)
+    );
     assert_eq!((gemini.hits(), origin.hits()), (0, 0), "nothing was sent, and nothing inside the house was asked");
     sandbox.stop().await?;
     Ok(())

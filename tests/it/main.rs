@@ -11,6 +11,7 @@ mod hygiene;
 mod images;
 mod keys;
 mod operations;
+mod people;
 mod reasons;
 mod store_faults;
 mod streams;

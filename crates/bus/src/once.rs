@@ -88,6 +88,7 @@ mod tests {
             subject: subject.into(),
             kind: SubjectKind::Key,
             key: None,
+            session: None,
             permissions: [].into(),
             environment: "live".into(),
         };

@@ -101,6 +101,9 @@ macro_rules! id {
 
 id!(/** A tenant: everything belongs to one. */ TenantId, "ten");
 id!(/** An API key. */ KeyId, "key");
+id!(/** A person. */ UserId, "usr");
+id!(/** What a person is logged in by. */ SessionId, "ses");
+id!(/** An invitation into a tenant. */ InvitationId, "inv");
 id!(/** One request of a client. */ RequestId, "req");
 id!(/** One event. */ EventId, "evt");
 id!(/** A job. */ JobId, "job");

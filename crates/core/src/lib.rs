@@ -16,7 +16,7 @@ mod trace;
 pub use decimal::Decimal;
 pub use error::{Code, Error, Result, ResultExt};
 pub use error_pages::error_page;
-pub use id::{EventId, Ids, JobId, KeyId, RequestId, TenantId, decode_id, encode_id};
+pub use id::{EventId, Ids, InvitationId, JobId, KeyId, RequestId, SessionId, TenantId, UserId, decode_id, encode_id};
 pub use idempotency::IdempotencyKey;
 pub use money::Nanos;
 pub use page::{Page, PageRequest};

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Code, Error, KeyId, Result, TenantId};
+use uuid::Uuid;
+
+use crate::{Code, Error, KeyId, Result, SessionId, TenantId};
 
 /// What kind of caller it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub struct Principal {
     pub kind: SubjectKind,
     /// The API key of the call.
     pub key: Option<KeyId>,
+    /// The session of the call.
+    pub session: Option<SessionId>,
     /// Granted permissions such as `ai.inference.run`, `keys.*` or `*`.
     pub permissions: Arc<[String]>,
     /// `live` or `test`.
@@ -37,6 +41,19 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// Nobody in particular, of no tenant, who may do nothing.
+    pub fn anonymous() -> Self {
+        Self {
+            tenant: TenantId(Uuid::nil()),
+            subject: "anonymous".into(),
+            kind: SubjectKind::Anonymous,
+            key: None,
+            session: None,
+            permissions: [].into(),
+            environment: "live".into(),
+        }
+    }
+
     /// Whether some grant covers `permission`.
     pub fn allows(&self, permission: &str) -> bool {
         self.permissions.iter().any(|grant| permission_matches(grant, permission))
@@ -47,7 +64,7 @@ impl Principal {
         if self.allows(permission) {
             return Ok(());
         }
-        Err(Error::new(Code::Denied, "INSUFFICIENT_SCOPE", format!("this key lacks the permission {permission}")))
+        Err(Error::new(Code::Denied, "INSUFFICIENT_SCOPE", format!("the caller lacks the permission {permission}")))
     }
 }
 

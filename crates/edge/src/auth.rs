@@ -1,10 +1,12 @@
-//! Which credential a request presents: one, in a header, never in the address. Whether it holds, identity says.
+//! Which credential a request presents: one, a key in a header or a session in a cookie, never in the address. Whether it
+//! holds, identity says.
 
 use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use manifold_core::{Code, Principal};
 use manifold_identity::Identity;
 
+use crate::cookie::Cookie;
 use crate::refusal::{Answer, Refusal};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -13,16 +15,22 @@ const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"manifold
 const CHALLENGE_AGAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"manifold\", error=\"invalid_token\"");
 
 /// Who calls.
-pub(crate) async fn authenticate(identity: &Identity, headers: &HeaderMap) -> Answer<Principal> {
-    let Some(presented) = presented(headers)? else {
-        count("missing");
-        return Err(unauthenticated(
-            "INVALID_KEY",
-            "no API key was given; send it as `Authorization: Bearer …`",
-            CHALLENGE,
-        ));
+pub(crate) async fn authenticate(identity: &Identity, cookie: Cookie, headers: &HeaderMap) -> Answer<Principal> {
+    let (key, session) = (presented(headers)?, cookie.find(headers)?);
+    let known = match (key, session) {
+        (Some(_), Some(_)) => return Err(ambiguous()),
+        (Some(key), None) => identity.authenticate(key).await,
+        (None, Some(session)) => identity.authenticate_session(session).await,
+        (None, None) => {
+            count("missing");
+            return Err(unauthenticated(
+                "INVALID_KEY",
+                "no API key was given; send it as `Authorization: Bearer …`",
+                CHALLENGE,
+            ));
+        }
     };
-    identity.authenticate(presented).await.map_err(|error| {
+    known.map_err(|error| {
         if error.code() != Code::Unauthenticated {
             return Refusal::from(error);
         }

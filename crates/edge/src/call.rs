@@ -1,5 +1,6 @@
 //! What a handler is given: who calls, the body, the headers and how long it took to get here.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Path};
@@ -19,6 +20,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) stopwatch: Stopwatch,
+    /// Address of the client.
+    pub(crate) client: IpAddr,
 }
 
 /// How long the house itself has been busy with a request.

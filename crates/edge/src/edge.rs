@@ -9,6 +9,7 @@ use manifold_identity::Identity;
 use manifold_runtime::{Channel, Health};
 
 use crate::config::Checked;
+use crate::cookie::Cookie;
 use crate::limit::PerKey;
 use crate::record::InFlight;
 use crate::routes::Routes;
@@ -20,6 +21,10 @@ pub(crate) struct House {
     pub(crate) health: Health,
     /// `/openapi.json` as it is sent.
     pub(crate) openapi: bytes::Bytes,
+    /// How browsers keep sessions.
+    pub(crate) cookie: Cookie,
+    /// Where clients reach us, if it is told.
+    pub(crate) public_url: Option<String>,
 }
 
 /// What the pipeline needs.

@@ -6,7 +6,9 @@ mod body;
 mod call;
 mod caps;
 mod config;
+mod cookie;
 mod cors;
+mod csrf;
 mod dialect;
 mod edge;
 mod guard;
@@ -21,6 +23,7 @@ pub mod measured;
 mod normalise;
 mod openai;
 mod openapi;
+mod page;
 mod pipeline;
 mod problem;
 mod record;
@@ -40,6 +43,7 @@ use manifold_runtime::{Health, Lanes, Mesh, Tasks};
 
 use crate::caps::Caps;
 pub use crate::config::{Config, KeyLimits, Limits};
+use crate::cookie::Cookie;
 use crate::edge::{Edge, House};
 use crate::guard::Timers;
 use crate::limit::PerKey;
@@ -108,8 +112,14 @@ fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Option<Leaving>)> {
     let published = openapi::publish(document, checked.public_url.as_deref());
     let openapi = published.to_json().map_err(|error| Error::internal("print the contract").because(error))?;
     let inference = inference::Client::new(deps.mesh.channel("ai-router"));
-    let house =
-        House { identity: deps.identity.clone(), inference, health: deps.health.clone(), openapi: openapi.into() };
+    let house = House {
+        identity: deps.identity.clone(),
+        inference,
+        health: deps.health.clone(),
+        openapi: openapi.into(),
+        cookie: Cookie::of(checked.public_url.as_deref()),
+        public_url: checked.public_url.clone(),
+    };
     let (per_key, leaving) = checked.per_key.clone().map(|limits| PerKey::new(limits, deps.limits.clone())).unzip();
     let edge = Edge {
         per_key,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use utoipa::openapi::link::Link;
 use utoipa::openapi::path::Operation;
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use crate::edge::House;
 use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
-use crate::rest::{document, errors, keys, probes, usage};
+use crate::rest::{auth, document, errors, invitations, keys, probes, roles, sessions, usage, users};
 
 /// Statuses that any native operation may answer.
 const PROBLEMS: [(&str, &str); 10] = [
@@ -35,13 +35,19 @@ const PROBLEMS: [(&str, &str); 10] = [
 ];
 
 /// What can be done next with the thing that an operation made: operation, name of the link, next operation.
-const LINKS: [(&str, &str, &str); 2] = [("createKey", "get", "getKey"), ("createKey", "revoke", "revokeKey")];
+const LINKS: [(&str, &str, &str); 3] = [
+    ("createKey", "get", "getKey"),
+    ("createKey", "revoke", "revokeKey"),
+    ("createInvitation", "revoke", "revokeInvitation"),
+];
 
-const TAGS: [(&str, &str); 6] = [
+const TAGS: [(&str, &str); 8] = [
     ("Chat", "Conversations with models, in OpenAI's format"),
     ("Embeddings", "Vectors of texts, in OpenAI's format"),
     ("Models", "What can be called, in OpenAI's format"),
     ("Keys", "API keys of a tenant"),
+    ("Sessions", "Logging in and out, and where one is logged in"),
+    ("Users", "People, their roles and invitations"),
     ("Probes", "Whether the process lives and serves"),
     ("Documents", "Contracts"),
 ];
@@ -56,6 +62,22 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(keys::create_key, keys::list_keys))
         .routes(routes!(keys::get_key, keys::revoke_key))
         .routes(routes!(usage::get_key_usage))
+        .routes(routes!(auth::set_up))
+        .routes(routes!(auth::register))
+        .routes(routes!(auth::log_in))
+        .routes(routes!(auth::log_out))
+        .routes(routes!(auth::get_session))
+        .routes(routes!(auth::change_password))
+        .routes(routes!(auth::reset_password))
+        .routes(routes!(sessions::list_sessions, sessions::revoke_other_sessions))
+        .routes(routes!(sessions::revoke_session))
+        .routes(routes!(users::get_me, users::update_me))
+        .routes(routes!(users::list_users))
+        .routes(routes!(users::get_user, users::update_user, users::remove_user))
+        .routes(routes!(users::create_reset_link))
+        .routes(routes!(invitations::create_invitation, invitations::list_invitations))
+        .routes(routes!(invitations::revoke_invitation))
+        .routes(routes!(roles::list_roles))
         .routes(routes!(probes::get_health))
         .routes(routes!(probes::get_readiness))
         .routes(routes!(document::get_openapi))
@@ -71,7 +93,7 @@ pub(crate) fn publish(mut document: OpenApi, public_url: Option<&str>) -> OpenAp
         for operation in
             [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
         {
-            if !is_public(operation) && !speaks_openai(operation) {
+            if !is_probe(operation) && !speaks_openai(operation) {
                 add_problems(operation);
             }
             add_links(operation);
@@ -95,6 +117,10 @@ fn base() -> OpenApi {
         .build();
     let mut components = Components::new();
     components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
+    let cookie = "The cookie that logging in sets: `__Host-manifold`, and `manifold_dev` without TLS on the same machine. \
+                  Whatever changes something also brings the session's token as `manifold-csrf`.";
+    let cookie = ApiKey::Cookie(ApiKeyValue::with_description("__Host-manifold", cookie));
+    components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
     components.schemas.insert(Problem::name().into_owned(), Problem::schema());
     components.schemas.insert(Fault::name().into_owned(), Fault::schema());
     let tags = TAGS.iter().map(|(name, text)| TagBuilder::new().name(*name).description(Some(*text)).build());
@@ -103,6 +129,11 @@ fn base() -> OpenApi {
 
 fn is_public(operation: &Operation) -> bool {
     operation.extensions.as_ref().is_some_and(|extensions| extensions.contains_key("x-public"))
+}
+
+/// Takes nothing and refuses nothing.
+fn is_probe(operation: &Operation) -> bool {
+    is_public(operation) && operation.request_body.is_none()
 }
 
 fn speaks_openai(operation: &Operation) -> bool {
@@ -162,10 +193,12 @@ mod tests {
                 operation.tags.is_some_and(|tags| tags.iter().all(|tag| TAGS.iter().any(|(name, _)| name == tag))),
                 "{path}"
             );
-            assert!(extensions.contains_key("x-permission") != extensions.contains_key("x-public"), "{path}");
+            let access =
+                ["x-permission", "x-public", "x-user"].into_iter().filter(|name| extensions.contains_key(*name));
+            assert_eq!(access.count(), 1, "{path}");
             assert!(operation.security.is_some(), "{path}");
         }
-        assert_eq!(ids.len(), 13);
+        assert_eq!(ids.len(), 34);
     }
 
     #[test]
@@ -181,7 +214,8 @@ mod tests {
     #[test]
     fn every_success_shows_an_example() {
         for (path, operation) in operations() {
-            let successes = operation.responses.responses.iter().filter(|(status, _)| status.starts_with('2'));
+            let says = |status: &str| status.starts_with('2') && status != "204";
+            let successes = operation.responses.responses.iter().filter(|(status, _)| says(status));
             for (status, response) in successes {
                 let printed = serde_json::to_string(response).unwrap();
 

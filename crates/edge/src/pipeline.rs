@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
 use crate::call::{Call, Stopwatch};
+use crate::cookie::Cookie;
 use crate::dialect::Dialect;
 use crate::edge::Edge;
 use crate::limit::Left;
@@ -27,8 +28,8 @@ use crate::measure::Delivery;
 use crate::problem::{self, About};
 use crate::record::{Record, Traced, Tracked};
 use crate::refusal::{Answer, Refusal};
-use crate::routes::Operation;
-use crate::{auth, body, cors, headers, normalise};
+use crate::routes::{Access, Operation};
+use crate::{auth, body, cors, csrf, headers, normalise};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -85,7 +86,7 @@ async fn admit(edge: &Edge, scene: &mut Scene, mut parts: Parts) -> Answer<Respo
     let operation = Arc::clone(edge.routes.find(&parts.method, parts.uri.path())?);
     scene.record.operation = Some(Arc::clone(&operation));
     // 7 Load shed, probes excepted: a full house is not a dead one.
-    if !operation.is_public() && edge.in_flight.count() > edge.config.max_in_flight {
+    if !operation.is_probe() && edge.in_flight.count() > edge.config.max_in_flight {
         return Err(shed());
     }
     // 7 The deadline of everything that is awaited from here on.
@@ -96,7 +97,7 @@ async fn admit(edge: &Edge, scene: &mut Scene, mut parts: Parts) -> Answer<Respo
     }
 }
 
-/// Layers 9 to 17. Public operations have no caller and no limits of one.
+/// Layers 9 to 17. Public operations have no caller and no limits of one; probes have no body either.
 async fn gate(
     edge: &Edge,
     scene: &mut Scene,
@@ -104,12 +105,13 @@ async fn gate(
     operation: &Operation,
     deadline: Instant,
 ) -> Answer<Response> {
-    if !operation.is_public() {
+    if !operation.is_probe() {
         // 9 Size and type of the body, by its head.
         let announced = scene.body.as_ref().and_then(|body| body.size_hint().exact());
         body::admit(&parts.headers, announced, operation.max_body)?;
-        // 11 Who calls.
-        let principal = auth::authenticate(&edge.identity, &parts.headers).await?;
+        // 11, 12 Who calls, and of his own will.
+        let principal =
+            if operation.is_public() { Principal::anonymous() } else { caller(edge, &parts, operation).await? };
         // 13 The caller's limits, charged before permission so that refused floods cost, too.
         if let (Some(limits), Some(key)) = (&edge.per_key, principal.key) {
             let left = scene.left.insert(Left::at(edge.clock.now()));
@@ -172,7 +174,22 @@ async fn call(
     scene.body = None;
     let stopwatch = Stopwatch { started: scene.record.started, waited: asked.elapsed() };
     let context = CallContext { principal, request: scene.record.request, trace: scene.trace, deadline };
-    Ok(Call { context, headers: std::mem::take(&mut parts.headers), body, stopwatch })
+    let client = scene.record.client;
+    Ok(Call { context, headers: std::mem::take(&mut parts.headers), body, stopwatch, client })
+}
+
+async fn caller(edge: &Edge, parts: &Parts, operation: &Operation) -> Answer<Principal> {
+    let url = edge.config.public_url.as_deref();
+    let principal = match auth::authenticate(&edge.identity, Cookie::of(url), &parts.headers).await {
+        // Nobody can be logged in before the first account is made.
+        Err(refusal) if operation.access == Access::User => {
+            edge.identity.require_setup().await?;
+            return Err(refusal);
+        }
+        principal => principal?,
+    };
+    csrf::check(&edge.identity, &principal, &parts.method, &parts.headers, url)?;
+    Ok(principal)
 }
 
 /// The operation's deadline, or less if the client asks for less: `Prefer: wait=10` (RFC 7240).

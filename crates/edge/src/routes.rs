@@ -1,5 +1,5 @@
 //! The table of what is served and who may call it, made at start from the same documentation that clients read.
-//! An operation that says neither `x-permission` nor `x-public` is denied.
+//! An operation that says none of `x-permission`, `x-user` and `x-public`, or more than one, is denied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};
-use manifold_core::{Error, Principal, Result};
+use manifold_core::{Error, Principal, Result, SubjectKind};
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Operation as Documented, PathItem};
 
@@ -24,6 +24,8 @@ const AI_MAX_BODY: u64 = 32 << 20;
 pub(crate) enum Access {
     /// Everybody, without a key.
     Public,
+    /// Who is logged in, for what is the person's own.
+    User,
     /// Who holds the permission.
     Permission(String),
     /// Nobody: the documentation forgot to say.
@@ -46,12 +48,22 @@ impl Operation {
         self.access == Access::Public
     }
 
+    /// Whether it is called without a key and takes nothing: it must answer in a full house, too.
+    pub(crate) fn is_probe(&self) -> bool {
+        self.is_public() && self.method == Method::GET
+    }
+
     /// Denies callers without the permission.
     pub(crate) fn authorise(&self, caller: &Principal) -> Answer<()> {
         let lacking = match &self.access {
             Access::Public => return Ok(()),
+            Access::User if caller.kind == SubjectKind::User => return Ok(()),
+            Access::User => {
+                let message = "only a person who is logged in can do this";
+                return Err(Refusal::new(StatusCode::FORBIDDEN, "SESSION_REQUIRED", message));
+            }
             Access::Permission(permission) if caller.allows(permission) => return Ok(()),
-            Access::Permission(permission) => format!("this key lacks the permission {permission}"),
+            Access::Permission(permission) => format!("the caller lacks the permission {permission}"),
             Access::Nobody => "nobody may call this".to_owned(),
         };
         Err(Refusal::new(StatusCode::FORBIDDEN, "INSUFFICIENT_SCOPE", lacking))
@@ -102,9 +114,12 @@ impl Routes {
 fn read(path: &str, method: Method, documented: &Documented, config: &Checked) -> Operation {
     let extensions: BTreeMap<&str, &serde_json::Value> =
         documented.extensions.iter().flat_map(|all| all.iter()).map(|(name, value)| (name.as_str(), value)).collect();
-    let access = match (extensions.get("x-public"), extensions.get("x-permission").and_then(|value| value.as_str())) {
-        (Some(serde_json::Value::Bool(true)), None) => Access::Public,
-        (None, Some(permission)) => Access::Permission(permission.to_owned()),
+    let says = |name| extensions.get(name).copied() == Some(&serde_json::Value::Bool(true));
+    let permission = extensions.get("x-permission").and_then(|value| value.as_str());
+    let access = match (says("x-public"), says("x-user"), permission) {
+        (true, false, None) => Access::Public,
+        (false, true, None) => Access::User,
+        (false, false, Some(permission)) => Access::Permission(permission.to_owned()),
         _ => Access::Nobody,
     };
     let (max_body, deadline) = match Dialect::of(path) {

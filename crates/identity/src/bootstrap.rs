@@ -99,6 +99,7 @@ async fn insert(identity: &Identity, row: NewRow) -> Result<bool> {
             subject: MAKER.into(),
             kind: SubjectKind::Service,
             key: None,
+            session: None,
             permissions: [].into(),
             environment: row.environment.into(),
         },

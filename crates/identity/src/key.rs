@@ -227,7 +227,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    fn of(caller: &CallContext) -> Self {
+    pub(crate) fn of(caller: &CallContext) -> Self {
         Self { principal: caller.principal.clone(), request: caller.request, trace: caller.trace }
     }
 

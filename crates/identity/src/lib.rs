@@ -2,21 +2,30 @@
 //! public JSON. Its rpc is mounted on the mesh.
 
 mod bootstrap;
+mod email;
 mod events;
 mod grpc;
 mod key;
+mod login;
+mod member;
+mod password;
 mod permission;
 mod random;
 mod revoke;
+mod role;
 mod secret_file;
+mod session;
+mod setup;
 mod store;
 mod tidy;
 mod usage;
+mod user;
 mod vault;
 mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use manifold_bus::{Bus, Outbox};
@@ -28,15 +37,21 @@ use tokio::sync::Semaphore;
 
 use crate::key::again::Answers;
 use crate::key::pepper::Peppers;
+use crate::password::Hasher;
 use crate::revoke::Pulse;
+use crate::session::CsrfKey;
 use crate::verify::Outcomes;
 use crate::verify::cache::Cache;
 use crate::verify::used::{self, Used};
 
 pub use crate::key::format::{Environment, Parsed, parse_key};
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
+pub use crate::member::{Invitation, Member, Newcomer, OneTime, parse_invitation_id, parse_user_id};
+pub use crate::role::BUILT_IN as ROLES;
+pub use crate::session::{Entered, Present, SessionInfo, Visitor, parse_session_id};
 pub use crate::store::usage::Sums;
 pub use crate::usage::{DEFAULT_WINDOW, UsageRow};
+pub use crate::user::{NewOwner, UserInfo};
 
 /// The tables of this crate.
 pub fn migrations() -> Migrations {
@@ -78,6 +93,8 @@ pub struct Started {
     pub routes: Routes,
     /// The admin key, if this start made it. Show it once.
     pub first_admin_key: Option<Secret<String>>,
+    /// The token for the first account, if this start made it. Show it once.
+    pub setup_token: Option<Secret<String>>,
 }
 
 /// Checks and manages API keys. Cheap to clone.
@@ -101,6 +118,11 @@ struct Inner {
     lookups: Semaphore,
     used: Used,
     outcomes: Outcomes,
+    hasher: Hasher,
+    csrf: CsrfKey,
+    data_dir: PathBuf,
+    /// Whether anybody is known to have an account.
+    has_users: AtomicBool,
 }
 
 /// Opens the vault, makes the first key if the database is empty, and starts following revocations.
@@ -110,6 +132,9 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let peppers = Peppers::new(peppers).ok_or_else(|| Error::internal("there is no pepper"))?;
     let seals = vault::open_system_key(&deps.db, &config.data_dir, "answer-seal").await?;
     let answers = Answers::new(seals).ok_or_else(|| Error::internal("there is no seal for answers"))?;
+    let csrf = vault::open_system_key(&deps.db, &config.data_dir, "csrf").await?;
+    let newest = csrf.iter().max_by_key(|(version, _)| *version);
+    let csrf = CsrfKey(*newest.ok_or_else(|| Error::internal("there is no key against forged requests"))?.1.expose());
     let identity = Identity {
         inner: Arc::new(Inner {
             outbox: Outbox::new("identity", deps.clock.clone(), deps.ids.clone()),
@@ -125,9 +150,14 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             lookups: Semaphore::new(verify::LOOKUPS),
             used: Used::default(),
             outcomes: Outcomes::new(),
+            hasher: Hasher::start()?,
+            csrf,
+            data_dir: config.data_dir.clone(),
+            has_users: AtomicBool::new(false),
         }),
     };
     let first_admin_key = bootstrap::run(&identity, &config.data_dir, config.admin_key.as_ref()).await?;
+    let setup_token = setup::run(&identity, &config.data_dir).await?;
     let seq = store::revocation::head(&identity.inner.db).await?;
     health.ready();
     identity.inner.tasks.spawn("identity revocations", revoke::run(identity.clone(), seq, health));
@@ -137,5 +167,5 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let roll_up = manifold_bus::consume(usage::consumer(), deps.bus, db, clock, usage::RollUp);
     identity.inner.tasks.spawn_until_stop("identity usage", roll_up);
     let routes = Routes::new(keys::offer(grpc::Service(identity.clone())));
-    Ok(Started { identity, routes, first_admin_key })
+    Ok(Started { identity, routes, first_admin_key, setup_token })
 }

@@ -1,9 +1,13 @@
 //! All SQL. Every statement on a tenant's rows names the tenant, except the look-up by secret, which finds out whose it is.
 
+pub mod attempt;
 pub mod key;
+pub mod member;
 pub mod revocation;
+pub mod session;
 pub mod system;
 pub mod usage;
+pub mod user;
 
 #[cfg(test)]
 mod tests {
@@ -19,5 +23,17 @@ mod tests {
         assert_eq!(functions.len(), 7);
         assert_eq!(without_tenant.count(), 0);
         assert!(by_secret.count() == 1 && source.contains("FROM api_key k WHERE k.tenant_id = $1 AND "));
+    }
+
+    #[test]
+    fn every_statement_on_members_names_the_tenant_except_the_look_up_by_token() {
+        let source = include_str!("store/member.rs");
+        let functions: Vec<_> = source.split("pub async fn ").skip(1).collect();
+
+        let without = functions.iter().filter(|text| !text.contains("tenant_id = $1") && !text.contains("(tenant_id,"));
+        let without: Vec<_> = without.filter_map(|text| text.split('(').next()).collect();
+
+        assert_eq!(functions.len(), 11);
+        assert_eq!(without, ["lock", "find_invitation"], "of which the first names the tenant itself");
     }
 }

@@ -10,6 +10,8 @@ use tracing::warn;
 use crate::{Identity, revoke, usage};
 
 const EVERY: Duration = Duration::from_secs(600);
+/// How long sessions that are over, used tokens and tries to log in are kept.
+const KEEP: Duration = Duration::from_secs(24 * 3_600);
 
 /// Prunes now and then until shutdown.
 pub async fn run(identity: Identity) {
@@ -28,5 +30,10 @@ async fn prune(identity: &Identity) -> Result<()> {
     manifold_store::prune(&identity.inner.db, "revocation", "seq", "at", before).await?;
     let before = identity.inner.clock.now().before(usage::MAX_WINDOW);
     manifold_store::prune(&identity.inner.db, "key_usage", "hour, key_id, outcome, operation", "hour", before).await?;
+    let now = identity.inner.clock.now();
+    manifold_store::prune(&identity.inner.db, "session", "id", "expires_at", now.before(KEEP)).await?;
+    manifold_store::prune(&identity.inner.db, "one_time", "hash", "expires_at", now.before(KEEP)).await?;
+    manifold_store::prune(&identity.inner.db, "invitation", "id", "expires_at", now.before(KEEP)).await?;
+    manifold_store::prune(&identity.inner.db, "login_attempt", "subject", "at", now.before(KEEP)).await?;
     identity.inner.outbox.tidy(&identity.inner.db).await
 }

@@ -149,6 +149,7 @@ fn known(row: Credential, read_at: Timestamp) -> Result<Known> {
         subject: key.to_string().into(),
         kind: SubjectKind::Key,
         key: Some(key),
+        session: None,
         permissions: row.grants.0.into(),
         environment: environment.name().into(),
     };

@@ -1,5 +1,6 @@
 //! One file per command.
 
+pub mod api;
 pub mod bus;
 pub mod config;
 pub mod db;
@@ -8,3 +9,4 @@ pub mod keys;
 pub mod migrate;
 pub mod serve;
 pub mod status;
+pub mod users;

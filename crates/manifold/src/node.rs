@@ -65,6 +65,8 @@ pub struct Node {
     pub grpc: Option<SocketAddr>,
     /// The admin key, if this start made it.
     pub first_admin_key: Option<Secret<String>>,
+    /// The token for the first account, if this start made it.
+    pub setup_token: Option<Secret<String>>,
     health: Component,
     serving: Tasks,
     background: Tasks,
@@ -128,11 +130,11 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
     } else if let Some(db) = Db::elsewhere(&floor.location, "ai-router")? {
         floor.reads(Source { name: "ai-router", db });
     }
-    let (mut public, mut first_admin_key) = (None, None);
+    let (mut public, mut first_admin_key, mut setup_token) = (None, None, None);
     if services.contains(&Service::Edge) {
         let identity = identity(&floor).await?;
         mesh.provide("identity", identity.routes);
-        first_admin_key = identity.first_admin_key;
+        (first_admin_key, setup_token) = (identity.first_admin_key, identity.setup_token);
         let deps = manifold_edge::Deps {
             identity: identity.identity,
             mesh: mesh.clone(),
@@ -153,6 +155,7 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
         management,
         grpc,
         first_admin_key,
+        setup_token,
         health: node_health,
         serving,
         background: floor.background,

@@ -49,6 +49,7 @@ fn caller() -> CallContext {
         subject: Arc::from("key"),
         kind: SubjectKind::Key,
         key: None,
+        session: None,
         permissions: Arc::from(["*".to_owned()]),
         environment: Arc::from("live"),
     };

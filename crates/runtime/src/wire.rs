@@ -8,7 +8,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use manifold_contract::identity::v1 as proto;
-use manifold_core::{KeyId, Principal, RequestId, Secret, SubjectKind, TenantId, TraceContext};
+use manifold_core::{KeyId, Principal, RequestId, Secret, SessionId, SubjectKind, TenantId, TraceContext};
 use prost::Message;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
@@ -104,6 +104,7 @@ fn encode_principal(principal: &Principal) -> proto::Principal {
         }
         .into(),
         key: principal.key.map(|key| key.to_string()).unwrap_or_default(),
+        session: principal.session.map(|session| session.to_string()).unwrap_or_default(),
         permissions: principal.permissions.to_vec(),
         environment: principal.environment.to_string(),
     }
@@ -122,11 +123,16 @@ fn decode_principal(principal: proto::Principal) -> Option<Principal> {
         true => None,
         false => Some(KeyId::parse(&principal.key)?),
     };
+    let session = match principal.session.is_empty() {
+        true => None,
+        false => Some(SessionId::parse(&principal.session)?),
+    };
     Some(Principal {
         tenant: TenantId::parse(&principal.tenant)?,
         subject: Arc::from(principal.subject),
         kind,
         key,
+        session,
         permissions: Arc::from(principal.permissions),
         environment: Arc::from(principal.environment),
     })

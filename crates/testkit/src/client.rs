@@ -16,7 +16,8 @@ use tokio::net::TcpStream;
 /// Somebody with a key.
 #[derive(Clone)]
 pub struct Client {
-    address: SocketAddr,
+    /// Where the door is.
+    pub address: SocketAddr,
     key: Option<String>,
     tasks: Tasks,
 }

@@ -38,6 +38,7 @@ impl House {
             subject: "key_1".into(),
             kind: SubjectKind::Key,
             key: None,
+            session: None,
             permissions: [].into(),
             environment: "test".into(),
         };

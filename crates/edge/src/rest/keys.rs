@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{CONTENT_TYPE, LINK, LOCATION};
+use http::header::{CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, StatusCode};
-use manifold_core::{Error, IdempotencyKey, KeyId, PageRequest, Timestamp};
+use manifold_core::{Error, IdempotencyKey, KeyId, Timestamp};
 use manifold_identity::{Environment, KeyInfo, NewKey, parse_key_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -17,7 +17,8 @@ use crate::edge::House;
 use crate::headers::value;
 use crate::idempotency::{self, REPLAYED};
 use crate::json;
-use crate::refusal::{Answer, Refusal};
+use crate::page;
+use crate::refusal::Answer;
 
 /// What a new key shall be.
 #[derive(Deserialize, ToSchema)]
@@ -115,27 +116,6 @@ fn no_time() -> Error {
     Error::invalid("EXPIRY_INVALID", "expires_at is a time such as 2027-01-31T12:00:00Z").at("expires_at")
 }
 
-/// Reads `limit` and `cursor`; anything else, and anything twice, is refused.
-fn page(query: &str) -> Answer<PageRequest> {
-    let (mut limit, mut after) = (None, None);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
-        match name {
-            "limit" if limit.is_none() => {
-                limit = Some(text.parse().map_err(|_| Refusal::bad("LIMIT_INVALID", "limit is a number").at("limit"))?);
-            }
-            "cursor" if after.is_none() => {
-                let key = KeyId::parse(text)
-                    .ok_or_else(|| Refusal::bad("INVALID_CURSOR", "this cursor is not ours").at("cursor"))?;
-                after = Some(key.0);
-            }
-            "limit" | "cursor" => return Err(Refusal::bad("PARAMETER_REPEATED", "a parameter was given twice")),
-            _ => return Err(Refusal::bad("PARAMETER_UNKNOWN", "the parameters are limit and cursor")),
-        }
-    }
-    Ok(PageRequest::new(limit, after)?)
-}
-
 /// Create an API key
 ///
 /// The answer holds the secret, which is shown here and nowhere else. A key never holds more than its maker. Who repeats the
@@ -192,19 +172,12 @@ pub(crate) async fn create_key(State(house): State<Arc<House>>, call: Call) -> A
     extensions(("x-permission" = json!("keys.key.read")))
 )]
 pub(crate) async fn list_keys(State(house): State<Arc<House>>, Query(query): Query, call: Call) -> Answer<Response> {
-    let request = page(&query)?;
+    let request = page::read(&query, |text| KeyId::parse(text).map(|id| id.0))?;
     let page = house.identity.list_keys(&call.context, request).await?;
     let next_cursor = page.next.map(|id| KeyId(id).to_string());
     let data = page.data.into_iter().map(Key::from).collect();
-    let next = next_cursor
-        .as_deref()
-        .map(|cursor| format!("</v1/keys?limit={}&cursor={cursor}>; rel=\"next\"", request.limit));
-    let has_more = next_cursor.is_some();
-    let mut response = respond(StatusCode::OK, &KeyPage { data, next_cursor, has_more })?;
-    if let Some(next) = next {
-        response.headers_mut().insert(LINK, value(next));
-    }
-    Ok(response)
+    let body = KeyPage { data, has_more: next_cursor.is_some(), next_cursor };
+    page::respond_with("/v1/keys", &request, body.next_cursor.as_deref(), &body)
 }
 
 /// Show an API key
@@ -262,26 +235,6 @@ pub(crate) fn respond(status: StatusCode, body: &impl Serialize) -> Result<Respo
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_are_asked_for_by_limit_and_cursor_only() {
-        let cursor = "cursor=key_01h455vb4pex5vsknk084sn02q";
-        for (query, reason) in [
-            ("", None),
-            ("limit=200&cursor=key_01h455vb4pex5vsknk084sn02q", None),
-            (cursor, None),
-            ("limit=0", Some("LIMIT_INVALID")),
-            ("limit=x", Some("LIMIT_INVALID")),
-            ("cursor=abc", Some("INVALID_CURSOR")),
-            ("cursor=ten_01h455vb4pex5vsknk084sn02q", Some("INVALID_CURSOR")),
-            ("limit=1&limit=2", Some("PARAMETER_REPEATED")),
-            ("sort=name", Some("PARAMETER_UNKNOWN")),
-        ] {
-            let refused = page(query).err().map(|refusal| refusal.error.reason().to_owned());
-
-            assert_eq!(refused.as_deref(), reason, "{query}");
-        }
-    }
 
     #[test]
     fn times_and_environments_are_checked() {

@@ -151,6 +151,7 @@ mod tests {
             subject: "key_x".into(),
             kind: SubjectKind::Key,
             key: Some(key),
+            session: None,
             permissions: [].into(),
             environment: "live".into(),
         };

@@ -88,7 +88,7 @@ impl House {
             health: health.clone(),
             tasks: tasks.clone(),
         };
-        let Started { identity, routes, first_admin_key } = manifold_identity::start(config, deps).await?;
+        let Started { identity, routes, first_admin_key, .. } = manifold_identity::start(config, deps).await?;
         Ok(Process { identity, first_admin_key, routes, health, db, tasks, writer })
     }
 

@@ -37,6 +37,8 @@ macro_rules! on_postgres {
 mod again;
 mod house;
 mod keys;
+mod members;
+mod people;
 mod race;
 mod rpc;
 mod start;

@@ -81,6 +81,10 @@ fn greet(config: &Config, node: &Node) {
         output::line(format!("  key      {}", key.expose()));
         output::line(format!("           shown once; kept in {}", config.data_dir().join("admin.key").display()));
     }
+    if let Some(token) = &node.setup_token {
+        output::line(format!("  owner    {}", token.expose()));
+        output::line("           for POST /v1/auth/setup, once, within a day; kept in setup.token beside the key");
+    }
 }
 
 #[cfg(test)]

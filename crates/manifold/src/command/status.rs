@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use manifold_core::Result;
 
-use crate::command::keys::Api;
+use crate::command::api::Api;
 use crate::config::Config;
 use crate::output;
 

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use anyhow::Result;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::database::Database;
 use crate::program::{Program, SECRET};
@@ -160,6 +160,39 @@ async fn keys_are_made_listed_and_revoked_on_a_running_server() -> Result<()> {
     assert!(!listed.out.contains(&secret) && id.starts_with("key_"), "{}", listed.out);
     let again = here.run(&["keys", "revoke", "key_00000000000000000000000000"]).await?;
     assert_eq!((again.code, again.err.contains("404")), (70, true), "{}", again.err);
+    server.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_are_invited_given_roles_and_removed_on_a_running_server() -> Result<()> {
+    let program = Program::new()?;
+    let mut server = program.serve().await?;
+    let (here, nobody) = (program.beside(&server)?, server.client(None)?);
+    let setup = std::fs::read_to_string(program.data().join("setup.token"))?;
+    assert!(server.output().contains(setup.trim()), "the first start prints it");
+    let ada = json!({"token": setup.trim(), "email": "ada@example.org", "name": "Ada", "password": "four words that fit well"});
+    assert_eq!(nobody.post("/v1/auth/setup", &ada).await?.status, 201);
+
+    let invited = here.run(&["users", "invite", "grace@example.org", "--role", "viewer"]).await?;
+    let waiting = here.run(&["users", "invitations"]).await?;
+    let grace = json!({"token": invited.out.trim(), "name": "Grace", "password": "four words that rhyme not"});
+    let joined = nobody.post("/v1/auth/register", &grace).await?;
+    let id = joined.json()["user"]["id"].as_str().unwrap_or_default().to_owned();
+    let roles = here.run(&["users", "roles", &id, "developer", "operator"]).await?;
+    let link = here.run(&["users", "reset-link", &id]).await?;
+    let reset = json!({"token": link.out.trim(), "password": "other four words here"});
+    let reset = nobody.post("/v1/auth/reset", &reset).await?.status;
+    let removed = here.run(&["users", "remove", &id]).await?;
+    let listed = here.run(&["users", "list"]).await?;
+
+    assert!(waiting.out.contains("grace@example.org") && waiting.out.contains("inv_"), "{}", waiting.out);
+    assert!(!waiting.out.contains(invited.out.trim()), "a token is shown once");
+    assert!(roles.out.contains("developer,operator"), "{}{}", roles.out, roles.err);
+    assert_eq!((joined.status, reset, removed.code), (201, 204, 0), "{}{}", joined.text, removed.err);
+    assert!(listed.out.contains("ada@example.org") && !listed.out.contains("grace"), "{}", listed.out);
+    let id = waiting.out.lines().nth(1).and_then(|line| line.split(' ').next()).unwrap_or_default();
+    let late = here.run(&["users", "uninvite", id]).await?;
+    assert!(late.code != 0 && late.err.contains("404"), "it was followed: {}", late.err);
     server.stop().await
 }
 

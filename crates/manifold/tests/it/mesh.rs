@@ -49,6 +49,7 @@ fn forged() -> BinaryMetadataValue {
         subject: key.clone(),
         kind: SubjectKind::Key.into(),
         key,
+        session: String::new(),
         permissions: vec!["*".to_owned()],
         environment: "live".to_owned(),
     };

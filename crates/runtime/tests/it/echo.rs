@@ -135,6 +135,7 @@ pub fn caller() -> CallContext {
         subject: Arc::from("key_ana"),
         kind: SubjectKind::Key,
         key: None,
+        session: None,
         permissions: Arc::from(["ai.inference.run".to_owned()]),
         environment: Arc::from("live"),
     };

@@ -111,6 +111,8 @@ pub fn effect(
     move |tx| {
         let subject = subject.clone();
         Box::pin(async move {
+            // So that a step is never over after its first poll, however fast the database is.
+            tokio::task::yield_now().await;
             let sql = "INSERT INTO effect (subject) VALUES ($1)";
             let written = on!(tx, |executor| sqlx::query(sql).bind(subject).execute(executor).await.map(|_| ()));
             written.during("write an effect")

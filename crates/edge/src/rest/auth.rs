@@ -1,0 +1,313 @@
+//! `/v1/auth`: the first account, logging in and out, the caller's own session and password.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use http::header::{SET_COOKIE, USER_AGENT};
+use manifold_core::Secret;
+use manifold_identity::{Entered, NewOwner, Newcomer, Present, Visitor};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::call::Call;
+use crate::csrf;
+use crate::edge::House;
+use crate::json;
+use crate::refusal::Answer;
+use crate::rest::keys::respond;
+use crate::rest::users::User;
+
+/// The browser forgets the cookie when the session ends in any case.
+const COOKIE_SECONDS: u64 = 12 * 3_600;
+
+/// Who becomes the first owner.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetupRequest {
+    /// From `setup.token` in the data folder, printed at the first start.
+    #[schema(value_type = String, example = "mfs_2q7…")]
+    token: Secret<String>,
+    #[schema(example = "ada@example.org")]
+    email: String,
+    /// 8 to 128 characters that are not easily guessed.
+    #[schema(value_type = String, example = "correct horse battery staple", min_length = 8, max_length = 128)]
+    password: Secret<String>,
+    /// What the person is called, 1 to 100 characters.
+    #[schema(example = "Ada", min_length = 1, max_length = 100)]
+    name: String,
+}
+
+/// Who logs in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LoginRequest {
+    #[schema(example = "ada@example.org")]
+    email: String,
+    #[schema(value_type = String, example = "correct horse battery staple")]
+    password: Secret<String>,
+}
+
+/// A new password, and the proof that one knows the old one.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasswordRequest {
+    #[schema(value_type = String, example = "correct horse battery staple")]
+    current: Secret<String>,
+    /// 8 to 128 characters that are not easily guessed.
+    #[schema(value_type = String, example = "another four words here", min_length = 8, max_length = 128)]
+    new: Secret<String>,
+}
+
+/// Who follows an invitation.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RegisterRequest {
+    /// The token of the invitation.
+    #[schema(value_type = String, example = "mfi_2q7…")]
+    token: Secret<String>,
+    /// What the person is called, 1 to 100 characters; of who has an account it stays as it is.
+    #[schema(example = "Grace", min_length = 1, max_length = 100)]
+    name: String,
+    /// A new one; who has an account gives the one of the account.
+    #[schema(value_type = String, example = "correct horse battery staple", min_length = 8, max_length = 128)]
+    password: Secret<String>,
+}
+
+/// Who forgot the password.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ResetRequest {
+    /// From `POST /v1/users/{id}/reset-link`.
+    #[schema(value_type = String, example = "mfr_2q7…")]
+    token: Secret<String>,
+    /// 8 to 128 characters that are not easily guessed.
+    #[schema(value_type = String, example = "another four words here", min_length = 8, max_length = 128)]
+    password: Secret<String>,
+}
+
+/// The session of the caller.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Session {
+    #[schema(example = "ses_01h455vb4pex5vsknk084sn02q")]
+    id: String,
+    user: User,
+    /// Where the person acts.
+    #[schema(example = "ten_01h455vb4pex5vsknk084sn02q")]
+    tenant: String,
+    roles: Vec<String>,
+    /// What the roles grant.
+    permissions: Vec<String>,
+    /// To be sent as the header `manifold-csrf` with whatever changes something.
+    #[schema(example = "hVJ9…")]
+    csrf: String,
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: String,
+}
+
+impl From<Present> for Session {
+    fn from(present: Present) -> Self {
+        Self {
+            id: present.id.to_string(),
+            user: present.user.into(),
+            tenant: present.tenant.to_string(),
+            roles: present.roles,
+            permissions: present.permissions,
+            csrf: present.csrf,
+            expires_at: present.expires_at.to_string(),
+        }
+    }
+}
+
+/// Make the first account
+///
+/// The owner of a new installation, logged in at once. The token is printed at the first start and lies in the data folder as
+/// `setup.token`; it works once, and only while nobody has an account.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/setup",
+    operation_id = "setUp",
+    tag = "Sessions",
+    request_body(content = SetupRequest, example = json!({"token": "mfs_2q7…", "email": "ada@example.org",
+        "password": "correct horse battery staple", "name": "Ada"})),
+    responses((status = 201, description = "The owner's session, in a cookie", body = Session,
+        headers(("Set-Cookie" = String, description = "The session")),
+        example = json!({"id": "ses_01h455vb4pex5vsknk084sn02q", "user": {"id": "usr_01h455vb4pex5vsknk084sn02q",
+            "email": "ada@example.org", "name": "Ada", "created_at": "2026-11-20T09:00:10Z"},
+            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["owner"], "permissions": ["*"], "csrf": "hVJ9…",
+            "expires_at": "2026-11-20T21:00:10Z"}))),
+    security(()),
+    extensions(("x-public" = json!(true)))
+)]
+pub(crate) async fn set_up(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    house.cookie.check(call.client)?;
+    csrf::from_own_page(&call.headers, house.public_url.as_deref())?;
+    let body: SetupRequest = json::read_strictly(&call.body)?;
+    let new = NewOwner { token: body.token, email: body.email, name: body.name, password: body.password };
+    let entered = house.identity.set_up(&call.context, visitor(&call), new).await?;
+    enter(&house, StatusCode::CREATED, entered)
+}
+
+/// Follow an invitation
+///
+/// Makes an account, or adds the tenant to the account of the invited address, whose password is then asked for; and logs in.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/register",
+    operation_id = "register",
+    tag = "Sessions",
+    request_body(content = RegisterRequest,
+        example = json!({"token": "mfi_2q7…", "name": "Grace", "password": "correct horse battery staple"})),
+    responses((status = 201, description = "The session, in a cookie", body = Session,
+        headers(("Set-Cookie" = String, description = "The session")),
+        example = json!({"id": "ses_01h455vb4pex5vsknk084sn02q", "user": {"id": "usr_01h455vb4pex5vsknk084sn02q",
+            "email": "grace@example.org", "name": "Grace", "created_at": "2026-11-20T09:00:10Z"},
+            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["developer"], "permissions": ["ai.*"], "csrf": "hVJ9…",
+            "expires_at": "2026-11-20T21:00:10Z"}))),
+    security(()),
+    extensions(("x-public" = json!(true)))
+)]
+pub(crate) async fn register(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    house.cookie.check(call.client)?;
+    csrf::from_own_page(&call.headers, house.public_url.as_deref())?;
+    let body: RegisterRequest = json::read_strictly(&call.body)?;
+    let new = Newcomer { token: body.token, name: body.name, password: body.password };
+    let entered = house.identity.join(&call.context, visitor(&call), new).await?;
+    enter(&house, StatusCode::CREATED, entered)
+}
+
+/// Choose a new password
+///
+/// With a token that somebody with power over the account made. All sessions of the person end.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/reset",
+    operation_id = "resetPassword",
+    tag = "Sessions",
+    request_body(content = ResetRequest, example = json!({"token": "mfr_2q7…", "password": "another four words here"})),
+    responses((status = 204, description = "The new password works")),
+    security(()),
+    extensions(("x-public" = json!(true)))
+)]
+pub(crate) async fn reset_password(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    house.cookie.check(call.client)?;
+    csrf::from_own_page(&call.headers, house.public_url.as_deref())?;
+    let body: ResetRequest = json::read_strictly(&call.body)?;
+    house.identity.reset_password(&call.context, &body.token, &body.password).await?;
+    Ok(nothing())
+}
+
+/// Log in
+///
+/// The session is in a cookie that no script can read. The answer is the same for an unknown address and a wrong password;
+/// after five tries each further one has to wait longer.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/login",
+    operation_id = "logIn",
+    tag = "Sessions",
+    request_body(content = LoginRequest,
+        example = json!({"email": "ada@example.org", "password": "correct horse battery staple"})),
+    responses((status = 200, description = "The session, in a cookie", body = Session,
+        headers(("Set-Cookie" = String, description = "The session")),
+        example = json!({"id": "ses_01h455vb4pex5vsknk084sn02q", "user": {"id": "usr_01h455vb4pex5vsknk084sn02q",
+            "email": "ada@example.org", "name": "Ada", "created_at": "2026-11-20T09:00:10Z"},
+            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["owner"], "permissions": ["*"], "csrf": "hVJ9…",
+            "expires_at": "2026-11-20T21:00:10Z"}))),
+    security(()),
+    extensions(("x-public" = json!(true)))
+)]
+pub(crate) async fn log_in(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    house.cookie.check(call.client)?;
+    csrf::from_own_page(&call.headers, house.public_url.as_deref())?;
+    let body: LoginRequest = json::read_strictly(&call.body)?;
+    let entered = house.identity.log_in(&call.context, visitor(&call), &body.email, body.password).await?;
+    enter(&house, StatusCode::OK, entered)
+}
+
+/// Log out
+///
+/// Ends the caller's session at once and forgets the cookie.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/logout",
+    operation_id = "logOut",
+    tag = "Sessions",
+    responses((status = 204, description = "Nobody is logged in any more")),
+    security(("session" = [])),
+    extensions(("x-user" = json!(true)))
+)]
+pub(crate) async fn log_out(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    house.identity.log_out(&call.context).await?;
+    let mut response = nothing();
+    response.headers_mut().insert(SET_COOKIE, house.cookie.clear());
+    Ok(response)
+}
+
+/// Show the caller's session
+///
+/// Who is logged in, with which roles, and the token that everything must bring that changes something.
+#[utoipa::path(
+    get,
+    path = "/v1/auth/session",
+    operation_id = "getSession",
+    tag = "Sessions",
+    responses((status = 200, description = "The session", body = Session,
+        example = json!({"id": "ses_01h455vb4pex5vsknk084sn02q", "user": {"id": "usr_01h455vb4pex5vsknk084sn02q",
+            "email": "ada@example.org", "name": "Ada", "created_at": "2026-11-20T09:00:10Z"},
+            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["owner"], "permissions": ["*"], "csrf": "hVJ9…",
+            "expires_at": "2026-11-20T21:00:10Z"}))),
+    security(("session" = [])),
+    extensions(("x-user" = json!(true)))
+)]
+pub(crate) async fn get_session(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    let session = house.identity.session(&call.context).await?;
+    Ok(respond(StatusCode::OK, &Session::from(session))?)
+}
+
+/// Change one's password
+///
+/// Ends all sessions of the caller, who goes on with a new one.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/password",
+    operation_id = "changePassword",
+    tag = "Sessions",
+    request_body(content = PasswordRequest,
+        example = json!({"current": "correct horse battery staple", "new": "another four words here"})),
+    responses((status = 200, description = "The new session, in a cookie", body = Session,
+        headers(("Set-Cookie" = String, description = "The session")),
+        example = json!({"id": "ses_01h455vb4pex5vsknk084sn02q", "user": {"id": "usr_01h455vb4pex5vsknk084sn02q",
+            "email": "ada@example.org", "name": "Ada", "created_at": "2026-11-20T09:00:10Z"},
+            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["owner"], "permissions": ["*"], "csrf": "hVJ9…",
+            "expires_at": "2026-11-20T21:00:10Z"}))),
+    security(("session" = [])),
+    extensions(("x-user" = json!(true)))
+)]
+pub(crate) async fn change_password(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    let body: PasswordRequest = json::read_strictly(&call.body)?;
+    let visitor = visitor(&call);
+    let entered = house.identity.change_password(&call.context, visitor, body.current, body.new).await?;
+    enter(&house, StatusCode::OK, entered)
+}
+
+fn visitor(call: &Call) -> Visitor {
+    let agent = call.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    Visitor { ip: call.client, agent: agent.unwrap_or_default().to_owned() }
+}
+
+fn enter(house: &House, status: StatusCode, entered: Entered) -> Answer<Response> {
+    let cookie = house.cookie.set(&entered.token, COOKIE_SECONDS);
+    let mut response = respond(status, &Session::from(entered.session))?;
+    response.headers_mut().insert(SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// 204.
+pub(crate) fn nothing() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}

@@ -1,0 +1,211 @@
+//! Logging in: a password becomes a session. Whoever guesses is slowed down, and learns neither by the answer nor by its time
+//! whether an account exists.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use manifold_bus::{Draft, Outbox};
+use manifold_core::{Code, Error, Result, Secret, TenantId, Timestamp, UserId};
+use manifold_runtime::CallContext;
+use manifold_store::Tx;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use crate::email::Email;
+use crate::key::Origin;
+use crate::session::{Entered, Visitor};
+use crate::store::user::{self as store, Account};
+use crate::store::{attempt, session as sessions};
+use crate::{Identity, password, session};
+
+/// Tries of one account, or of one account from one network, without a pause.
+const FREE: i64 = 5;
+/// Tries from one network: more people than one may be behind it.
+const FREE_OF_NETWORK: i64 = 20;
+
+/// Who tries: the account, the network, and both together.
+pub(crate) struct Tries {
+    account: String,
+    network: String,
+    both: String,
+}
+
+impl Tries {
+    fn of(email: &Email, ip: IpAddr) -> Self {
+        let account = hex(&Sha256::digest(&email.norm)[..16]);
+        let network = network(ip);
+        Self { both: format!("{account} {network}"), account, network }
+    }
+
+    /// Counts this one. `TOO_MANY_ATTEMPTS` if it comes too early.
+    async fn begin(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+        // Always in the same order, so that no two wait for each other.
+        for (subject, free) in [(&self.account, FREE), (&self.network, FREE_OF_NETWORK), (&self.both, FREE)] {
+            if let Some(until) = attempt::begin(tx, subject, free, now).await? {
+                let wait = until.since(now).max(Duration::from_secs(1));
+                let message = "too many tries to log in; wait before the next one";
+                return Err(Error::new(Code::Exhausted, "TOO_MANY_ATTEMPTS", message).retry_after(wait));
+            }
+        }
+        Ok(())
+    }
+
+    /// It was the right person.
+    pub(crate) async fn succeeded(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+        attempt::forget(tx, &self.account).await?;
+        attempt::take_back(tx, &self.network, now).await?;
+        attempt::forget(tx, &self.both).await
+    }
+
+    /// Nobody could look whether it was.
+    async fn take_back(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+        for subject in [&self.account, &self.network, &self.both] {
+            attempt::take_back(tx, subject, now).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Identity {
+    /// A session for the owner of this address and password.
+    ///
+    /// # Errors
+    /// `INVALID_CREDENTIALS` for whatever does not fit; `TOO_MANY_ATTEMPTS` with the time to wait; `SETUP_REQUIRED` while
+    /// nobody has an account; `TEMPORARY_REDUCED_CAPACITY` while too many log in at once.
+    pub async fn log_in(
+        &self,
+        call: &CallContext,
+        visitor: Visitor,
+        email: &str,
+        typed: Secret<String>,
+    ) -> Result<Entered> {
+        self.require_setup().await?;
+        let email = Email::parse(email)?;
+        let account = store::find_by_email(&self.inner.db, &email.norm).await?;
+        let proven = self.prove(account.as_ref(), &email, visitor.ip, typed).await;
+        let outcome = if proven.is_ok() { "ok" } else { "refused" };
+        metrics::counter!("manifold_logins_total", "outcome" => outcome).increment(1);
+        let tries = proven?;
+        match account.filter(|account| account.state == "active") {
+            Some(account) => self.enter(call, visitor, account, tries).await,
+            None => Err(refused()),
+        }
+    }
+
+    /// Fails unless the password is that of the account. Every try counts; see [`Tries::succeeded`].
+    pub(crate) async fn prove(
+        &self,
+        account: Option<&Account>,
+        email: &Email,
+        ip: IpAddr,
+        typed: Secret<String>,
+    ) -> Result<Arc<Tries>> {
+        let (tries, now) = (Arc::new(Tries::of(email, ip)), self.inner.clock.now());
+        let begun = Arc::clone(&tries);
+        let begun = self.inner.db.write("begin to log in", move |tx| {
+            let tries = Arc::clone(&begun);
+            Box::pin(async move { tries.begin(tx, now).await })
+        });
+        begun.await?;
+        let hash = account.and_then(|account| account.phc.clone());
+        // What no password can be is compared, too: with nobody's.
+        let (password, hash) = match password::read(&typed) {
+            Ok(password) => (password, hash),
+            Err(_) => (Secret::from("not a password"), None),
+        };
+        match self.inner.hasher.verify(password, hash).await {
+            Ok(true) => Ok(tries),
+            Ok(false) => Err(refused()),
+            Err(busy) => {
+                let undone = self.inner.db.write("take a try back", move |tx| {
+                    let tries = Arc::clone(&tries);
+                    Box::pin(async move { tries.take_back(tx, now).await })
+                });
+                undone.await?;
+                Err(busy)
+            }
+        }
+    }
+
+    /// Opens a session for a person who has proven to be one.
+    async fn enter(
+        &self,
+        call: &CallContext,
+        visitor: Visitor,
+        account: Account,
+        tries: Arc<Tries>,
+    ) -> Result<Entered> {
+        let user = UserId(account.id);
+        let tenant = store::home(&self.inner.db, user).await?.ok_or_else(refused)?;
+        let now = self.inner.clock.now();
+        let (new, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
+        let event = event("identity.login.succeeded", tenant, user, &json!({ "session": new.id.to_string() }));
+        let work = Arc::new((new.clone(), event, self.inner.outbox.clone(), Origin::of(call), tries));
+        let written = self.inner.db.write("log in", move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (new, event, outbox, origin, tries) = &*work;
+                tries.succeeded(tx, new.at).await?;
+                open(tx, new, event, outbox, origin).await
+            })
+        });
+        written.await?;
+        self.entered(new, token, account).await
+    }
+}
+
+/// Inserts a session, and tells of it.
+pub(crate) async fn open(
+    tx: &mut Tx<'_>,
+    new: &sessions::NewSession,
+    event: &Draft,
+    outbox: &Outbox,
+    origin: &Origin,
+) -> Result<()> {
+    sessions::insert(tx, new).await?;
+    outbox.append(tx, std::slice::from_ref(event), &origin.cause()).await.map(|_| ())
+}
+
+/// An event about a person.
+pub(crate) fn event(type_: &'static str, tenant: TenantId, user: UserId, data: &serde_json::Value) -> Draft {
+    Draft { type_, subject: user.to_string(), tenant, data: data.to_string().into() }
+}
+
+pub(crate) fn refused() -> Error {
+    Error::new(Code::Unauthenticated, "INVALID_CREDENTIALS", "there is no account with this address and password")
+}
+
+/// The neighbourhood of an address: /24 of IPv4, /48 of IPv6.
+fn network(ip: IpAddr) -> String {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            format!("{a}.{b}.{c}.0/24")
+        }
+        IpAddr::V6(ip) => {
+            let [a, b, c, ..] = ip.segments();
+            format!("{a:x}:{b:x}:{c:x}::/48")
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_share_a_network() {
+        for (ip, expected) in [
+            ("203.0.113.77", "203.0.113.0/24"),
+            ("::ffff:203.0.113.9", "203.0.113.0/24"),
+            ("2001:db8:7:1::5", "2001:db8:7::/48"),
+        ] {
+            assert_eq!(network(ip.parse().unwrap()), expected);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Sessions: what a person is logged in by. The token is in a cookie; only its hash is kept.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, KeyInit, Mac};
+use manifold_core::{Code, Error, Ids, Principal, Result, Secret, SessionId, SubjectKind, TenantId, Timestamp, UserId};
+use manifold_runtime::CallContext;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::key::Origin;
+use crate::store::session::{self as store, NewSession, SessionRow, Which};
+use crate::store::user::{self, Account};
+use crate::user::UserInfo;
+use crate::{Identity, login, random, role};
+
+/// A session that is not used for so long is over.
+pub const IDLE: Duration = Duration::from_secs(30 * 60);
+/// A session is over after this time in any case.
+pub const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
+/// How exactly is known when a session was last used.
+const SEEN: Duration = Duration::from_secs(60);
+/// Characters of a token: 32 bytes in base64url.
+const TOKEN: usize = 43;
+/// Longest name of a browser that is kept.
+const MAX_AGENT: usize = 200;
+
+/// Where somebody comes from.
+#[derive(Clone, Debug)]
+pub struct Visitor {
+    /// Address.
+    pub ip: IpAddr,
+    /// What the browser calls itself.
+    pub agent: String,
+}
+
+/// Somebody who has just logged in.
+#[derive(Debug)]
+pub struct Entered {
+    /// What the cookie holds; shown once.
+    pub token: Secret<String>,
+    /// The session.
+    pub session: Present,
+}
+
+/// The session of the caller.
+#[derive(Clone, Debug)]
+pub struct Present {
+    /// The session.
+    pub id: SessionId,
+    /// Who is logged in.
+    pub user: UserInfo,
+    /// Where.
+    pub tenant: TenantId,
+    /// Names of roles there.
+    pub roles: Vec<String>,
+    /// What they grant.
+    pub permissions: Vec<String>,
+    /// To be sent as `manifold-csrf` with whatever changes something.
+    pub csrf: String,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
+}
+
+/// A session as its holder sees it in a list.
+#[derive(Clone, Debug)]
+pub struct SessionInfo {
+    /// The session.
+    pub id: SessionId,
+    /// Address at login.
+    pub ip: String,
+    /// Browser at login.
+    pub agent: String,
+    /// When its holder logged in.
+    pub created_at: Timestamp,
+    /// When it was last used, to the minute.
+    pub seen_at: Timestamp,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
+    /// Whether it is the caller's own.
+    pub current: bool,
+}
+
+/// Key of the tokens against forged requests.
+pub(crate) struct CsrfKey(pub(crate) [u8; 32]);
+
+impl CsrfKey {
+    /// The token of a session.
+    fn token(&self, session: SessionId) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("any length of key will do");
+        mac.update(session.0.as_bytes());
+        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    }
+}
+
+impl Drop for CsrfKey {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
+/// A new session and its token.
+pub(crate) fn new(
+    ids: &Ids,
+    user: UserId,
+    tenant: TenantId,
+    visitor: &Visitor,
+    at: Timestamp,
+) -> (NewSession, Secret<String>) {
+    let token = Secret::new(URL_SAFE_NO_PAD.encode(random::bytes::<32>()));
+    let agent = visitor.agent.chars().filter(|letter| !letter.is_control()).take(MAX_AGENT).collect();
+    let new = NewSession {
+        id: SessionId(ids.next()),
+        hash: hash(token.expose()),
+        user,
+        tenant,
+        ip: visitor.ip.to_canonical().to_string(),
+        agent,
+        at,
+        expires_at: at.after(LIFETIME),
+    };
+    (new, token)
+}
+
+/// A token that works once, recognised by its beginning.
+pub(crate) fn one_time(prefix: &str) -> Secret<String> {
+    Secret::new(format!("{prefix}_{}", URL_SAFE_NO_PAD.encode(random::bytes::<32>())))
+}
+
+/// What is kept of a token.
+pub(crate) fn hash(token: &str) -> Vec<u8> {
+    Sha256::digest(token).to_vec()
+}
+
+impl Identity {
+    /// Who presents this token.
+    ///
+    /// # Errors
+    /// `INVALID_SESSION` if it is over, was ended, or never was.
+    pub async fn authenticate_session(&self, token: &str) -> Result<Principal> {
+        if token.len() != TOKEN {
+            return Err(invalid());
+        }
+        let holder = store::find(&self.inner.db, &hash(token)).await?.ok_or_else(invalid)?;
+        let now = self.inner.clock.now();
+        if holder.expires_at <= now || now.since(holder.seen_at) >= IDLE {
+            return Err(invalid());
+        }
+        let (session, user, tenant) = (SessionId(holder.id), UserId(holder.user_id), TenantId(holder.tenant_id));
+        if now.since(holder.seen_at) >= SEEN {
+            self.note_seen(session, now);
+        }
+        let roles = user::roles(&self.inner.db, tenant, user).await?;
+        Ok(Principal {
+            tenant,
+            subject: user.to_string().into(),
+            kind: SubjectKind::User,
+            key: None,
+            session: Some(session),
+            permissions: role::grants(roles.iter().map(String::as_str)).into(),
+            environment: "live".into(),
+        })
+    }
+
+    /// Whether this is the token against forged requests of the caller's session.
+    pub fn is_csrf_token(&self, session: SessionId, presented: &str) -> bool {
+        bool::from(self.inner.csrf.token(session).as_bytes().ct_eq(presented.as_bytes()))
+    }
+
+    /// The caller's own session.
+    pub async fn session(&self, caller: &CallContext) -> Result<Present> {
+        let (user, session) = person(&caller.principal)?;
+        let account = user::find(&self.inner.db, user).await?.ok_or_else(invalid)?;
+        let now = self.inner.clock.now();
+        let tenant = caller.principal.tenant;
+        let rows = store::list(&self.inner.db, tenant, user, now, now.before(IDLE)).await?;
+        let row = rows.into_iter().find(|row| row.id == session.0).ok_or_else(invalid)?;
+        self.present(session, account, tenant, row.expires_at).await
+    }
+
+    /// The sessions of the caller, the newest first; at most 200.
+    pub async fn list_sessions(&self, caller: &CallContext) -> Result<Vec<SessionInfo>> {
+        let (user, session) = person(&caller.principal)?;
+        let now = self.inner.clock.now();
+        let rows = store::list(&self.inner.db, caller.principal.tenant, user, now, now.before(IDLE)).await?;
+        Ok(rows.into_iter().map(|row| describe(row, session)).collect())
+    }
+
+    /// Ends the caller's own session.
+    pub async fn log_out(&self, caller: &CallContext) -> Result<()> {
+        let (_, session) = person(&caller.principal)?;
+        self.end_sessions(caller, Which::One(session)).await.map(|_| ())
+    }
+
+    /// Ends a session of the caller.
+    ///
+    /// # Errors
+    /// `SESSION_NOT_FOUND` if it is not the caller's, or not any more.
+    pub async fn revoke_session(&self, caller: &CallContext, id: SessionId) -> Result<()> {
+        match self.end_sessions(caller, Which::One(id)).await? {
+            0 => Err(not_found()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends every other session of the caller; how many.
+    pub async fn revoke_other_sessions(&self, caller: &CallContext) -> Result<u64> {
+        let (_, session) = person(&caller.principal)?;
+        self.end_sessions(caller, Which::AllBut(session)).await
+    }
+
+    async fn end_sessions(&self, caller: &CallContext, which: Which) -> Result<u64> {
+        let (user, _) = person(&caller.principal)?;
+        let now = self.inner.clock.now();
+        let work = Arc::new((self.inner.outbox.clone(), Origin::of(caller)));
+        let ended = self.inner.db.write("end sessions", move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (outbox, origin) = &*work;
+                let n = store::revoke(tx, user, which, now).await?;
+                if n > 0 {
+                    let data = match which {
+                        Which::One(id) => serde_json::json!({ "session": id.to_string() }),
+                        Which::All => serde_json::json!({ "count": n }),
+                        Which::AllBut(id) => serde_json::json!({ "all_but": id.to_string(), "count": n }),
+                    };
+                    let event = login::event("identity.session.revoked", origin.principal.tenant, user, &data);
+                    outbox.append(tx, &[event], &origin.cause()).await?;
+                }
+                Ok(n)
+            })
+        });
+        ended.await
+    }
+
+    pub(crate) async fn entered(&self, new: NewSession, token: Secret<String>, account: Account) -> Result<Entered> {
+        let session = self.present(new.id, account, new.tenant, new.expires_at).await?;
+        Ok(Entered { token, session })
+    }
+
+    async fn present(&self, id: SessionId, account: Account, tenant: TenantId, until: Timestamp) -> Result<Present> {
+        let user = UserInfo::from(account);
+        let roles = user::roles(&self.inner.db, tenant, user.id).await?;
+        let permissions = role::grants(roles.iter().map(String::as_str));
+        Ok(Present { id, user, tenant, roles, permissions, csrf: self.inner.csrf.token(id), expires_at: until })
+    }
+
+    /// Without making anybody wait: it is known to the minute.
+    fn note_seen(&self, session: SessionId, now: Timestamp) {
+        let identity = self.clone();
+        self.inner.tasks.spawn("identity session seen", async move {
+            let noted = identity.inner.db.write("note that a session was used", move |tx| {
+                Box::pin(async move { store::seen(tx, session, now).await })
+            });
+            if let Err(error) = noted.await {
+                tracing::debug!(%error, "cannot note that a session was used");
+            }
+        });
+    }
+}
+
+/// The person who calls, and by which session.
+///
+/// # Errors
+/// `SESSION_REQUIRED` for keys and services.
+pub(crate) fn person(caller: &Principal) -> Result<(UserId, SessionId)> {
+    let user = UserId::parse(&caller.subject).filter(|_| caller.kind == SubjectKind::User);
+    user.zip(caller.session)
+        .ok_or_else(|| Error::new(Code::Denied, "SESSION_REQUIRED", "only a person who is logged in can do this"))
+}
+
+/// Reads the printed id of a session. Malformed, unknown and foreign ids are the same error.
+pub fn parse_session_id(text: &str) -> Result<SessionId> {
+    SessionId::parse(text).ok_or_else(not_found)
+}
+
+fn describe(row: SessionRow, current: SessionId) -> SessionInfo {
+    SessionInfo {
+        id: SessionId(row.id),
+        ip: row.ip,
+        agent: row.agent,
+        created_at: row.created_at,
+        seen_at: row.seen_at,
+        expires_at: row.expires_at,
+        current: row.id == current.0,
+    }
+}
+
+fn invalid() -> Error {
+    Error::new(Code::Unauthenticated, "INVALID_SESSION", "nobody is logged in by this session, or not any more")
+}
+
+fn not_found() -> Error {
+    Error::not_found("SESSION_NOT_FOUND", "no such session")
+}

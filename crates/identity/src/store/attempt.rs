@@ -1,0 +1,41 @@
+//! SQL of `login_attempt`: how often somebody tried, for all processes.
+
+use manifold_core::{Result, Timestamp};
+use manifold_store::{Micros, SqlResultExt, Tx, on};
+
+/// Counts a try of `subject`, of which `free` need no pause: then 1, 2, 4 … 60 s. Some(until) if it comes before its time,
+/// and then it is not counted.
+pub async fn begin(tx: &mut Tx<'_>, subject: &str, free: i64, now: Timestamp) -> Result<Option<Timestamp>> {
+    // n is that of the tries before this one; a pause of 2^(n - free) s stops growing at a minute.
+    let sql = "INSERT INTO login_attempt (subject, n, next_at, at) VALUES ($1, 1, $2, $2) ON CONFLICT (subject) DO UPDATE SET \
+               n = login_attempt.n + 1, at = $2, next_at = $2 + CASE WHEN login_attempt.n < $3 THEN 0 \
+               WHEN login_attempt.n - $3 > 5 THEN 60000000 ELSE 1000000 * (1 << CAST(login_attempt.n - $3 AS INTEGER)) END \
+               WHERE login_attempt.next_at <= $2 RETURNING n";
+    let counted = on!(tx, |executor| {
+        sqlx::query_scalar::<_, i64>(sql)
+            .bind(subject)
+            .bind(Micros::from(now))
+            .bind(free)
+            .fetch_optional(executor)
+            .await
+    });
+    if counted.during("count a try to log in")?.is_some() {
+        return Ok(None);
+    }
+    let sql = "SELECT next_at FROM login_attempt WHERE subject = $1";
+    let until = on!(tx, |executor| sqlx::query_scalar::<_, Micros>(sql).bind(subject).fetch_one(executor).await);
+    until.during("read when somebody may try again").map(|until| Some(until.into()))
+}
+
+/// Forgets the tries of `subject`, which succeeded.
+pub async fn forget(tx: &mut Tx<'_>, subject: &str) -> Result<()> {
+    let sql = "DELETE FROM login_attempt WHERE subject = $1";
+    on!(tx, |executor| sqlx::query(sql).bind(subject).execute(executor).await.map(|_| ())).during("forget tries")
+}
+
+/// Takes one try of `subject` back, which succeeded.
+pub async fn take_back(tx: &mut Tx<'_>, subject: &str, now: Timestamp) -> Result<()> {
+    let sql = "UPDATE login_attempt SET n = n - 1, next_at = $2 WHERE subject = $1 AND n > 0";
+    on!(tx, |executor| sqlx::query(sql).bind(subject).bind(Micros::from(now)).execute(executor).await.map(|_| ()))
+        .during("take a try back")
+}

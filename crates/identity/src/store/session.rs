@@ -1,0 +1,137 @@
+//! SQL of `session`: who is logged in from where.
+
+use manifold_core::{Result, SessionId, TenantId, Timestamp, UserId};
+use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
+use sqlx::FromRow;
+use uuid::Uuid;
+
+/// A session to insert.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// The session.
+    pub id: SessionId,
+    /// SHA-256 of its token.
+    pub hash: Vec<u8>,
+    /// Whose it is.
+    pub user: UserId,
+    /// Where its holder acts.
+    pub tenant: TenantId,
+    /// Address of its holder.
+    pub ip: String,
+    /// What the holder's browser calls itself.
+    pub agent: String,
+    /// Now.
+    pub at: Timestamp,
+    /// When it ends in any case.
+    pub expires_at: Timestamp,
+}
+
+/// A session as people see it.
+#[derive(Debug, FromRow)]
+pub struct SessionRow {
+    /// The session.
+    pub id: Uuid,
+    /// Address at login.
+    pub ip: String,
+    /// Browser at login.
+    pub agent: String,
+    /// When its holder logged in.
+    #[sqlx(try_from = "Micros")]
+    pub created_at: Timestamp,
+    /// When it was last used, to the minute.
+    #[sqlx(try_from = "Micros")]
+    pub seen_at: Timestamp,
+    /// When it ends in any case.
+    #[sqlx(try_from = "Micros")]
+    pub expires_at: Timestamp,
+}
+
+/// All that deciding about a presented token needs.
+#[derive(FromRow)]
+pub struct Holder {
+    /// The session.
+    pub id: Uuid,
+    /// Whose it is.
+    pub user_id: Uuid,
+    /// Where its holder acts.
+    pub tenant_id: Uuid,
+    /// When it was last used.
+    #[sqlx(try_from = "Micros")]
+    pub seen_at: Timestamp,
+    /// When it ends in any case.
+    #[sqlx(try_from = "Micros")]
+    pub expires_at: Timestamp,
+}
+
+/// Inserts a session.
+pub async fn insert(tx: &mut Tx<'_>, new: &NewSession) -> Result<()> {
+    let sql = "INSERT INTO session (id, hash, user_id, tenant_id, auth_time, mfa, ip, agent, created_at, seen_at, expires_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $5, $5, $9)";
+    on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(new.id.0).bind(new.hash.as_slice()).bind(new.user.0).bind(new.tenant.0);
+        let query = query.bind(Micros::from(new.at)).bind(false).bind(&new.ip).bind(&new.agent);
+        query.bind(Micros::from(new.expires_at)).execute(executor).await.map(|_| ())
+    })
+    .during("insert a session")
+}
+
+/// Who holds the session with this hash, if it was not ended and its holder may still act in its tenant. It says whose it is.
+pub async fn find(db: &Db, hash: &[u8]) -> Result<Option<Holder>> {
+    let sql = "SELECT s.id, s.user_id, s.tenant_id, s.seen_at, s.expires_at FROM session s \
+               JOIN user_account u ON u.id = s.user_id JOIN tenant t ON t.id = s.tenant_id \
+               JOIN membership m ON m.tenant_id = s.tenant_id AND m.user_id = s.user_id \
+               WHERE s.hash = $1 AND s.revoked_at IS NULL AND u.state = 'active' AND t.state = 'active'";
+    on!(db, |executor| sqlx::query_as(sql).bind(hash).fetch_optional(executor).await).during("look a session up")
+}
+
+/// Notes that a session was used.
+pub async fn seen(tx: &mut Tx<'_>, id: SessionId, at: Timestamp) -> Result<()> {
+    let sql = "UPDATE session SET seen_at = $2 WHERE id = $1 AND seen_at < $2";
+    on!(tx, |executor| sqlx::query(sql).bind(id.0).bind(Micros::from(at)).execute(executor).await.map(|_| ()))
+        .during("note that a session was used")
+}
+
+/// The sessions of a member that are neither ended, nor over, nor unused since `idle_since`; the newest first.
+pub async fn list(
+    db: &Db,
+    tenant: TenantId,
+    user: UserId,
+    now: Timestamp,
+    idle_since: Timestamp,
+) -> Result<Vec<SessionRow>> {
+    let sql = "SELECT id, ip, agent, created_at, seen_at, expires_at FROM session WHERE tenant_id = $1 AND user_id = $2 \
+               AND revoked_at IS NULL AND expires_at > $3 AND seen_at > $4 ORDER BY id DESC LIMIT 200";
+    on!(db, |executor| {
+        let query = sqlx::query_as(sql).bind(tenant.0).bind(user.0).bind(Micros::from(now));
+        query.bind(Micros::from(idle_since)).fetch_all(executor).await
+    })
+    .during("list sessions")
+}
+
+/// Which sessions of a person to end.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    /// This one.
+    One(SessionId),
+    /// Every other one, of whichever tenant.
+    AllBut(SessionId),
+    /// Every one.
+    All,
+}
+
+/// Ends sessions of a person; how many.
+pub async fn revoke(tx: &mut Tx<'_>, user: UserId, which: Which, at: Timestamp) -> Result<u64> {
+    let every = "UPDATE session SET revoked_at = $3 WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL";
+    let (sql, id) = match which {
+        Which::One(id) => {
+            ("UPDATE session SET revoked_at = $3 WHERE user_id = $1 AND id = $2 AND revoked_at IS NULL", id)
+        }
+        Which::AllBut(id) => (every, id),
+        Which::All => (every, SessionId(Uuid::nil())),
+    };
+    on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(user.0).bind(id.0).bind(Micros::from(at));
+        query.execute(executor).await.map(|done| done.rows_affected())
+    })
+    .during("end sessions")
+}

@@ -1,0 +1,201 @@
+//! SQL of `user_account`, `password`, `membership`, `role_binding` and `one_time`. Accounts belong to no tenant, memberships do.
+
+use manifold_core::{Result, TenantId, Timestamp, UserId};
+use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
+use sqlx::FromRow;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use crate::email::Email;
+
+/// An account, and how its owner proves to be its owner.
+#[derive(Clone, Debug, FromRow)]
+pub struct Account {
+    /// The person.
+    pub id: Uuid,
+    /// As it was typed.
+    pub email: String,
+    /// What the person is called.
+    pub name: String,
+    /// `active` or `suspended`.
+    pub state: String,
+    /// When the account was made.
+    #[sqlx(try_from = "Micros")]
+    pub created_at: Timestamp,
+    /// The hash of the password.
+    pub phc: Option<String>,
+}
+
+const ACCOUNT: &str = "SELECT u.id, u.email, u.name, u.state, u.created_at, p.phc FROM user_account u \
+                       LEFT JOIN password p ON p.user_id = u.id WHERE u.state <> 'erased' AND ";
+
+/// Whether there is any account.
+pub async fn has_users(db: &Db) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM user_account LIMIT 1) AS one";
+    let count = on!(db, |executor| sqlx::query_scalar::<_, i64>(sql).fetch_one(executor).await);
+    Ok(count.during("look for accounts")? > 0)
+}
+
+/// The account of an address.
+pub async fn find_by_email(db: &Db, email_norm: &str) -> Result<Option<Account>> {
+    let sql = const_format(ACCOUNT, "u.email_norm = $1");
+    on!(db, |executor| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(email_norm).fetch_optional(executor).await)
+        .during("look an account up")
+}
+
+/// An account.
+pub async fn find(db: &Db, id: UserId) -> Result<Option<Account>> {
+    let sql = const_format(ACCOUNT, "u.id = $1");
+    on!(db, |executor| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id.0).fetch_optional(executor).await)
+        .during("read an account")
+}
+
+fn const_format(head: &str, rest: &str) -> String {
+    [head, rest].concat()
+}
+
+/// Inserts an account whose address is proven. False if the address has one.
+pub async fn insert(tx: &mut Tx<'_>, id: UserId, email: &Email, name: &str, at: Timestamp) -> Result<bool> {
+    let sql = "INSERT INTO user_account (id, email_norm, email, email_verified_at, name, state, generation, created_at) \
+               VALUES ($1, $2, $3, $4, $5, 'active', 0, $4) ON CONFLICT (email_norm) DO NOTHING";
+    let inserted = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(id.0).bind(&email.norm).bind(&email.typed).bind(Micros::from(at)).bind(name);
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    Ok(inserted.during("insert an account")? == 1)
+}
+
+/// Sets the password.
+pub async fn set_password(tx: &mut Tx<'_>, user: UserId, phc: &str, at: Timestamp) -> Result<()> {
+    let sql = "INSERT INTO password (user_id, phc, changed_at) VALUES ($1, $2, $3) \
+               ON CONFLICT (user_id) DO UPDATE SET phc = excluded.phc, changed_at = excluded.changed_at";
+    on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(user.0).bind(phc).bind(Micros::from(at));
+        query.execute(executor).await.map(|_| ())
+    })
+    .during("set a password")
+}
+
+/// Changes what the person is called.
+pub async fn rename(tx: &mut Tx<'_>, user: UserId, name: &str) -> Result<()> {
+    let sql = "UPDATE user_account SET name = $2 WHERE id = $1";
+    on!(tx, |executor| sqlx::query(sql).bind(user.0).bind(name).execute(executor).await.map(|_| ()))
+        .during("rename an account")
+}
+
+/// Makes the person a member of the tenant with a role.
+pub async fn join(tx: &mut Tx<'_>, tenant: TenantId, user: UserId, role: &str, at: Timestamp) -> Result<()> {
+    let member = "INSERT INTO membership (tenant_id, user_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+    on!(tx, |executor| {
+        let query = sqlx::query(member).bind(tenant.0).bind(user.0).bind(Micros::from(at));
+        query.execute(executor).await.map(|_| ())
+    })
+    .during("insert a membership")?;
+    let binding = "INSERT INTO role_binding (tenant_id, subject_kind, subject_id, role) VALUES ($1, 'user', $2, $3) \
+                   ON CONFLICT DO NOTHING";
+    on!(tx, |executor| {
+        let query = sqlx::query(binding).bind(tenant.0).bind(user.0).bind(role);
+        query.execute(executor).await.map(|_| ())
+    })
+    .during("bind a role")
+}
+
+/// The roles of a member.
+pub async fn roles(db: &Db, tenant: TenantId, user: UserId) -> Result<Vec<String>> {
+    let sql = "SELECT role FROM role_binding WHERE tenant_id = $1 AND subject_kind = 'user' AND subject_id = $2 ORDER BY role";
+    on!(db, |executor| sqlx::query_scalar(sql).bind(tenant.0).bind(user.0).fetch_all(executor).await)
+        .during("read the roles of a member")
+}
+
+/// The active tenant that the person joined first.
+pub async fn home(db: &Db, user: UserId) -> Result<Option<TenantId>> {
+    let sql = "SELECT m.tenant_id FROM membership m JOIN tenant t ON t.id = m.tenant_id \
+               WHERE m.user_id = $1 AND t.state = 'active' ORDER BY m.created_at, m.tenant_id LIMIT 1";
+    let found: Result<Option<Uuid>, _> =
+        on!(db, |executor| sqlx::query_scalar(sql).bind(user.0).fetch_optional(executor).await);
+    Ok(found.during("find the tenant of a person")?.map(TenantId))
+}
+
+/// The tenant that was made first.
+pub async fn first_tenant(tx: &mut Tx<'_>) -> Result<Option<TenantId>> {
+    let sql = "SELECT id FROM tenant ORDER BY created_at, id LIMIT 1";
+    let found: Result<Option<Uuid>, _> = on!(tx, |executor| sqlx::query_scalar(sql).fetch_optional(executor).await);
+    Ok(found.during("find the first tenant")?.map(TenantId))
+}
+
+/// Inserts something that works once.
+pub async fn insert_one_time(tx: &mut Tx<'_>, purpose: &str, hash: &[u8], until: Timestamp) -> Result<()> {
+    let sql = "INSERT INTO one_time (hash, purpose, data, expires_at) VALUES ($1, $2, $3, $4)";
+    on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(hash).bind(purpose).bind(Json(serde_json::Map::new()));
+        query.bind(Micros::from(until)).execute(executor).await.map(|_| ())
+    })
+    .during("insert what works once")
+}
+
+/// Inserts something of a person that works once; what there was for the same purpose does not work any more.
+pub async fn replace_one_time_of(
+    tx: &mut Tx<'_>,
+    purpose: &str,
+    user: UserId,
+    hash: &[u8],
+    until: Timestamp,
+) -> Result<()> {
+    let remove = "DELETE FROM one_time WHERE purpose = $1 AND user_id = $2";
+    on!(tx, |executor| sqlx::query(remove).bind(purpose).bind(user.0).execute(executor).await.map(|_| ()))
+        .during("end what works once")?;
+    let insert = "INSERT INTO one_time (hash, purpose, user_id, data, expires_at) VALUES ($1, $2, $3, $4, $5)";
+    on!(tx, |executor| {
+        let query = sqlx::query(insert).bind(hash).bind(purpose).bind(user.0).bind(Json(serde_json::Map::new()));
+        query.bind(Micros::from(until)).execute(executor).await.map(|_| ())
+    })
+    .during("insert what works once")
+}
+
+/// Whose this is, if it works for the purpose.
+pub async fn owner_of(db: &Db, purpose: &str, hash: &[u8], now: Timestamp) -> Result<Option<UserId>> {
+    let sql = "SELECT user_id FROM one_time WHERE purpose = $1 AND hash = $2 AND used_at IS NULL AND expires_at > $3";
+    let found: Result<Option<Uuid>, _> = on!(db, |executor| {
+        sqlx::query_scalar(sql).bind(purpose).bind(hash).bind(Micros::from(now)).fetch_optional(executor).await
+    });
+    Ok(found.during("look for what works once")?.map(UserId))
+}
+
+/// Uses up what is a person's.
+pub async fn use_one_time_of(
+    tx: &mut Tx<'_>,
+    purpose: &str,
+    user: UserId,
+    hash: &[u8],
+    now: Timestamp,
+) -> Result<bool> {
+    let sql = "UPDATE one_time SET used_at = $4 WHERE hash = $1 AND purpose = $2 AND user_id = $3 AND used_at IS NULL \
+               AND expires_at > $4";
+    let used = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(hash).bind(purpose).bind(user.0).bind(Micros::from(now));
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    Ok(used.during("use what works once")? == 1)
+}
+
+/// Uses it up, and with it all that is there for the same purpose; false if it does not work, or not any more. Of several
+/// who try at once, one succeeds: the others wait for its rows and find them used.
+pub async fn use_all_for(tx: &mut Tx<'_>, purpose: &str, hash: &[u8], now: Timestamp) -> Result<bool> {
+    let sql = "UPDATE one_time SET used_at = $3 WHERE purpose = $2 AND used_at IS NULL AND EXISTS (SELECT 1 FROM one_time o \
+               WHERE o.hash = $1 AND o.purpose = $2 AND o.used_at IS NULL AND o.expires_at > $3)";
+    let used = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(hash).bind(purpose).bind(Micros::from(now));
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    Ok(used.during("use what works once")? > 0)
+}
+
+/// Whether this still works for the purpose.
+pub async fn is_one_time(db: &Db, purpose: &str, hash: &[u8], now: Timestamp) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM one_time WHERE purpose = $1 AND hash = $2 AND used_at IS NULL AND expires_at > $3";
+    let count = on!(db, |executor| {
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(purpose).bind(hash).bind(Micros::from(now));
+        query.fetch_one(executor).await
+    });
+    Ok(count.during("look for what works once")? > 0)
+}

@@ -1,0 +1,182 @@
+//! People: the first owner, who one is, and changing one's password.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use manifold_core::{Code, Error, Result, Secret, Timestamp, UserId};
+use manifold_runtime::CallContext;
+use serde_json::json;
+
+use crate::email::Email;
+use crate::key::Origin;
+use crate::session::{self, Entered, Visitor, person};
+use crate::store::session::{self as sessions, Which};
+use crate::store::user::{self as store, Account};
+use crate::{Identity, login, password, role, setup};
+
+const MAX_NAME: usize = 100;
+
+/// A person, as everybody in the tenant may know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserInfo {
+    /// The person.
+    pub id: UserId,
+    /// Address, as it was typed.
+    pub email: String,
+    /// What the person is called.
+    pub name: String,
+    /// When the account was made.
+    pub created_at: Timestamp,
+}
+
+/// Who makes the house its own.
+#[derive(Clone, Debug)]
+pub struct NewOwner {
+    /// What was printed at the first start.
+    pub token: Secret<String>,
+    /// Address.
+    pub email: String,
+    /// What the person is called, 1 to 100 characters.
+    pub name: String,
+    /// Password.
+    pub password: Secret<String>,
+}
+
+impl From<Account> for UserInfo {
+    fn from(account: Account) -> Self {
+        Self { id: UserId(account.id), email: account.email, name: account.name, created_at: account.created_at }
+    }
+}
+
+impl Identity {
+    /// Fails while nobody has an account.
+    ///
+    /// # Errors
+    /// `SETUP_REQUIRED`.
+    pub async fn require_setup(&self) -> Result<()> {
+        if self.inner.has_users.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if !store::has_users(&self.inner.db).await? {
+            let message =
+                "nobody has an account yet: make the first one with POST /v1/auth/setup and the token of setup.token";
+            return Err(Error::new(Code::Unavailable, "SETUP_REQUIRED", message));
+        }
+        self.inner.has_users.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes the first account, the owner of the first tenant, and logs it in. The token works once.
+    ///
+    /// # Errors
+    /// `SETUP_TOKEN_INVALID`, `EMAIL_INVALID`, `NAME_INVALID`, `PASSWORD_INVALID`, `PASSWORD_WEAK`.
+    pub async fn set_up(&self, call: &CallContext, visitor: Visitor, new: NewOwner) -> Result<Entered> {
+        let (email, name) = (Email::parse(&new.email)?, read_name(&new.name)?);
+        let password = password::read(&new.password)?;
+        password::check_strength(&password, &email, &name)?;
+        let token = session::hash(new.token.expose());
+        // A wrong token costs no hash.
+        if !setup::is_open(self, &token).await? {
+            return Err(wrong_token());
+        }
+        let phc = self.inner.hasher.hash(password).await?;
+        let (user, now) = (UserId(self.inner.ids.next()), self.inner.clock.now());
+        let work = Arc::new((self.clone(), email, name, token, phc, visitor, Origin::of(call)));
+        let made = self.inner.db.write("make the first account", move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (identity, email, name, token, phc, visitor, origin) = &*work;
+                if !store::use_all_for(tx, setup::PURPOSE, token, now).await? {
+                    return Err(wrong_token());
+                }
+                let tenant = store::first_tenant(tx).await?.ok_or_else(|| Error::internal("there is no tenant"))?;
+                if !store::insert(tx, user, email, name, now).await? {
+                    return Err(wrong_token());
+                }
+                store::set_password(tx, user, phc, now).await?;
+                store::join(tx, tenant, user, role::OWNER, now).await?;
+                let (session, token) = session::new(&identity.inner.ids, user, tenant, visitor, now);
+                let data = json!({ "id": user.to_string(), "email": email.typed, "role": role::OWNER });
+                let event = login::event("identity.user.registered", tenant, user, &data);
+                login::open(tx, &session, &event, &identity.inner.outbox, origin).await?;
+                Ok((session, token))
+            })
+        });
+        let (session, token) = made.await?;
+        self.inner.has_users.store(true, Ordering::Relaxed);
+        setup::done(self);
+        let account = store::find(&self.inner.db, user).await?.ok_or_else(|| Error::internal("the account is gone"))?;
+        self.entered(session, token, account).await
+    }
+
+    /// Changes what the caller is called.
+    pub async fn rename_me(&self, caller: &CallContext, name: &str) -> Result<UserInfo> {
+        let (user, _) = person(&caller.principal)?;
+        let name = read_name(name)?;
+        let renamed = self.inner.db.write("rename an account", move |tx| {
+            let name = name.clone();
+            Box::pin(async move { store::rename(tx, user, &name).await })
+        });
+        renamed.await?;
+        self.me(caller).await
+    }
+
+    /// The caller.
+    pub async fn me(&self, caller: &CallContext) -> Result<UserInfo> {
+        let (user, _) = person(&caller.principal)?;
+        let account = store::find(&self.inner.db, user).await?;
+        account.map(UserInfo::from).ok_or_else(|| Error::not_found("NOT_FOUND", "there is no such account"))
+    }
+
+    /// Changes the caller's password. All sessions end, and the caller goes on with a new one.
+    ///
+    /// # Errors
+    /// `INVALID_CREDENTIALS` if `current` is wrong, which counts as a try to log in; `PASSWORD_INVALID`, `PASSWORD_WEAK`.
+    pub async fn change_password(
+        &self,
+        caller: &CallContext,
+        visitor: Visitor,
+        current: Secret<String>,
+        new: Secret<String>,
+    ) -> Result<Entered> {
+        let (user, _) = person(&caller.principal)?;
+        let account = store::find(&self.inner.db, user).await?.ok_or_else(login::refused)?;
+        let email = Email::parse(&account.email)?;
+        let new = password::read(&new)?;
+        password::check_strength(&new, &email, &account.name)?;
+        let tries = self.prove(Some(&account), &email, visitor.ip, current).await?;
+        let phc = self.inner.hasher.hash(new).await?;
+        let (tenant, now) = (caller.principal.tenant, self.inner.clock.now());
+        let (opened, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
+        let work = Arc::new((opened.clone(), phc, tries, self.inner.outbox.clone(), Origin::of(caller)));
+        let changed = self.inner.db.write("change a password", move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (opened, phc, tries, outbox, origin) = &*work;
+                tries.succeeded(tx, now).await?;
+                store::set_password(tx, user, phc, now).await?;
+                sessions::revoke(tx, user, Which::All, now).await?;
+                let data = json!({ "reason": "password_changed" });
+                let event = login::event("identity.session.revoked", tenant, user, &data);
+                login::open(tx, opened, &event, outbox, origin).await
+            })
+        });
+        changed.await?;
+        self.entered(opened, token, account).await
+    }
+}
+
+/// 1 to 100 characters, none of them a control character.
+pub(crate) fn read_name(name: &str) -> Result<String> {
+    let name = name.trim();
+    if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
+        let message = format!("a name has 1 to {MAX_NAME} characters and no control characters");
+        return Err(Error::invalid("NAME_INVALID", message).at("name"));
+    }
+    Ok(name.to_owned())
+}
+
+fn wrong_token() -> Error {
+    let message = "this is not the token of setup.token, or it was used, or its 24 hours are over";
+    Error::new(Code::Unauthenticated, "SETUP_TOKEN_INVALID", message)
+}

@@ -1,0 +1,254 @@
+//! Members: inviting, joining, changing roles, leaving, and new passwords for who forgot theirs.
+
+use std::time::Duration;
+
+use manifold_core::{Code, Error, PageRequest, Principal, Secret, TenantId, UserId};
+use manifold_identity::{Entered, Newcomer};
+use manifold_runtime::CallContext;
+use uuid::Uuid;
+
+use crate::house::{House, Process, calling};
+use crate::people::{PASSWORD, nobody, visitor};
+
+on_both_engines!(
+    an_invitation_makes_a_member_once,
+    who_has_an_account_joins_by_its_password,
+    invitations_end_by_time_by_a_newer_one_and_by_word,
+    nobody_rises_above_oneself,
+    roles_change_open_sessions_at_once,
+    a_tenant_keeps_an_owner,
+    a_member_who_is_removed_is_logged_out,
+    who_forgot_the_password_gets_a_link,
+    another_tenant_sees_nothing_of_it,
+);
+
+impl Process {
+    async fn join(&self, owner: &CallContext, email: &str, role: &str) -> Entered {
+        let (_, made) = self.identity.invite(owner, email, role).await.unwrap();
+        self.follow(&made.token, PASSWORD).await.unwrap()
+    }
+
+    async fn follow(&self, token: &Secret<String>, password: &str) -> Result<Entered, Error> {
+        let new = Newcomer { token: token.clone(), name: "Grace".to_owned(), password: Secret::from(password) };
+        self.identity.join(&nobody(), visitor("127.0.0.1"), new).await
+    }
+
+    async fn owner(&self, house: &House) -> CallContext {
+        let entered = self.set_up(house).await;
+        self.caller(&entered).await
+    }
+}
+
+fn page() -> PageRequest {
+    PageRequest::new(None, None).unwrap()
+}
+
+async fn an_invitation_makes_a_member_once(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let (invitation, made) = process.identity.invite(&owner, "Grace@example.org", "developer").await.unwrap();
+    assert_eq!((invitation.email.as_str(), &*invitation.invited_by), ("Grace@example.org", &*owner.principal.subject));
+    let weak = process.follow(&made.token, "password1").await.unwrap_err();
+    let wrong = process.follow(&Secret::from("mfi_guessed"), PASSWORD).await.unwrap_err();
+    assert_eq!((weak.reason(), wrong.reason()), ("PASSWORD_WEAK", "TOKEN_INVALID"));
+
+    let tries = (0..4).map(|_| process.follow(&made.token, PASSWORD));
+    let (joined, refused): (Vec<_>, Vec<_>) =
+        futures::future::join_all(tries).await.into_iter().partition(Result::is_ok);
+
+    assert_eq!(joined.len(), 1);
+    assert!(
+        refused.iter().all(|outcome| {
+            matches!(outcome.as_ref().unwrap_err().reason(), "TOKEN_INVALID" | "INVALID_CREDENTIALS")
+        })
+    );
+    let grace = joined.into_iter().next().unwrap().unwrap();
+    assert_eq!(
+        (grace.session.roles.as_slice(), grace.session.tenant),
+        (&["developer".to_owned()][..], owner.principal.tenant)
+    );
+    let members = process.identity.list_members(&owner, page()).await.unwrap().data;
+    let seen: Vec<_> = members.iter().map(|member| (member.user.name.as_str(), member.roles[0].as_str())).collect();
+    assert!(seen.contains(&("Ada", "owner")) && seen.contains(&("Grace", "developer")) && seen.len() == 2);
+    assert!(process.identity.list_invitations(&owner, page()).await.unwrap().data.is_empty());
+    assert!(process.log_in("127.0.0.1", "grace@example.org", PASSWORD).await.is_ok());
+    process.stop().await;
+}
+
+async fn who_has_an_account_joins_by_its_password(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    process.join(&owner, "grace@example.org", "viewer").await;
+    let (_, made) = process.identity.invite(&owner, "grace@example.org", "developer").await.unwrap();
+
+    let wrong = process.follow(&made.token, "another four words here").await.unwrap_err();
+    let right = process.follow(&made.token, PASSWORD).await.unwrap();
+
+    assert_eq!(wrong.reason(), "INVALID_CREDENTIALS");
+    assert_eq!(right.session.roles, ["developer", "viewer"]);
+    assert_eq!(process.count("SELECT COUNT(*) FROM user_account").await, 2);
+    process.stop().await;
+}
+
+async fn invitations_end_by_time_by_a_newer_one_and_by_word(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let invite = async || process.identity.invite(&owner, "grace@example.org", "viewer").await.unwrap();
+
+    let (_, replaced) = invite().await;
+    let (taken_back, old) = invite().await;
+    process.identity.revoke_invitation(&owner, taken_back.id).await.unwrap();
+    let twice = process.identity.revoke_invitation(&owner, taken_back.id).await.unwrap_err();
+    let (_, late) = invite().await;
+    house.clock.advance(Duration::from_secs(8 * 24 * 3_600));
+
+    for made in [replaced, old, late] {
+        assert_eq!(process.follow(&made.token, PASSWORD).await.unwrap_err().reason(), "TOKEN_INVALID");
+    }
+    assert_eq!(twice.reason(), "INVITATION_NOT_FOUND");
+    assert_eq!(process.count("SELECT COUNT(*) FROM user_account").await, 1);
+    process.stop().await;
+}
+
+async fn nobody_rises_above_oneself(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let ada = UserId::parse(&owner.principal.subject).unwrap();
+    let admin = process.join(&owner, "admin@example.org", "admin").await;
+    let (admin, own) = (process.caller(&admin).await, admin.session.user.id);
+    let viewer = process.join(&owner, "viewer@example.org", "viewer").await;
+    let (viewer, low) = (process.caller(&viewer).await, viewer.session.user.id);
+    let roles = |name: &str| vec![name.to_owned()];
+
+    for refused in [
+        process.identity.set_roles(&admin, own, roles("owner")).await.err(),
+        process.identity.set_roles(&admin, ada, roles("viewer")).await.err(),
+        process.identity.remove_member(&admin, ada).await.err(),
+        process.identity.make_reset_link(&admin, ada).await.err(),
+        process.identity.invite(&admin, "x@example.org", "owner").await.err(),
+    ] {
+        assert_eq!(refused.map(|error| error.reason().to_owned()).as_deref(), Some("ESCALATION"));
+    }
+    for refused in [
+        process.identity.set_roles(&viewer, low, roles("viewer")).await.err(),
+        process.identity.invite(&viewer, "x@example.org", "viewer").await.err(),
+        process.identity.make_reset_link(&viewer, low).await.err(),
+        process.identity.remove_member(&viewer, low).await.err(),
+    ] {
+        assert_eq!(refused.map(|error| error.reason().to_owned()).as_deref(), Some("INSUFFICIENT_SCOPE"));
+    }
+    let unknown = process.identity.set_roles(&owner, low, roles("emperor")).await.unwrap_err();
+    assert_eq!((unknown.reason(), unknown.param()), ("ROLE_UNKNOWN", Some("roles[0]")));
+    assert!(process.identity.set_roles(&admin, low, roles("developer")).await.is_ok());
+    process.stop().await;
+}
+
+async fn roles_change_open_sessions_at_once(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let grace = process.join(&owner, "grace@example.org", "admin").await;
+    assert!(process.caller(&grace).await.principal.allows("users.user.write"));
+
+    let member = process.identity.set_roles(&owner, grace.session.user.id, vec!["viewer".to_owned()]).await.unwrap();
+
+    let caller = process.caller(&grace).await;
+    assert_eq!(member.roles, ["viewer"]);
+    assert!(!caller.principal.allows("users.user.write") && caller.principal.allows("users.user.read"));
+    process.stop().await;
+}
+
+async fn a_tenant_keeps_an_owner(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let ada = UserId::parse(&owner.principal.subject).unwrap();
+    let lonely = [
+        process.identity.set_roles(&owner, ada, vec!["admin".to_owned()]).await.err(),
+        process.identity.set_roles(&owner, ada, Vec::new()).await.err(),
+        process.identity.remove_member(&owner, ada).await.err(),
+    ];
+    for refused in lonely {
+        let refused = refused.unwrap();
+        assert_eq!((refused.code(), refused.reason()), (Code::Conflict, "LAST_OWNER"));
+    }
+    let other = process.join(&owner, "grace@example.org", "owner").await;
+    let (grace, other) = (other.session.user.id, process.caller(&other).await);
+
+    // Each of two owners ends the other: one of them stays.
+    let (first, second) = futures::join!(
+        process.identity.remove_member(&owner, grace),
+        process.identity.set_roles(&other, ada, vec!["viewer".to_owned()]),
+    );
+
+    let refused: Vec<_> = [first.err(), second.err()].into_iter().flatten().collect();
+    assert_eq!(refused.iter().map(Error::reason).collect::<Vec<_>>(), ["LAST_OWNER"]);
+    assert_eq!(process.count("SELECT COUNT(*) FROM role_binding WHERE role = 'owner'").await, 1);
+    process.stop().await;
+}
+
+async fn a_member_who_is_removed_is_logged_out(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let grace = process.join(&owner, "grace@example.org", "developer").await;
+
+    process.identity.remove_member(&owner, grace.session.user.id).await.unwrap();
+
+    assert!(process.identity.authenticate_session(grace.token.expose()).await.is_err());
+    assert_eq!(
+        process.log_in("127.0.0.1", "grace@example.org", PASSWORD).await.unwrap_err().reason(),
+        "INVALID_CREDENTIALS"
+    );
+    let gone = process.identity.remove_member(&owner, grace.session.user.id).await.unwrap_err();
+    assert_eq!(gone.reason(), "USER_NOT_FOUND");
+    process.stop().await;
+}
+
+async fn who_forgot_the_password_gets_a_link(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let grace = process.join(&owner, "grace@example.org", "developer").await;
+    let link = async || process.identity.make_reset_link(&owner, grace.session.user.id).await.unwrap().token;
+    let reset = async |token: &Secret<String>, new: &str| {
+        process
+            .identity
+            .reset_password(&nobody(), token, &Secret::from(new))
+            .await
+            .map_err(|error| error.reason().to_owned())
+    };
+
+    let replaced = link().await;
+    let token = link().await;
+    assert_eq!(reset(&replaced, "another four words here").await.unwrap_err(), "TOKEN_INVALID");
+    assert_eq!(reset(&token, "password1").await.unwrap_err(), "PASSWORD_WEAK");
+    reset(&token, "another four words here").await.unwrap();
+    assert_eq!(reset(&token, "yet another four words").await.unwrap_err(), "TOKEN_INVALID");
+    let late = link().await;
+    house.clock.advance(Duration::from_secs(25 * 3_600));
+    assert_eq!(reset(&late, "yet another four words").await.unwrap_err(), "TOKEN_INVALID");
+
+    assert!(process.identity.authenticate_session(grace.token.expose()).await.is_err());
+    assert!(process.log_in("127.0.0.1", "grace@example.org", PASSWORD).await.is_err());
+    assert!(process.log_in("127.0.0.1", "grace@example.org", "another four words here").await.is_ok());
+    process.stop().await;
+}
+
+async fn another_tenant_sees_nothing_of_it(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let grace = process.join(&owner, "grace@example.org", "developer").await.session.user.id;
+    let (invitation, _) = process.identity.invite(&owner, "bob@example.org", "viewer").await.unwrap();
+    let stranger = calling(Principal { tenant: TenantId(Uuid::new_v4()), ..owner.principal.clone() });
+
+    assert!(process.identity.list_members(&stranger, page()).await.unwrap().data.is_empty());
+    assert!(process.identity.list_invitations(&stranger, page()).await.unwrap().data.is_empty());
+    for refused in [
+        process.identity.get_member(&stranger, grace).await.err(),
+        process.identity.set_roles(&stranger, grace, vec!["viewer".to_owned()]).await.err(),
+        process.identity.remove_member(&stranger, grace).await.err(),
+        process.identity.make_reset_link(&stranger, grace).await.err(),
+    ] {
+        assert_eq!(refused.map(|error| error.reason().to_owned()).as_deref(), Some("USER_NOT_FOUND"));
+    }
+    let foreign = process.identity.revoke_invitation(&stranger, invitation.id).await.unwrap_err();
+    assert_eq!(foreign.reason(), "INVITATION_NOT_FOUND");
+    process.stop().await;
+}

@@ -1,0 +1,212 @@
+//! A newcomer's first hour: the first account, logging in by cookie, and what a browser may not be made to do.
+
+use anyhow::{Context, Result};
+use http::Method;
+use manifold_testkit::{Client, Reply, Sandbox};
+use serde_json::{Value, json};
+
+use crate::story;
+
+const PASSWORD: &str = "correct horse battery staple";
+
+/// A browser that is logged in.
+struct Browser {
+    client: Client,
+    cookie: String,
+    csrf: String,
+}
+
+impl Browser {
+    /// What the answer to a login made of it.
+    fn of(client: Client, reply: &Reply) -> Result<Self> {
+        let line = reply.header("set-cookie");
+        let cookie = line.split(';').next().context("a cookie")?.to_owned();
+        Ok(Self { client, cookie, csrf: reply.json()["csrf"].as_str().context("a token")?.to_owned() })
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<&Value>, more: &[(&str, &str)]) -> Result<Reply> {
+        let mut headers = vec![("cookie", self.cookie.as_str()), ("content-type", "application/json")];
+        headers.extend_from_slice(more);
+        self.client
+            .send(method, path, &headers, body.map(|body| body.to_string().into_bytes()).unwrap_or_default())
+            .await
+    }
+
+    async fn get(&self, path: &str) -> Result<Reply> {
+        self.ask(Method::GET, path, None, &[]).await
+    }
+
+    /// As our own pages do it.
+    async fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply> {
+        self.ask(method, path, body, &[("manifold-csrf", &self.csrf)]).await
+    }
+}
+
+fn code(reply: &Reply) -> (u16, String) {
+    (reply.status, reply.json()["code"].as_str().unwrap_or_default().to_owned())
+}
+
+async fn set_up(sandbox: &Sandbox) -> Result<Browser> {
+    let token = std::fs::read_to_string(sandbox.folder.path().join("setup.token"))?;
+    let owner = json!({"token": token.trim(), "email": "ada@example.org", "password": PASSWORD, "name": "Ada"});
+    let client = sandbox.admin.with_key(None);
+    let reply = client.post("/v1/auth/setup", &owner).await?;
+    assert_eq!(reply.status, 201, "{}", reply.text);
+    Browser::of(client, &reply)
+}
+
+async fn log_in(sandbox: &Sandbox, password: &str) -> Result<Reply> {
+    let client = sandbox.admin.with_key(None);
+    client.post("/v1/auth/login", &json!({"email": "ada@example.org", "password": password})).await
+}
+
+story!(a_newcomer_sets_the_house_up_and_makes_a_key, |builder| {
+    let sandbox = builder.start().await?;
+    let nobody = sandbox.admin.with_key(None);
+    assert_eq!(code(&nobody.get("/v1/auth/session").await?), (503, "setup_required".into()));
+    assert_eq!(code(&log_in(&sandbox, PASSWORD).await?), (503, "setup_required".into()));
+
+    let ada = set_up(&sandbox).await?;
+
+    let session = ada.get("/v1/auth/session").await?.json();
+    assert_eq!((&session["user"]["email"], &session["roles"]), (&json!("ada@example.org"), &json!(["owner"])));
+    let made = ada.change(Method::POST, "/v1/keys", Some(&json!({"name": "website"}))).await?;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let key = made.json()["secret"].as_str().context("a secret")?.to_owned();
+    let website = sandbox.admin.with_key(Some(&key));
+    assert_eq!(website.chat("manifold/echo", "hello").await?.status, 200);
+    assert_eq!(code(&website.get("/v1/users/me").await?), (403, "session_required".into()));
+    assert_eq!(code(&nobody.get("/v1/auth/session").await?), (401, "invalid_key".into()));
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(a_session_lasts_from_login_to_logout, |builder| {
+    let sandbox = builder.start().await?;
+    let first = set_up(&sandbox).await?;
+    assert_eq!(code(&log_in(&sandbox, "wrong horse battery").await?), (401, "invalid_credentials".into()));
+    let reply = log_in(&sandbox, PASSWORD).await?;
+    let cookie = reply.header("set-cookie").to_owned();
+    for attribute in ["manifold_dev=", "Path=/", "HttpOnly", "SameSite=Lax"] {
+        assert!(cookie.contains(attribute), "{cookie}");
+    }
+    let second = Browser::of(sandbox.admin.with_key(None), &reply)?;
+
+    let sessions = second.get("/v1/sessions").await?.json();
+    let id = sessions["data"].as_array().context("a list")?.iter().find(|one| one["current"] == false);
+    let path = format!("/v1/sessions/{}", id.context("the other one")?["id"].as_str().context("an id")?);
+    assert_eq!(second.change(Method::DELETE, &path, None).await?.status, 204);
+    assert_eq!(code(&first.get("/v1/users/me").await?), (401, "invalid_session".into()));
+    assert_eq!(code(&second.change(Method::DELETE, &path, None).await?), (404, "session_not_found".into()));
+
+    let renamed = second.change(Method::PATCH, "/v1/users/me", Some(&json!({"name": "Ada Lovelace"}))).await?;
+    assert_eq!(renamed.json()["name"], "Ada Lovelace");
+    let unknown = second.change(Method::PATCH, "/v1/users/me", Some(&json!({"name": "A", "role": "owner"}))).await?;
+    assert_eq!(unknown.status, 422, "{}", unknown.text);
+    let left = second.change(Method::POST, "/v1/auth/logout", None).await?;
+    assert_eq!((left.status, left.header("set-cookie").contains("Max-Age=0")), (204, true));
+    assert_eq!(code(&second.get("/v1/users/me").await?), (401, "invalid_session".into()));
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(no_foreign_page_makes_a_browser_change_anything, |builder| {
+    let sandbox = builder.start().await?;
+    let ada = set_up(&sandbox).await?;
+    let own = format!("http://{}", ada.client.address);
+    let token = ("manifold-csrf", ada.csrf.as_str());
+    let body = json!({"name": "forged"});
+
+    for headers in [
+        vec![],
+        vec![("manifold-csrf", "guessed")],
+        vec![token, ("origin", "https://evil.example")],
+        vec![token, ("origin", "null")],
+        vec![token, ("sec-fetch-site", "cross-site")],
+        vec![token, ("sec-fetch-site", "same-site")],
+    ] {
+        let reply = ada.ask(Method::POST, "/v1/keys", Some(&body), &headers).await?;
+        assert_eq!(code(&reply), (403, "csrf".into()), "{headers:?}");
+    }
+    let both = ada.ask(Method::GET, "/v1/users/me", None, &[("x-api-key", &sandbox.admin_key)]).await?;
+    let here = [token, ("origin", own.as_str()), ("sec-fetch-site", "same-origin")];
+    let ours = ada.ask(Method::POST, "/v1/keys", Some(&body), &here).await?;
+    let login = json!({"email": "ada@example.org", "password": PASSWORD}).to_string().into_bytes();
+    let foreign = [("content-type", "application/json"), ("origin", "https://evil.example")];
+    let foreign = ada.client.send(Method::POST, "/v1/auth/login", &foreign, login).await?;
+
+    assert_eq!(code(&both), (400, "ambiguous_credentials".into()));
+    assert_eq!(ours.status, 201, "{}", ours.text);
+    assert_eq!(code(&foreign), (403, "csrf".into()), "nobody is logged in as somebody else");
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(people_log_in_over_https_only_except_on_this_machine, |builder| {
+    let secure = builder.set("edge.public_url", "https://api.example").set("edge.trusted_proxies", r#"["127.0.0.1"]"#);
+    let sandbox = secure.start().await?;
+    let ada = set_up(&sandbox).await?;
+    assert!(ada.cookie.starts_with("__Host-manifold="), "{}", ada.cookie);
+    let from = |origin| [("manifold-csrf", ada.csrf.as_str()), ("origin", origin), ("x-forwarded-for", "203.0.113.7")];
+
+    let ours =
+        ada.ask(Method::PATCH, "/v1/users/me", Some(&json!({"name": "A"})), &from("https://api.example")).await?;
+    let plain =
+        ada.ask(Method::PATCH, "/v1/users/me", Some(&json!({"name": "A"})), &from("http://api.example")).await?;
+
+    assert_eq!((ours.status, code(&plain)), (200, (403, "csrf".into())));
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(a_password_does_not_travel_where_others_can_read_it, |builder| {
+    let sandbox = builder.set("edge.trusted_proxies", r#"["127.0.0.1"]"#).start().await?;
+    set_up(&sandbox).await?;
+
+    let body = json!({"email": "ada@example.org", "password": PASSWORD}).to_string().into_bytes();
+    let headers = [("content-type", "application/json"), ("x-forwarded-for", "203.0.113.7")];
+    let far = sandbox.admin.with_key(None).send(Method::POST, "/v1/auth/login", &headers, body).await?;
+
+    assert_eq!(code(&far), (400, "https_required".into()));
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(an_owner_invites_somebody_and_helps_who_forgot_the_password, |builder| {
+    let sandbox = builder.start().await?;
+    let ada = set_up(&sandbox).await?;
+    let nobody = sandbox.admin.with_key(None);
+    let invite = json!({"email": "grace@example.org", "role": "viewer"});
+    let invited = ada.change(Method::POST, "/v1/invitations", Some(&invite)).await?;
+    assert_eq!(invited.status, 201, "{}", invited.text);
+    let listed = ada.get("/v1/invitations").await?.json();
+    assert_eq!((&listed["data"][0]["email"], &listed["data"][0]["token"]), (&json!("grace@example.org"), &Value::Null));
+
+    let new = json!({"token": invited.json()["token"], "name": "Grace", "password": PASSWORD});
+    let reply = nobody.post("/v1/auth/register", &new).await?;
+    assert_eq!(reply.status, 201, "{}", reply.text);
+    let id = reply.json()["user"]["id"].as_str().context("an id")?.to_owned();
+    let grace = Browser::of(nobody.clone(), &reply)?;
+    assert_eq!(
+        code(&grace.change(Method::POST, "/v1/keys", Some(&json!({"name": "k"}))).await?),
+        (403, "insufficient_scope".into())
+    );
+    let path = format!("/v1/users/{id}");
+    assert_eq!(code(&grace.change(Method::PATCH, &path, Some(&json!({"roles": ["owner"]}))).await?).0, 403);
+    let changed = ada.change(Method::PATCH, &path, Some(&json!({"roles": ["developer"]}))).await?;
+    assert_eq!((changed.status, &changed.json()["roles"]), (200, &json!(["developer"])), "{}", changed.text);
+    assert_eq!(grace.change(Method::POST, "/v1/keys", Some(&json!({"name": "k"}))).await?.status, 201);
+
+    let link = ada.change(Method::POST, &format!("{path}/reset-link"), None).await?;
+    let reset = json!({"token": link.json()["token"], "password": "another four words here"});
+    assert_eq!(nobody.post("/v1/auth/reset", &reset).await?.status, 204);
+    assert_eq!(code(&grace.get("/v1/users/me").await?), (401, "invalid_session".into()));
+    assert_eq!(ada.change(Method::DELETE, &path, None).await?.status, 204);
+    assert_eq!(code(&ada.get(&path).await?), (404, "user_not_found".into()));
+    let pages = ada.get("/v1/users?limit=1").await?.json();
+    assert_eq!((pages["data"].as_array().map(Vec::len), &pages["has_more"]), (Some(1), &json!(false)));
+    let roles = sandbox.admin.get("/v1/roles").await?.json();
+    assert_eq!(roles["data"][0], json!({"name": "owner", "permissions": ["*"]}));
+    sandbox.stop().await?;
+    Ok(())
+});
