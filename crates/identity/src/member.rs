@@ -1,25 +1,23 @@
-//! Members of a tenant: who they are, what they may do, and how somebody becomes one or stops to be one.
+//! Members of a tenant: who they are, what they may do, how somebody stops to be one, and new passwords for those who forgot
+//! theirs. How somebody becomes one is in `invitation`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_core::{Code, Error, InvitationId, Page, PageRequest, Result, Secret, TenantId, Timestamp, UserId};
+use manifold_core::{Code, Error, Page, PageRequest, Result, Secret, TenantId, Timestamp, UserId};
 use manifold_runtime::CallContext;
-use manifold_store::Tx;
 use serde_json::json;
 
 use crate::email::Email;
 use crate::key::Origin;
-use crate::session::{self, Entered, Visitor};
-use crate::store::member::{self as store, InvitationRow, MemberRow, NewInvitation};
+use crate::session;
+use crate::store::member::{self as store, MemberRow};
 use crate::store::user;
 use crate::user::UserInfo;
 use crate::{Identity, login, password, role};
 
-const READ: &str = "users.user.read";
-const WRITE: &str = "users.user.write";
-/// How long an invitation works.
-const INVITED: Duration = Duration::from_secs(7 * 24 * 3_600);
+pub(crate) const READ: &str = "users.user.read";
+pub(crate) const WRITE: &str = "users.user.write";
 /// How long a link for a new password works.
 const RESET: Duration = Duration::from_secs(24 * 3_600);
 /// What such a link is for.
@@ -36,23 +34,6 @@ pub struct Member {
     pub joined_at: Timestamp,
 }
 
-/// An invitation, without its token.
-#[derive(Clone, Debug)]
-pub struct Invitation {
-    /// The invitation.
-    pub id: InvitationId,
-    /// Whom.
-    pub email: String,
-    /// As what.
-    pub role: String,
-    /// By whom.
-    pub invited_by: String,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Until when it works.
-    pub expires_at: Timestamp,
-}
-
 /// A token that works once, shown once.
 #[derive(Debug)]
 pub struct OneTime {
@@ -60,17 +41,6 @@ pub struct OneTime {
     pub token: Secret<String>,
     /// Until when it works.
     pub expires_at: Timestamp,
-}
-
-/// Who follows an invitation.
-#[derive(Clone, Debug)]
-pub struct Newcomer {
-    /// The token of the invitation.
-    pub token: Secret<String>,
-    /// What the person is called; of who has an account, it stays.
-    pub name: String,
-    /// The new password; of who has an account, the one that there is.
-    pub password: Secret<String>,
 }
 
 impl Identity {
@@ -128,6 +98,11 @@ impl Identity {
     /// `USER_NOT_FOUND`, `ESCALATION`.
     pub async fn make_reset_link(&self, caller: &CallContext, user: UserId) -> Result<OneTime> {
         self.governed(caller, user).await?;
+        // The password opens every tenant of the person, and the caller has power over one of them.
+        if store::is_elsewhere(&self.inner.db, caller.principal.tenant, user).await? {
+            let message = "this person is a member of another tenant, too, and has to change the password there";
+            return Err(Error::new(Code::Denied, "ESCALATION", message));
+        }
         let token = session::one_time("mfr");
         let (hash, expires_at) = (session::hash(token.expose()), self.inner.clock.now().after(RESET));
         let made = self.inner.db.write("make a link for a new password", move |tx| {
@@ -166,106 +141,6 @@ impl Identity {
             })
         });
         reset.await
-    }
-
-    /// Invites somebody into the caller's tenant; an earlier invitation of the same address ends. Needs `users.user.write`.
-    ///
-    /// # Errors
-    /// `EMAIL_INVALID`, `ROLE_UNKNOWN`, `ESCALATION`.
-    pub async fn invite(&self, caller: &CallContext, email: &str, role: &str) -> Result<(Invitation, OneTime)> {
-        caller.principal.require(WRITE)?;
-        role::check_gift(&caller.principal, &[role.to_owned()])?;
-        let (token, now) = (session::one_time("mfi"), self.inner.clock.now());
-        let new = NewInvitation {
-            id: InvitationId(self.inner.ids.next()),
-            tenant: caller.principal.tenant,
-            email: Email::parse(email)?,
-            role: role.to_owned(),
-            hash: session::hash(token.expose()),
-            invited_by: caller.principal.subject.to_string(),
-            at: now,
-            expires_at: now.after(INVITED),
-        };
-        let work = Arc::new(new.clone());
-        let written = self.inner.db.write("invite somebody", move |tx| {
-            let work = Arc::clone(&work);
-            Box::pin(async move { store::invite(tx, &work).await })
-        });
-        written.await?;
-        let invitation = Invitation {
-            id: new.id,
-            email: new.email.typed,
-            role: new.role,
-            invited_by: new.invited_by,
-            created_at: now,
-            expires_at: new.expires_at,
-        };
-        let expires_at = invitation.expires_at;
-        Ok((invitation, OneTime { token, expires_at }))
-    }
-
-    /// Invitations into the caller's tenant that still work, the newest first. Needs `users.user.read`.
-    pub async fn list_invitations(&self, caller: &CallContext, page: PageRequest) -> Result<Page<Invitation>> {
-        caller.principal.require(READ)?;
-        let (before, limit) = manifold_store::newest_first(&page);
-        let now = self.inner.clock.now();
-        let rows = store::list_invitations(&self.inner.db, caller.principal.tenant, now, before, limit).await?;
-        Ok(Page::cut(&page, rows.into_iter().map(Invitation::from).collect(), |one: &Invitation| one.id.0))
-    }
-
-    /// Takes an invitation back. Needs `users.user.write`.
-    ///
-    /// # Errors
-    /// `INVITATION_NOT_FOUND`.
-    pub async fn revoke_invitation(&self, caller: &CallContext, id: InvitationId) -> Result<()> {
-        caller.principal.require(WRITE)?;
-        let tenant = caller.principal.tenant;
-        let revoked = self.inner.db.write("take an invitation back", move |tx| {
-            Box::pin(async move { store::revoke_invitation(tx, tenant, id).await })
-        });
-        if revoked.await? { Ok(()) } else { Err(no_invitation()) }
-    }
-
-    /// Joins the tenant of an invitation, and logs in there. Who has an account proves it by its password.
-    ///
-    /// # Errors
-    /// `TOKEN_INVALID`, `NAME_INVALID`, `PASSWORD_INVALID`, `PASSWORD_WEAK`; for who has an account those of
-    /// [`Identity::log_in`].
-    pub async fn join(&self, call: &CallContext, visitor: Visitor, new: Newcomer) -> Result<Entered> {
-        let now = self.inner.clock.now();
-        let hash = session::hash(new.token.expose());
-        let row = store::find_invitation(&self.inner.db, &hash, now).await?.ok_or_else(wrong_token)?;
-        let email = Email::parse(&row.email)?;
-        let known = user::find_by_email(&self.inner.db, &email.norm).await?;
-        let join = match known {
-            Some(account) => {
-                self.prove(Some(&account), &email, visitor.ip, new.password).await?;
-                Join { user: UserId(account.id), account: None, email, row }
-            }
-            None => {
-                let name = crate::user::read_name(&new.name)?;
-                let password = password::read(&new.password)?;
-                password::check_strength(&password, &email, &name)?;
-                let phc = self.inner.hasher.hash(password).await?;
-                Join { user: UserId(self.inner.ids.next()), account: Some((name, phc)), email, row }
-            }
-        };
-        let (user, tenant) = (join.user, TenantId(join.row.tenant_id));
-        let (session, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
-        let data = json!({ "id": user.to_string(), "email": join.email.typed, "role": join.row.role });
-        let event = login::event("identity.user.registered", tenant, user, &data);
-        let work = Arc::new((join, session.clone(), event, self.inner.outbox.clone(), Origin::of(call)));
-        let joined = self.inner.db.write("join a tenant", move |tx| {
-            let work = Arc::clone(&work);
-            Box::pin(async move {
-                let (join, session, event, outbox, origin) = &*work;
-                join.write(tx, now).await?;
-                login::open(tx, session, event, outbox, origin).await
-            })
-        });
-        joined.await?;
-        let account = user::find(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
-        self.entered(session, token, account).await
     }
 
     async fn change(
@@ -327,62 +202,15 @@ enum Change {
     Removal,
 }
 
-/// Somebody who follows an invitation.
-struct Join {
-    user: UserId,
-    /// Name and hash of the password, of who has no account yet.
-    account: Option<(String, String)>,
-    email: Email,
-    row: InvitationRow,
-}
-
-impl Join {
-    async fn write(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
-        let tenant = TenantId(self.row.tenant_id);
-        if !store::use_invitation(tx, tenant, InvitationId(self.row.id), now).await? {
-            return Err(wrong_token());
-        }
-        if let Some((name, phc)) = &self.account {
-            if !user::insert(tx, self.user, &self.email, name, now).await? {
-                return Err(wrong_token());
-            }
-            user::set_password(tx, self.user, phc, now).await?;
-        }
-        user::join(tx, tenant, self.user, &self.row.role, now).await
-    }
-}
-
-impl From<InvitationRow> for Invitation {
-    fn from(row: InvitationRow) -> Self {
-        Self {
-            id: InvitationId(row.id),
-            email: row.email,
-            role: row.role,
-            invited_by: row.invited_by,
-            created_at: row.created_at,
-            expires_at: row.expires_at,
-        }
-    }
-}
-
 /// Reads the printed id of a person. Malformed, unknown and foreign ids are the same error.
 pub fn parse_user_id(text: &str) -> Result<UserId> {
     UserId::parse(text).ok_or_else(no_member)
-}
-
-/// Reads the printed id of an invitation. Malformed, unknown and foreign ids are the same error.
-pub fn parse_invitation_id(text: &str) -> Result<InvitationId> {
-    InvitationId::parse(text).ok_or_else(no_invitation)
 }
 
 fn no_member() -> Error {
     Error::not_found("USER_NOT_FOUND", "no such person")
 }
 
-fn no_invitation() -> Error {
-    Error::not_found("INVITATION_NOT_FOUND", "no such invitation")
-}
-
-fn wrong_token() -> Error {
+pub(crate) fn wrong_token() -> Error {
     Error::new(Code::Unauthenticated, "TOKEN_INVALID", "this token was used, is over, or was taken back")
 }

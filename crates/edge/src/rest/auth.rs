@@ -10,7 +10,7 @@ use http::header::{SET_COOKIE, USER_AGENT};
 use manifold_core::Secret;
 use manifold_identity::{Entered, NewOwner, Newcomer, Present, Visitor};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{ToResponse, ToSchema};
 
 use crate::call::Call;
 use crate::csrf;
@@ -88,8 +88,18 @@ pub(crate) struct ResetRequest {
     password: Secret<String>,
 }
 
-/// The session of the caller.
-#[derive(Serialize, ToSchema)]
+/// The session of the caller. Where it begins, the answer sets its cookie.
+#[derive(Serialize, ToSchema, ToResponse)]
+#[response(
+    headers(("Set-Cookie" = String, description = "The session, where it begins")),
+    example = json!({
+        "id": "ses_01h455vb4pex5vsknk084sn02q",
+        "user": {"id": "usr_01h455vb4pex5vsknk084sn02q", "email": "ada@example.org", "name": "Ada",
+            "created_at": "2026-11-20T09:00:10Z"},
+        "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["owner"], "permissions": ["*"], "csrf": "hVJ9…",
+        "expires_at": "2026-11-20T21:00:10Z"
+    })
+)]
 pub(crate) struct Session {
     #[schema(example = "ses_01h455vb4pex5vsknk084sn02q")]
     id: String,
@@ -132,12 +142,7 @@ impl From<Present> for Session {
     tag = "Sessions",
     request_body(content = SetupRequest, example = json!({"token": "mfs_2q7…", "email": "ada@example.org",
         "password": "correct horse battery staple", "name": "Ada"})),
-    responses((status = 201, description = "The owner's session, in a cookie", body = Session,
-        headers(("Set-Cookie" = String, description = "The session")),
-        example = json!({"id": "ses_01h455vb4pex5vsknk084sn02q", "user": {"id": "usr_01h455vb4pex5vsknk084sn02q",
-            "email": "ada@example.org", "name": "Ada", "created_at": "2026-11-20T09:00:10Z"},
-            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["owner"], "permissions": ["*"], "csrf": "hVJ9…",
-            "expires_at": "2026-11-20T21:00:10Z"}))),
+    responses((status = 201, response = inline(Session))),
     security(()),
     extensions(("x-public" = json!(true)))
 )]
@@ -160,12 +165,7 @@ pub(crate) async fn set_up(State(house): State<Arc<House>>, call: Call) -> Answe
     tag = "Sessions",
     request_body(content = RegisterRequest,
         example = json!({"token": "mfi_2q7…", "name": "Grace", "password": "correct horse battery staple"})),
-    responses((status = 201, description = "The session, in a cookie", body = Session,
-        headers(("Set-Cookie" = String, description = "The session")),
-        example = json!({"id": "ses_01h455vb4pex5vsknk084sn02q", "user": {"id": "usr_01h455vb4pex5vsknk084sn02q",
-            "email": "grace@example.org", "name": "Grace", "created_at": "2026-11-20T09:00:10Z"},
-            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["developer"], "permissions": ["ai.*"], "csrf": "hVJ9…",
-            "expires_at": "2026-11-20T21:00:10Z"}))),
+    responses((status = 201, response = inline(Session))),
     security(()),
     extensions(("x-public" = json!(true)))
 )]
@@ -210,12 +210,7 @@ pub(crate) async fn reset_password(State(house): State<Arc<House>>, call: Call) 
     tag = "Sessions",
     request_body(content = LoginRequest,
         example = json!({"email": "ada@example.org", "password": "correct horse battery staple"})),
-    responses((status = 200, description = "The session, in a cookie", body = Session,
-        headers(("Set-Cookie" = String, description = "The session")),
-        example = json!({"id": "ses_01h455vb4pex5vsknk084sn02q", "user": {"id": "usr_01h455vb4pex5vsknk084sn02q",
-            "email": "ada@example.org", "name": "Ada", "created_at": "2026-11-20T09:00:10Z"},
-            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["owner"], "permissions": ["*"], "csrf": "hVJ9…",
-            "expires_at": "2026-11-20T21:00:10Z"}))),
+    responses((status = 200, response = inline(Session))),
     security(()),
     extensions(("x-public" = json!(true)))
 )]
@@ -254,11 +249,7 @@ pub(crate) async fn log_out(State(house): State<Arc<House>>, call: Call) -> Answ
     path = "/v1/auth/session",
     operation_id = "getSession",
     tag = "Sessions",
-    responses((status = 200, description = "The session", body = Session,
-        example = json!({"id": "ses_01h455vb4pex5vsknk084sn02q", "user": {"id": "usr_01h455vb4pex5vsknk084sn02q",
-            "email": "ada@example.org", "name": "Ada", "created_at": "2026-11-20T09:00:10Z"},
-            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["owner"], "permissions": ["*"], "csrf": "hVJ9…",
-            "expires_at": "2026-11-20T21:00:10Z"}))),
+    responses((status = 200, response = inline(Session))),
     security(("session" = [])),
     extensions(("x-user" = json!(true)))
 )]
@@ -277,12 +268,7 @@ pub(crate) async fn get_session(State(house): State<Arc<House>>, call: Call) -> 
     tag = "Sessions",
     request_body(content = PasswordRequest,
         example = json!({"current": "correct horse battery staple", "new": "another four words here"})),
-    responses((status = 200, description = "The new session, in a cookie", body = Session,
-        headers(("Set-Cookie" = String, description = "The session")),
-        example = json!({"id": "ses_01h455vb4pex5vsknk084sn02q", "user": {"id": "usr_01h455vb4pex5vsknk084sn02q",
-            "email": "ada@example.org", "name": "Ada", "created_at": "2026-11-20T09:00:10Z"},
-            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["owner"], "permissions": ["*"], "csrf": "hVJ9…",
-            "expires_at": "2026-11-20T21:00:10Z"}))),
+    responses((status = 200, response = inline(Session))),
     security(("session" = [])),
     extensions(("x-user" = json!(true)))
 )]

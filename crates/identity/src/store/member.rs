@@ -84,6 +84,14 @@ pub async fn find(db: &Db, tenant: TenantId, user: UserId) -> Result<Option<Memb
         .during("read a member")
 }
 
+/// Whether the person is a member of another tenant, too.
+pub async fn is_elsewhere(db: &Db, tenant: TenantId, user: UserId) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM membership WHERE tenant_id <> $1 AND user_id = $2";
+    let count =
+        on!(db, |executor| { sqlx::query_scalar::<_, i64>(sql).bind(tenant.0).bind(user.0).fetch_one(executor).await });
+    Ok(count.during("look for other memberships")? > 0)
+}
+
 /// Whoever changes members of a tenant waits here for the others who do.
 pub async fn lock(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
     let sql = "UPDATE tenant SET name = name WHERE id = $1";

@@ -20,6 +20,7 @@ on_both_engines!(
     a_member_who_is_removed_is_logged_out,
     who_forgot_the_password_gets_a_link,
     another_tenant_sees_nothing_of_it,
+    nobody_gets_into_another_tenant_by_a_new_password,
 );
 
 impl Process {
@@ -250,5 +251,23 @@ async fn another_tenant_sees_nothing_of_it(house: &House) {
     }
     let foreign = process.identity.revoke_invitation(&stranger, invitation.id).await.unwrap_err();
     assert_eq!(foreign.reason(), "INVITATION_NOT_FOUND");
+    process.stop().await;
+}
+
+async fn nobody_gets_into_another_tenant_by_a_new_password(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let grace = process.join(&owner, "grace@example.org", "viewer").await.session.user.id;
+    for sql in [
+        "INSERT INTO tenant (id, slug, name, state, settings, created_at) \
+         SELECT u.id, 'other', 'other', 'active', t.settings, 0 FROM user_account u, tenant t WHERE u.email_norm LIKE 'grace%'",
+        "INSERT INTO membership (tenant_id, user_id, created_at) SELECT id, id, 1 FROM user_account WHERE email_norm LIKE 'grace%'",
+    ] {
+        process.execute(sql).await;
+    }
+
+    let refused = process.identity.make_reset_link(&owner, grace).await.unwrap_err();
+
+    assert_eq!((refused.code(), refused.reason()), (Code::Denied, "ESCALATION"));
     process.stop().await;
 }
