@@ -76,7 +76,7 @@ story!(a_newcomer_sets_the_house_up_and_makes_a_key, |builder| {
     let website = sandbox.admin.with_key(Some(&key));
     assert_eq!(website.chat("manifold/echo", "hello").await?.status, 200);
     assert_eq!(code(&website.get("/v1/users/me").await?), (403, "session_required".into()));
-    assert_eq!(code(&nobody.get("/v1/auth/session").await?), (401, "invalid_key".into()));
+    assert_eq!(code(&nobody.get("/v1/auth/session").await?), (401, "invalid_session".into()));
     sandbox.stop().await?;
     Ok(())
 });
@@ -142,7 +142,7 @@ story!(no_foreign_page_makes_a_browser_change_anything, |builder| {
     Ok(())
 });
 
-story!(people_log_in_over_https_only_except_on_this_machine, |builder| {
+story!(behind_https_the_cookie_and_the_origin_are_those_of_the_public_address, |builder| {
     let secure = builder.set("edge.public_url", "https://api.example").set("edge.trusted_proxies", r#"["127.0.0.1"]"#);
     let sandbox = secure.start().await?;
     let ada = set_up(&sandbox).await?;

@@ -39,6 +39,16 @@ pub(crate) async fn authenticate(identity: &Identity, cookie: Cookie, headers: &
     })
 }
 
+/// What is asked of people is no key.
+pub(crate) fn for_people(refusal: Refusal) -> Refusal {
+    match refusal.error.reason() {
+        "INVALID_KEY" => {
+            Refusal::new(StatusCode::UNAUTHORIZED, "INVALID_SESSION", "log in with POST /v1/auth/login first")
+        }
+        _ => refusal,
+    }
+}
+
 /// The credential, if there is one. The same key in two headers is one credential.
 fn presented(headers: &HeaderMap) -> Answer<Option<&str>> {
     let mut found: Option<&str> = None;

@@ -4,11 +4,14 @@
 use std::net::IpAddr;
 
 use http::header::COOKIE;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use manifold_core::Secret;
 
 use crate::headers::value;
 use crate::refusal::{Answer, Refusal};
+
+/// What proxies add.
+const FORWARDED: [HeaderName; 2] = [HeaderName::from_static("forwarded"), HeaderName::from_static("x-forwarded-for")];
 
 /// How sessions are kept by browsers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,9 +35,11 @@ impl Cookie {
         }
     }
 
-    /// Refuses to give a session away where everybody on the way could read it.
-    pub(crate) fn check(self, client: IpAddr) -> Answer<()> {
-        if self == Self::Secure || client.to_canonical().is_loopback() {
+    /// Refuses to give a session away where everybody on the way could read it. A proxy on this machine that was not named in
+    /// `edge.trusted_proxies` gives itself away by its headers.
+    pub(crate) fn check(self, client: IpAddr, headers: &HeaderMap) -> Answer<()> {
+        let near = client.to_canonical().is_loopback() && FORWARDED.iter().all(|name| !headers.contains_key(name));
+        if self == Self::Secure || near {
             return Ok(());
         }
         let message = "people log in over https only: set edge.public_url to an https address, behind a TLS proxy";
@@ -93,7 +98,12 @@ mod tests {
         let line = secure.set(&Secret::from("t"), 60);
         assert_eq!(line, "__Host-manifold=t; Path=/; Max-Age=60; HttpOnly; SameSite=Lax; Secure");
         assert_eq!(local.clear(), "manifold_dev=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax");
-        assert!(secure.check(far).is_ok() && local.check("::1".parse().unwrap()).is_ok());
-        assert_eq!(local.check(far).unwrap_err().error.reason(), "HTTPS_REQUIRED");
+        let (here, none) = ("::1".parse().unwrap(), HeaderMap::new());
+        let proxied: HeaderMap =
+            [(FORWARDED[1].clone(), HeaderValue::from_static("203.0.113.7"))].into_iter().collect();
+        assert!(secure.check(far, &proxied).is_ok() && local.check(here, &none).is_ok());
+        for (client, headers) in [(far, &none), (here, &proxied)] {
+            assert_eq!(local.check(client, headers).unwrap_err().error.reason(), "HTTPS_REQUIRED");
+        }
     }
 }

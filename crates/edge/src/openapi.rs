@@ -21,12 +21,13 @@ use crate::problem::{Fault, Problem};
 use crate::rest::{auth, document, errors, invitations, keys, probes, roles, sessions, usage, users};
 
 /// Statuses that any native operation may answer.
-const PROBLEMS: [(&str, &str); 10] = [
+const PROBLEMS: [(&str, &str); 11] = [
     ("400", "The request cannot be parsed"),
     ("401", "No key, or one that does not hold"),
     ("403", "The key may not do this"),
     ("404", "There is no such thing"),
     ("408", "The body came too slowly"),
+    ("409", "It contradicts what is there"),
     ("413", "The body is too large"),
     ("415", "The body is not JSON"),
     ("422", "The request is not acceptable"),

@@ -184,7 +184,7 @@ async fn caller(edge: &Edge, parts: &Parts, operation: &Operation) -> Answer<Pri
         // Nobody can be logged in before the first account is made.
         Err(refusal) if operation.access == Access::User => {
             edge.identity.require_setup().await?;
-            return Err(refusal);
+            return Err(auth::for_people(refusal));
         }
         principal => principal?,
     };

@@ -15,7 +15,7 @@ use crate::member::{OneTime, READ, WRITE, wrong_token};
 use crate::session::{self, Entered, Visitor};
 use crate::store::member::{self as store, InvitationRow, NewInvitation};
 use crate::store::user;
-use crate::{Identity, login, password, role};
+use crate::{Identity, login, password, role, setup};
 
 /// How long an invitation works.
 const INVITED: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -55,7 +55,7 @@ impl Identity {
     /// `EMAIL_INVALID`, `ROLE_UNKNOWN`, `ESCALATION`.
     pub async fn invite(&self, caller: &CallContext, email: &str, role: &str) -> Result<(Invitation, OneTime)> {
         caller.principal.require(WRITE)?;
-        role::check_gift(&caller.principal, &[role.to_owned()])?;
+        role::check_gift(&caller.principal, &[role.to_owned()]).map_err(|error| error.at("role"))?;
         let (token, now) = (session::one_time("mfi"), self.inner.clock.now());
         let new = NewInvitation {
             id: InvitationId(self.inner.ids.next()),
@@ -121,7 +121,12 @@ impl Identity {
         let join = match known {
             Some(account) => {
                 let tries = self.prove(Some(&account), &email, visitor.ip, new.password).await?;
-                Join { user: UserId(account.id), proof: Proof::Known(tries), email, row }
+                Join {
+                    user: UserId(account.id),
+                    proof: Proof::Known { tries, generation: account.generation },
+                    email,
+                    row,
+                }
             }
             None => {
                 let name = crate::user::read_name(&new.name)?;
@@ -134,7 +139,11 @@ impl Identity {
         let (user, tenant) = (join.user, TenantId(join.row.tenant_id));
         let (session, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
         let data = json!({ "id": user.to_string(), "email": join.email.typed, "role": join.row.role });
-        let event = login::event("identity.user.registered", tenant, user, &data);
+        let kind = match join.proof {
+            Proof::Known { .. } => "identity.role.changed",
+            Proof::New { .. } => "identity.user.registered",
+        };
+        let event = login::event(kind, tenant, user, &data);
         let work = Arc::new((join, session.clone(), event, self.inner.outbox.clone(), Origin::of(call)));
         let joined = self.inner.db.write("join a tenant", move |tx| {
             let work = Arc::clone(&work);
@@ -145,6 +154,7 @@ impl Identity {
             })
         });
         joined.await?;
+        setup::done(self);
         let account = user::find(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
         self.entered(session, token, account).await
     }
@@ -161,7 +171,7 @@ struct Join {
 /// Who it is.
 enum Proof {
     /// Who has an account, and knew its password.
-    Known(Arc<Tries>),
+    Known { tries: Arc<Tries>, generation: i64 },
     /// Who gets one.
     New { name: String, phc: String },
 }
@@ -169,11 +179,19 @@ enum Proof {
 impl Join {
     async fn write(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
         let tenant = TenantId(self.row.tenant_id);
+        store::lock(tx, tenant).await?;
         if !store::use_invitation(tx, tenant, InvitationId(self.row.id), now).await? {
             return Err(wrong_token());
         }
         match &self.proof {
-            Proof::Known(tries) => tries.succeeded(tx, now).await?,
+            Proof::Known { tries, generation } => {
+                if !user::hold(tx, self.user, *generation).await? {
+                    return Err(login::refused());
+                }
+                tries.succeeded(tx, now).await?;
+                // Whoever could choose a new password for the person had no power over what the person is now.
+                user::end_resets_of(tx, self.user).await?;
+            }
             Proof::New { name, phc } => {
                 if !user::insert(tx, self.user, &self.email, name, now).await? {
                     return Err(wrong_token());

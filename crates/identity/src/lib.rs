@@ -50,7 +50,7 @@ pub use crate::key::format::{Environment, Parsed, parse_key};
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
 pub use crate::member::{Member, OneTime, parse_user_id};
 pub use crate::role::BUILT_IN as ROLES;
-pub use crate::session::{Entered, Present, SessionInfo, Visitor, parse_session_id};
+pub use crate::session::{Entered, LIFETIME as SESSION_LIFETIME, Present, SessionInfo, Visitor, parse_session_id};
 pub use crate::store::usage::Sums;
 pub use crate::usage::{DEFAULT_WINDOW, UsageRow};
 pub use crate::user::{NewOwner, UserInfo};

@@ -19,8 +19,10 @@ use crate::store::user::{self as store, Account};
 use crate::store::{attempt, session as sessions};
 use crate::{Identity, password, session};
 
-/// Tries of one account, or of one account from one network, without a pause.
+/// Tries of one account from one network in an hour without a pause.
 const FREE: i64 = 5;
+/// Tries of one account from anywhere: more than one network can make in an hour, or anybody could lock anybody out.
+const FREE_OF_ACCOUNT: i64 = 100;
 /// Tries from one network: more people than one may be behind it.
 const FREE_OF_NETWORK: i64 = 20;
 
@@ -41,7 +43,8 @@ impl Tries {
     /// Counts this one. `TOO_MANY_ATTEMPTS` if it comes too early.
     async fn begin(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
         // Always in the same order, so that no two wait for each other.
-        for (subject, free) in [(&self.account, FREE), (&self.network, FREE_OF_NETWORK), (&self.both, FREE)] {
+        for (subject, free) in [(&self.account, FREE_OF_ACCOUNT), (&self.network, FREE_OF_NETWORK), (&self.both, FREE)]
+        {
             if let Some(until) = attempt::begin(tx, subject, free, now).await? {
                 let wait = until.since(now).max(Duration::from_secs(1));
                 let message = "too many tries to log in; wait before the next one";
@@ -87,10 +90,7 @@ impl Identity {
         let outcome = if proven.is_ok() { "ok" } else { "refused" };
         metrics::counter!("manifold_logins_total", "outcome" => outcome).increment(1);
         let tries = proven?;
-        match account.filter(|account| account.state == "active") {
-            Some(account) => self.enter(call, visitor, account, tries).await,
-            None => Err(refused()),
-        }
+        self.enter(call, visitor, account.ok_or_else(refused)?, tries).await
     }
 
     /// Fails unless the password is that of the account. Every try counts; see [`Tries::succeeded`].
@@ -141,11 +141,17 @@ impl Identity {
         let now = self.inner.clock.now();
         let (new, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
         let event = event("identity.login.succeeded", tenant, user, &json!({ "session": new.id.to_string() }));
-        let work = Arc::new((new.clone(), event, self.inner.outbox.clone(), Origin::of(call), tries));
+        let (work, generation) =
+            ((new.clone(), event, self.inner.outbox.clone(), Origin::of(call), tries), account.generation);
+        let work = Arc::new(work);
         let written = self.inner.db.write("log in", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (new, event, outbox, origin, tries) = &*work;
+                // The password may have changed while it was compared.
+                if !store::hold(tx, user, generation).await? {
+                    return Err(refused());
+                }
                 tries.succeeded(tx, new.at).await?;
                 open(tx, new, event, outbox, origin).await
             })

@@ -4,14 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_core::{Code, Error, Page, PageRequest, Result, Secret, TenantId, Timestamp, UserId};
+use manifold_core::{Code, Error, Page, PageRequest, Principal, Result, Secret, TenantId, Timestamp, UserId};
 use manifold_runtime::CallContext;
+use manifold_store::Tx;
 use serde_json::json;
 
 use crate::email::Email;
 use crate::key::Origin;
 use crate::session;
 use crate::store::member::{self as store, MemberRow};
+use crate::store::session::{self as sessions, Which};
 use crate::store::user;
 use crate::user::UserInfo;
 use crate::{Identity, login, password, role};
@@ -20,8 +22,6 @@ pub(crate) const READ: &str = "users.user.read";
 pub(crate) const WRITE: &str = "users.user.write";
 /// How long a link for a new password works.
 const RESET: Duration = Duration::from_secs(24 * 3_600);
-/// What such a link is for.
-const PURPOSE: &str = "reset";
 
 /// A person in a tenant.
 #[derive(Clone, Debug)]
@@ -71,13 +71,12 @@ impl Identity {
     ///
     /// # Errors
     /// `USER_NOT_FOUND`, `ROLE_UNKNOWN`, `ESCALATION`, `LAST_OWNER`.
-    pub async fn set_roles(&self, caller: &CallContext, user: UserId, roles: Vec<String>) -> Result<Member> {
+    pub async fn set_roles(&self, caller: &CallContext, user: UserId, mut roles: Vec<String>) -> Result<Member> {
+        caller.principal.require(WRITE)?;
         role::check_gift(&caller.principal, &roles)?;
-        let member = self.governed(caller, user).await?;
-        let data = json!({ "id": user.to_string(), "roles": roles, "before": member.roles });
-        let event = login::event("identity.role.changed", caller.principal.tenant, user, &data);
-        let change = Change::Roles(roles);
-        self.change(caller, user, change, event).await?;
+        roles.sort();
+        roles.dedup();
+        self.change(caller, user, Change::Roles(roles)).await?;
         self.find_member(caller.principal.tenant, user).await
     }
 
@@ -86,10 +85,8 @@ impl Identity {
     /// # Errors
     /// `USER_NOT_FOUND`, `ESCALATION`, `LAST_OWNER`.
     pub async fn remove_member(&self, caller: &CallContext, user: UserId) -> Result<()> {
-        let member = self.governed(caller, user).await?;
-        let data = json!({ "id": user.to_string(), "before": member.roles, "removed": true });
-        let event = login::event("identity.role.changed", caller.principal.tenant, user, &data);
-        self.change(caller, user, Change::Removal, event).await
+        caller.principal.require(WRITE)?;
+        self.change(caller, user, Change::Removal).await
     }
 
     /// A token by which the person chooses a new password; earlier ones end. Needs `users.user.write`.
@@ -97,17 +94,27 @@ impl Identity {
     /// # Errors
     /// `USER_NOT_FOUND`, `ESCALATION`.
     pub async fn make_reset_link(&self, caller: &CallContext, user: UserId) -> Result<OneTime> {
-        self.governed(caller, user).await?;
-        // The password opens every tenant of the person, and the caller has power over one of them.
-        if store::is_elsewhere(&self.inner.db, caller.principal.tenant, user).await? {
-            let message = "this person is a member of another tenant, too, and has to change the password there";
+        caller.principal.require(WRITE)?;
+        if *user.to_string() == *caller.principal.subject {
+            let message = "one's own password is changed with POST /v1/auth/password, by who knows it";
             return Err(Error::new(Code::Denied, "ESCALATION", message));
         }
         let token = session::one_time("mfr");
         let (hash, expires_at) = (session::hash(token.expose()), self.inner.clock.now().after(RESET));
-        let made = self.inner.db.write("make a link for a new password", move |tx| {
-            let hash = hash.clone();
-            Box::pin(async move { user::replace_one_time_of(tx, PURPOSE, user, &hash, expires_at).await })
+        let work = Arc::new((hash, caller.principal.clone()));
+        let made = self.inner.db.write("make a token for a new password", move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (hash, caller) = &*work;
+                govern(tx, caller, user).await?;
+                // The password opens every tenant of the person, and the caller has power over one of them.
+                if store::is_elsewhere(tx, caller.tenant, user).await? {
+                    let message =
+                        "this person is a member of another tenant, too, and has to change the password there";
+                    return Err(Error::new(Code::Denied, "ESCALATION", message));
+                }
+                user::insert_reset(tx, user, hash, expires_at).await
+            })
         });
         made.await?;
         Ok(OneTime { token, expires_at })
@@ -120,7 +127,7 @@ impl Identity {
     pub async fn reset_password(&self, call: &CallContext, token: &Secret<String>, new: &Secret<String>) -> Result<()> {
         let new = password::read(new)?;
         let (hash, now) = (session::hash(token.expose()), self.inner.clock.now());
-        let user = user::owner_of(&self.inner.db, PURPOSE, &hash, now).await?.ok_or_else(wrong_token)?;
+        let user = user::find_reset(&self.inner.db, &hash, now).await?.ok_or_else(wrong_token)?;
         let account = user::find(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
         password::check_strength(&new, &Email::parse(&account.email)?, &account.name)?;
         let tenant = user::home(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
@@ -130,11 +137,11 @@ impl Identity {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (hash, phc, outbox, origin) = &*work;
-                if !user::use_one_time_of(tx, PURPOSE, user, hash, now).await? {
+                if !user::use_reset(tx, user, hash, now).await? {
                     return Err(wrong_token());
                 }
                 user::set_password(tx, user, phc, now).await?;
-                crate::store::session::revoke(tx, user, crate::store::session::Which::All, now).await?;
+                sessions::revoke(tx, user, Which::All, now).await?;
                 let event =
                     login::event("identity.session.revoked", tenant, user, &json!({ "reason": "password_reset" }));
                 outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
@@ -143,44 +150,35 @@ impl Identity {
         reset.await
     }
 
-    async fn change(
-        &self,
-        caller: &CallContext,
-        user: UserId,
-        change: Change,
-        event: manifold_bus::Draft,
-    ) -> Result<()> {
-        let tenant = caller.principal.tenant;
-        let work = Arc::new((change, event, self.inner.outbox.clone(), Origin::of(caller)));
+    async fn change(&self, caller: &CallContext, user: UserId, change: Change) -> Result<()> {
+        let (tenant, now) = (caller.principal.tenant, self.inner.clock.now());
+        let work = Arc::new((change, self.inner.outbox.clone(), Origin::of(caller)));
         let changed = self.inner.db.write("change a member", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (change, event, outbox, origin) = &*work;
-                store::lock(tx, tenant).await?;
-                match change {
-                    Change::Roles(roles) => store::set_roles(tx, tenant, user, roles).await?,
-                    Change::Removal => {
-                        if !store::remove(tx, tenant, user).await? {
-                            return Err(no_member());
-                        }
+                let (change, outbox, origin) = &*work;
+                let before = govern(tx, &origin.principal, user).await?;
+                store::end_promises(tx, tenant, user).await?;
+                let data = match change {
+                    Change::Roles(roles) => {
+                        store::set_roles(tx, tenant, user, roles).await?;
+                        json!({ "id": user.to_string(), "roles": roles, "before": before })
                     }
-                }
+                    Change::Removal => {
+                        store::remove(tx, tenant, user).await?;
+                        sessions::revoke(tx, user, Which::In(tenant), now).await?;
+                        json!({ "id": user.to_string(), "removed": true, "before": before })
+                    }
+                };
                 if !store::has_owner(tx, tenant).await? {
                     let message = "a tenant needs an owner: make somebody else one first";
                     return Err(Error::new(Code::Conflict, "LAST_OWNER", message));
                 }
-                outbox.append(tx, std::slice::from_ref(event), &origin.cause()).await.map(|_| ())
+                let event = login::event("identity.role.changed", tenant, user, &data);
+                outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
             })
         });
         changed.await
-    }
-
-    /// A member over whom the caller has power.
-    async fn governed(&self, caller: &CallContext, user: UserId) -> Result<Member> {
-        caller.principal.require(WRITE)?;
-        let member = self.find_member(caller.principal.tenant, user).await?;
-        role::check_power(&caller.principal, &member.roles)?;
-        Ok(member)
     }
 
     async fn find_member(&self, tenant: TenantId, user: UserId) -> Result<Member> {
@@ -194,6 +192,14 @@ impl Identity {
         let user = UserInfo { id, email: row.email, name: row.name, created_at: row.created_at };
         Ok(Member { user, roles, joined_at: row.joined_at })
     }
+}
+
+/// The roles of a member, over whom the caller must have power. Until the transaction ends nobody else changes members.
+async fn govern(tx: &mut Tx<'_>, caller: &Principal, user: UserId) -> Result<Vec<String>> {
+    store::lock(tx, caller.tenant).await?;
+    let roles = store::roles_of(tx, caller.tenant, user).await?.ok_or_else(no_member)?;
+    role::check_power(caller, &roles)?;
+    Ok(roles)
 }
 
 /// What becomes of a member.

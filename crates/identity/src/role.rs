@@ -2,6 +2,8 @@
 
 use manifold_core::{Code, Error, Principal, Result};
 
+use crate::key::format::Environment;
+
 /// Who made the house: everything.
 pub const OWNER: &str = "owner";
 
@@ -27,6 +29,7 @@ pub fn grants<'r>(roles: impl Iterator<Item = &'r str>) -> Vec<String> {
 /// # Errors
 /// `ROLE_UNKNOWN`, `ESCALATION`.
 pub fn check_gift(giver: &Principal, roles: &[String]) -> Result<()> {
+    check_environment(giver)?;
     for (index, role) in roles.iter().enumerate() {
         let Some(grants) = find(role) else {
             let known = BUILT_IN.map(|(name, _)| name).join(", ");
@@ -45,10 +48,19 @@ pub fn check_gift(giver: &Principal, roles: &[String]) -> Result<()> {
 /// # Errors
 /// `ESCALATION`.
 pub fn check_power(caller: &Principal, roles: &[String]) -> Result<()> {
+    check_environment(caller)?;
     if grants(roles.iter().map(String::as_str)).iter().all(|grant| caller.allows(grant)) {
         return Ok(());
     }
     Err(Error::new(Code::Denied, "ESCALATION", "this person can do what the caller cannot"))
+}
+
+/// People are real whatever a key is for.
+fn check_environment(caller: &Principal) -> Result<()> {
+    if &*caller.environment == Environment::Test.name() {
+        return Err(Error::new(Code::Denied, "ESCALATION", "a test key has no power over people"));
+    }
+    Ok(())
 }
 
 fn find(role: &str) -> Option<&'static [&'static str]> {
@@ -84,6 +96,8 @@ mod tests {
         ] {
             let refused = check_gift(&holder(giver), &[role.to_owned()]).err();
             assert_eq!(refused.as_ref().map(Error::reason), reason, "{giver} gives {role}");
+            let test = Principal { environment: "test".into(), ..holder(giver) };
+            assert!(check_gift(&test, &[role.to_owned()]).is_err(), "a test key gives nothing");
             if reason != Some("ROLE_UNKNOWN") {
                 assert_eq!(check_power(&holder(giver), &[role.to_owned()]).is_ok(), reason.is_none());
             }

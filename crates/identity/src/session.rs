@@ -175,11 +175,9 @@ impl Identity {
     pub async fn session(&self, caller: &CallContext) -> Result<Present> {
         let (user, session) = person(&caller.principal)?;
         let account = user::find(&self.inner.db, user).await?.ok_or_else(invalid)?;
-        let now = self.inner.clock.now();
         let tenant = caller.principal.tenant;
-        let rows = store::list(&self.inner.db, tenant, user, now, now.before(IDLE)).await?;
-        let row = rows.into_iter().find(|row| row.id == session.0).ok_or_else(invalid)?;
-        self.present(session, account, tenant, row.expires_at).await
+        let end = store::end_of(&self.inner.db, tenant, user, session).await?.ok_or_else(invalid)?;
+        self.present(session, account, tenant, end).await
     }
 
     /// The sessions of the caller, the newest first; at most 200.
@@ -225,7 +223,7 @@ impl Identity {
                 if n > 0 {
                     let data = match which {
                         Which::One(id) => serde_json::json!({ "session": id.to_string() }),
-                        Which::All => serde_json::json!({ "count": n }),
+                        Which::All | Which::In(_) => serde_json::json!({ "count": n }),
                         Which::AllBut(id) => serde_json::json!({ "all_but": id.to_string(), "count": n }),
                     };
                     let event = login::event("identity.session.revoked", origin.principal.tenant, user, &data);

@@ -1,4 +1,5 @@
-//! All SQL. Every statement on a tenant's rows names the tenant, except the look-up by secret, which finds out whose it is.
+//! All SQL. Every statement on a tenant's rows names the tenant, except the look-ups by secret, which find out whose it is,
+//! and those on the sessions of a person, who has them in several tenants.
 
 pub mod attempt;
 pub mod key;
@@ -35,7 +36,7 @@ mod tests {
         });
         let without: Vec<_> = without.filter_map(|text| text.split('(').next()).collect();
 
-        assert_eq!(functions.len(), 12);
+        assert_eq!(functions.len(), 14);
         assert_eq!(without, ["lock", "find_invitation"], "of which the first names the tenant itself");
     }
 }

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::email::Email;
 use crate::key::Origin;
 use crate::session::{self, Entered, Visitor, person};
+use crate::store::member;
 use crate::store::session::{self as sessions, Which};
 use crate::store::user::{self as store, Account};
 use crate::{Identity, login, password, role, setup};
@@ -71,14 +72,14 @@ impl Identity {
     /// # Errors
     /// `SETUP_TOKEN_INVALID`, `EMAIL_INVALID`, `NAME_INVALID`, `PASSWORD_INVALID`, `PASSWORD_WEAK`.
     pub async fn set_up(&self, call: &CallContext, visitor: Visitor, new: NewOwner) -> Result<Entered> {
-        let (email, name) = (Email::parse(&new.email)?, read_name(&new.name)?);
-        let password = password::read(&new.password)?;
-        password::check_strength(&password, &email, &name)?;
         let token = session::hash(new.token.expose());
-        // A wrong token costs no hash.
+        // First of all: a wrong token costs nothing more.
         if !setup::is_open(self, &token).await? {
             return Err(wrong_token());
         }
+        let (email, name) = (Email::parse(&new.email)?, read_name(&new.name)?);
+        let password = password::read(&new.password)?;
+        password::check_strength(&password, &email, &name)?;
         let phc = self.inner.hasher.hash(password).await?;
         let (user, now) = (UserId(self.inner.ids.next()), self.inner.clock.now());
         let work = Arc::new((self.clone(), email, name, token, phc, visitor, Origin::of(call)));
@@ -90,6 +91,11 @@ impl Identity {
                     return Err(wrong_token());
                 }
                 let tenant = store::first_tenant(tx).await?.ok_or_else(|| Error::internal("there is no tenant"))?;
+                member::lock(tx, tenant).await?;
+                // Whoever was invited before is here, and nobody becomes an owner beside them by this token.
+                if store::has_users_in(tx).await? {
+                    return Err(wrong_token());
+                }
                 if !store::insert(tx, user, email, name, now).await? {
                     return Err(wrong_token());
                 }
@@ -148,11 +154,16 @@ impl Identity {
         let phc = self.inner.hasher.hash(new).await?;
         let (tenant, now) = (caller.principal.tenant, self.inner.clock.now());
         let (opened, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
+        let generation = account.generation;
         let work = Arc::new((opened.clone(), phc, tries, self.inner.outbox.clone(), Origin::of(caller)));
         let changed = self.inner.db.write("change a password", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (opened, phc, tries, outbox, origin) = &*work;
+                // Somebody else may have changed it while it was compared.
+                if !store::hold(tx, user, generation).await? {
+                    return Err(login::refused());
+                }
                 tries.succeeded(tx, now).await?;
                 store::set_password(tx, user, phc, now).await?;
                 sessions::revoke(tx, user, Which::All, now).await?;

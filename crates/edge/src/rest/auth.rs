@@ -8,7 +8,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{SET_COOKIE, USER_AGENT};
 use manifold_core::Secret;
-use manifold_identity::{Entered, NewOwner, Newcomer, Present, Visitor};
+use manifold_identity::{Entered, NewOwner, Newcomer, Present, SESSION_LIFETIME, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::{ToResponse, ToSchema};
 
@@ -19,9 +19,6 @@ use crate::json;
 use crate::refusal::Answer;
 use crate::rest::keys::respond;
 use crate::rest::users::User;
-
-/// The browser forgets the cookie when the session ends in any case.
-const COOKIE_SECONDS: u64 = 12 * 3_600;
 
 /// Who becomes the first owner.
 #[derive(Deserialize, ToSchema)]
@@ -147,8 +144,7 @@ impl From<Present> for Session {
     extensions(("x-public" = json!(true)))
 )]
 pub(crate) async fn set_up(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
-    house.cookie.check(call.client)?;
-    csrf::from_own_page(&call.headers, house.public_url.as_deref())?;
+    come_in(&house, &call)?;
     let body: SetupRequest = json::read_strictly(&call.body)?;
     let new = NewOwner { token: body.token, email: body.email, name: body.name, password: body.password };
     let entered = house.identity.set_up(&call.context, visitor(&call), new).await?;
@@ -170,8 +166,7 @@ pub(crate) async fn set_up(State(house): State<Arc<House>>, call: Call) -> Answe
     extensions(("x-public" = json!(true)))
 )]
 pub(crate) async fn register(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
-    house.cookie.check(call.client)?;
-    csrf::from_own_page(&call.headers, house.public_url.as_deref())?;
+    come_in(&house, &call)?;
     let body: RegisterRequest = json::read_strictly(&call.body)?;
     let new = Newcomer { token: body.token, name: body.name, password: body.password };
     let entered = house.identity.join(&call.context, visitor(&call), new).await?;
@@ -192,8 +187,7 @@ pub(crate) async fn register(State(house): State<Arc<House>>, call: Call) -> Ans
     extensions(("x-public" = json!(true)))
 )]
 pub(crate) async fn reset_password(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
-    house.cookie.check(call.client)?;
-    csrf::from_own_page(&call.headers, house.public_url.as_deref())?;
+    come_in(&house, &call)?;
     let body: ResetRequest = json::read_strictly(&call.body)?;
     house.identity.reset_password(&call.context, &body.token, &body.password).await?;
     Ok(nothing())
@@ -215,8 +209,7 @@ pub(crate) async fn reset_password(State(house): State<Arc<House>>, call: Call) 
     extensions(("x-public" = json!(true)))
 )]
 pub(crate) async fn log_in(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
-    house.cookie.check(call.client)?;
-    csrf::from_own_page(&call.headers, house.public_url.as_deref())?;
+    come_in(&house, &call)?;
     let body: LoginRequest = json::read_strictly(&call.body)?;
     let entered = house.identity.log_in(&call.context, visitor(&call), &body.email, body.password).await?;
     enter(&house, StatusCode::OK, entered)
@@ -279,13 +272,19 @@ pub(crate) async fn change_password(State(house): State<Arc<House>>, call: Call)
     enter(&house, StatusCode::OK, entered)
 }
 
+/// Refuses people whose password others could read on the way, and pages that log somebody in behind his back.
+fn come_in(house: &House, call: &Call) -> Answer<()> {
+    house.cookie.check(call.client, &call.headers)?;
+    csrf::from_own_page(&call.headers, house.public_url.as_deref())
+}
+
 fn visitor(call: &Call) -> Visitor {
     let agent = call.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
     Visitor { ip: call.client, agent: agent.unwrap_or_default().to_owned() }
 }
 
 fn enter(house: &House, status: StatusCode, entered: Entered) -> Answer<Response> {
-    let cookie = house.cookie.set(&entered.token, COOKIE_SECONDS);
+    let cookie = house.cookie.set(&entered.token, SESSION_LIFETIME.as_secs());
     let mut response = respond(status, &Session::from(entered.session))?;
     response.headers_mut().insert(SET_COOKIE, cookie);
     Ok(response)

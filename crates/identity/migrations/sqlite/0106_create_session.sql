@@ -15,8 +15,6 @@ CREATE TABLE session (
 
 CREATE INDEX session_by_user ON session (tenant_id, user_id, id);
 
-CREATE INDEX session_by_end ON session (expires_at);
-
 -- Who tries to log in how often: accounts, networks, and accounts from networks. Names are hashes where they are addresses.
 CREATE TABLE login_attempt (
     subject TEXT PRIMARY KEY NOT NULL,
@@ -24,3 +22,5 @@ CREATE TABLE login_attempt (
     next_at INTEGER NOT NULL,
     at INTEGER NOT NULL
 );
+
+CREATE INDEX login_attempt_by_time ON login_attempt (at, subject);

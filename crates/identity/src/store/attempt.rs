@@ -1,23 +1,26 @@
 //! SQL of `login_attempt`: how often somebody tried, for all processes.
 
+use std::time::Duration;
+
 use manifold_core::{Result, Timestamp};
 use manifold_store::{Micros, SqlResultExt, Tx, on};
 
-/// Counts a try of `subject`, of which `free` need no pause: then 1, 2, 4 … 60 s. Some(until) if it comes before its time,
-/// and then it is not counted.
+/// How long tries are added up.
+const WINDOW: Duration = Duration::from_secs(3_600);
+
+/// Counts a try of `subject`, of which `free` in an hour need no pause: then 1, 2, 4 … 60 s. Some(until) if it comes before
+/// its time, and then it is not counted.
 pub async fn begin(tx: &mut Tx<'_>, subject: &str, free: i64, now: Timestamp) -> Result<Option<Timestamp>> {
-    // n is that of the tries before this one; a pause of 2^(n - free) s stops growing at a minute.
+    // n is that of the tries before this one, since `at`; a pause of 2^(n - free) s stops growing at a minute.
     let sql = "INSERT INTO login_attempt (subject, n, next_at, at) VALUES ($1, 1, $2, $2) ON CONFLICT (subject) DO UPDATE SET \
-               n = login_attempt.n + 1, at = $2, next_at = $2 + CASE WHEN login_attempt.n < $3 THEN 0 \
+               n = CASE WHEN login_attempt.at <= $4 THEN 1 ELSE login_attempt.n + 1 END, \
+               at = CASE WHEN login_attempt.at <= $4 THEN $2 ELSE login_attempt.at END, \
+               next_at = $2 + CASE WHEN login_attempt.at <= $4 OR login_attempt.n < $3 THEN 0 \
                WHEN login_attempt.n - $3 > 5 THEN 60000000 ELSE 1000000 * (1 << CAST(login_attempt.n - $3 AS INTEGER)) END \
                WHERE login_attempt.next_at <= $2 RETURNING n";
     let counted = on!(tx, |executor| {
-        sqlx::query_scalar::<_, i64>(sql)
-            .bind(subject)
-            .bind(Micros::from(now))
-            .bind(free)
-            .fetch_optional(executor)
-            .await
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(subject).bind(Micros::from(now)).bind(free);
+        query.bind(Micros::from(now.before(WINDOW))).fetch_optional(executor).await
     });
     if counted.during("count a try to log in")?.is_some() {
         return Ok(None);

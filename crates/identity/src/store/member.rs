@@ -85,10 +85,10 @@ pub async fn find(db: &Db, tenant: TenantId, user: UserId) -> Result<Option<Memb
 }
 
 /// Whether the person is a member of another tenant, too.
-pub async fn is_elsewhere(db: &Db, tenant: TenantId, user: UserId) -> Result<bool> {
+pub async fn is_elsewhere(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> Result<bool> {
     let sql = "SELECT COUNT(*) FROM membership WHERE tenant_id <> $1 AND user_id = $2";
     let count =
-        on!(db, |executor| { sqlx::query_scalar::<_, i64>(sql).bind(tenant.0).bind(user.0).fetch_one(executor).await });
+        on!(tx, |executor| { sqlx::query_scalar::<_, i64>(sql).bind(tenant.0).bind(user.0).fetch_one(executor).await });
     Ok(count.during("look for other memberships")? > 0)
 }
 
@@ -96,6 +96,32 @@ pub async fn is_elsewhere(db: &Db, tenant: TenantId, user: UserId) -> Result<boo
 pub async fn lock(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
     let sql = "UPDATE tenant SET name = name WHERE id = $1";
     on!(tx, |executor| sqlx::query(sql).bind(tenant.0).execute(executor).await.map(|_| ())).during("lock a tenant")
+}
+
+/// The roles of a member; None for who is none.
+pub async fn roles_of(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> Result<Option<Vec<String>>> {
+    let sql = "SELECT b.role FROM membership m LEFT JOIN role_binding b ON b.tenant_id = m.tenant_id \
+               AND b.subject_id = m.user_id AND b.subject_kind = 'user' WHERE m.tenant_id = $1 AND m.user_id = $2 ORDER BY b.role";
+    let rows: Result<Vec<Option<String>>, _> =
+        on!(tx, |executor| sqlx::query_scalar(sql).bind(tenant.0).bind(user.0).fetch_all(executor).await);
+    let rows = rows.during("read the roles of a member")?;
+    Ok((!rows.is_empty()).then(|| rows.into_iter().flatten().collect()))
+}
+
+/// Who may do something else from now on: what was given to others by this person's power, or over this person, ends.
+/// These are invitations by and for the person, and tokens for new passwords.
+pub async fn end_promises(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> Result<()> {
+    let resets = "DELETE FROM one_time WHERE purpose = 'reset' AND used_at IS NULL \
+                  AND user_id IN (SELECT user_id FROM membership WHERE tenant_id = $1)";
+    on!(tx, |executor| sqlx::query(resets).bind(tenant.0).execute(executor).await.map(|_| ()))
+        .during("end tokens for new passwords")?;
+    let invitations = "DELETE FROM invitation WHERE tenant_id = $1 AND used_at IS NULL AND (invited_by = $2 \
+                       OR email_norm IN (SELECT email_norm FROM user_account WHERE id = $3))";
+    on!(tx, |executor| {
+        let query = sqlx::query(invitations).bind(tenant.0).bind(user.to_string()).bind(user.0);
+        query.execute(executor).await.map(|_| ())
+    })
+    .during("end invitations")
 }
 
 /// Gives a member these roles and no others.
@@ -114,19 +140,18 @@ pub async fn set_roles(tx: &mut Tx<'_>, tenant: TenantId, user: UserId, roles: &
     Ok(())
 }
 
-/// Ends a membership; false if there is none.
-pub async fn remove(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> Result<bool> {
+/// Ends a membership.
+pub async fn remove(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> Result<()> {
     set_roles(tx, tenant, user, &[]).await?;
     let sql = "DELETE FROM membership WHERE tenant_id = $1 AND user_id = $2";
-    let removed = on!(tx, |executor| {
-        sqlx::query(sql).bind(tenant.0).bind(user.0).execute(executor).await.map(|done| done.rows_affected())
-    });
-    Ok(removed.during("end a membership")? == 1)
+    on!(tx, |executor| sqlx::query(sql).bind(tenant.0).bind(user.0).execute(executor).await.map(|_| ()))
+        .during("end a membership")
 }
 
 /// Whether the tenant has an owner.
 pub async fn has_owner(tx: &mut Tx<'_>, tenant: TenantId) -> Result<bool> {
-    let sql = "SELECT COUNT(*) FROM role_binding WHERE tenant_id = $1 AND subject_kind = 'user' AND role = $2";
+    let sql = "SELECT COUNT(*) FROM role_binding b JOIN membership m ON m.tenant_id = b.tenant_id \
+               AND m.user_id = b.subject_id WHERE b.tenant_id = $1 AND b.subject_kind = 'user' AND b.role = $2";
     let count = on!(tx, |executor| {
         sqlx::query_scalar::<_, i64>(sql).bind(tenant.0).bind(role::OWNER).fetch_one(executor).await
     });

@@ -108,6 +108,15 @@ pub async fn list(
     .during("list sessions")
 }
 
+/// When a session that was just used ends in any case.
+pub async fn end_of(db: &Db, tenant: TenantId, user: UserId, id: SessionId) -> Result<Option<Timestamp>> {
+    let sql = "SELECT expires_at FROM session WHERE tenant_id = $1 AND user_id = $2 AND id = $3 AND revoked_at IS NULL";
+    let found: Result<Option<Micros>, _> = on!(db, |executor| {
+        sqlx::query_scalar(sql).bind(tenant.0).bind(user.0).bind(id.0).fetch_optional(executor).await
+    });
+    Ok(found.during("read a session")?.map(Timestamp::from))
+}
+
 /// Which sessions of a person to end.
 #[derive(Clone, Copy, Debug)]
 pub enum Which {
@@ -117,6 +126,8 @@ pub enum Which {
     AllBut(SessionId),
     /// Every one.
     All,
+    /// Every one in this tenant.
+    In(TenantId),
 }
 
 /// Ends sessions of a person; how many.
@@ -124,13 +135,17 @@ pub async fn revoke(tx: &mut Tx<'_>, user: UserId, which: Which, at: Timestamp) 
     let every = "UPDATE session SET revoked_at = $3 WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL";
     let (sql, id) = match which {
         Which::One(id) => {
-            ("UPDATE session SET revoked_at = $3 WHERE user_id = $1 AND id = $2 AND revoked_at IS NULL", id)
+            ("UPDATE session SET revoked_at = $3 WHERE user_id = $1 AND id = $2 AND revoked_at IS NULL", id.0)
         }
-        Which::AllBut(id) => (every, id),
-        Which::All => (every, SessionId(Uuid::nil())),
+        Which::AllBut(id) => (every, id.0),
+        Which::All => (every, Uuid::nil()),
+        Which::In(tenant) => (
+            "UPDATE session SET revoked_at = $3 WHERE user_id = $1 AND tenant_id = $2 AND revoked_at IS NULL",
+            tenant.0,
+        ),
     };
     on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(user.0).bind(id.0).bind(Micros::from(at));
+        let query = sqlx::query(sql).bind(user.0).bind(id).bind(Micros::from(at));
         query.execute(executor).await.map(|done| done.rows_affected())
     })
     .during("end sessions")

@@ -24,33 +24,42 @@ pub struct Account {
     pub created_at: Timestamp,
     /// The hash of the password.
     pub phc: Option<String>,
+    /// Grows with every change of the password.
+    pub generation: i64,
 }
 
-const ACCOUNT: &str = "SELECT u.id, u.email, u.name, u.state, u.created_at, p.phc FROM user_account u \
+const ACCOUNT: &str = "SELECT u.id, u.email, u.name, u.state, u.created_at, u.generation, p.phc FROM user_account u \
                        LEFT JOIN password p ON p.user_id = u.id WHERE u.state <> 'erased' AND ";
+
+const ANY_USER: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM user_account LIMIT 1) AS one";
 
 /// Whether there is any account.
 pub async fn has_users(db: &Db) -> Result<bool> {
-    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM user_account LIMIT 1) AS one";
-    let count = on!(db, |executor| sqlx::query_scalar::<_, i64>(sql).fetch_one(executor).await);
+    let count = on!(db, |executor| sqlx::query_scalar::<_, i64>(ANY_USER).fetch_one(executor).await);
+    Ok(count.during("look for accounts")? > 0)
+}
+
+/// The same inside a transaction.
+pub async fn has_users_in(tx: &mut Tx<'_>) -> Result<bool> {
+    let count = on!(tx, |executor| sqlx::query_scalar::<_, i64>(ANY_USER).fetch_one(executor).await);
     Ok(count.during("look for accounts")? > 0)
 }
 
 /// The account of an address.
 pub async fn find_by_email(db: &Db, email_norm: &str) -> Result<Option<Account>> {
-    let sql = const_format(ACCOUNT, "u.email_norm = $1");
+    let sql = joined(ACCOUNT, "u.email_norm = $1");
     on!(db, |executor| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(email_norm).fetch_optional(executor).await)
         .during("look an account up")
 }
 
 /// An account.
 pub async fn find(db: &Db, id: UserId) -> Result<Option<Account>> {
-    let sql = const_format(ACCOUNT, "u.id = $1");
+    let sql = joined(ACCOUNT, "u.id = $1");
     on!(db, |executor| sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id.0).fetch_optional(executor).await)
         .during("read an account")
 }
 
-fn const_format(head: &str, rest: &str) -> String {
+fn joined(head: &str, rest: &str) -> String {
     [head, rest].concat()
 }
 
@@ -65,7 +74,17 @@ pub async fn insert(tx: &mut Tx<'_>, id: UserId, email: &Email, name: &str, at: 
     Ok(inserted.during("insert an account")? == 1)
 }
 
-/// Sets the password.
+/// Keeps the account as it is until the transaction ends; false if its password has changed since this generation, or it
+/// is not active any more.
+pub async fn hold(tx: &mut Tx<'_>, user: UserId, generation: i64) -> Result<bool> {
+    let sql = "UPDATE user_account SET generation = generation WHERE id = $1 AND generation = $2 AND state = 'active'";
+    let held = on!(tx, |executor| {
+        sqlx::query(sql).bind(user.0).bind(generation).execute(executor).await.map(|done| done.rows_affected())
+    });
+    Ok(held.during("hold an account")? == 1)
+}
+
+/// Sets the password; tokens for a new one end.
 pub async fn set_password(tx: &mut Tx<'_>, user: UserId, phc: &str, at: Timestamp) -> Result<()> {
     let sql = "INSERT INTO password (user_id, phc, changed_at) VALUES ($1, $2, $3) \
                ON CONFLICT (user_id) DO UPDATE SET phc = excluded.phc, changed_at = excluded.changed_at";
@@ -73,7 +92,18 @@ pub async fn set_password(tx: &mut Tx<'_>, user: UserId, phc: &str, at: Timestam
         let query = sqlx::query(sql).bind(user.0).bind(phc).bind(Micros::from(at));
         query.execute(executor).await.map(|_| ())
     })
-    .during("set a password")
+    .during("set a password")?;
+    let sql = "UPDATE user_account SET generation = generation + 1 WHERE id = $1";
+    on!(tx, |executor| sqlx::query(sql).bind(user.0).execute(executor).await.map(|_| ()))
+        .during("count a change of a password")?;
+    end_resets_of(tx, user).await
+}
+
+/// Ends the tokens by which a person may choose a new password.
+pub async fn end_resets_of(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
+    let sql = "DELETE FROM one_time WHERE purpose = 'reset' AND user_id = $1 AND used_at IS NULL";
+    on!(tx, |executor| sqlx::query(sql).bind(user.0).execute(executor).await.map(|_| ()))
+        .during("end tokens for a new password")
 }
 
 /// Changes what the person is called.
@@ -133,46 +163,33 @@ pub async fn insert_one_time(tx: &mut Tx<'_>, purpose: &str, hash: &[u8], until:
     .during("insert what works once")
 }
 
-/// Inserts something of a person that works once; what there was for the same purpose does not work any more.
-pub async fn replace_one_time_of(
-    tx: &mut Tx<'_>,
-    purpose: &str,
-    user: UserId,
-    hash: &[u8],
-    until: Timestamp,
-) -> Result<()> {
-    let remove = "DELETE FROM one_time WHERE purpose = $1 AND user_id = $2";
-    on!(tx, |executor| sqlx::query(remove).bind(purpose).bind(user.0).execute(executor).await.map(|_| ()))
-        .during("end what works once")?;
-    let insert = "INSERT INTO one_time (hash, purpose, user_id, data, expires_at) VALUES ($1, $2, $3, $4, $5)";
+/// Inserts a token by which a person may choose a new password; earlier ones end.
+pub async fn insert_reset(tx: &mut Tx<'_>, user: UserId, hash: &[u8], until: Timestamp) -> Result<()> {
+    end_resets_of(tx, user).await?;
+    let insert = "INSERT INTO one_time (hash, purpose, user_id, data, expires_at) VALUES ($1, 'reset', $2, $3, $4)";
     on!(tx, |executor| {
-        let query = sqlx::query(insert).bind(hash).bind(purpose).bind(user.0).bind(Json(serde_json::Map::new()));
+        let query = sqlx::query(insert).bind(hash).bind(user.0).bind(Json(serde_json::Map::new()));
         query.bind(Micros::from(until)).execute(executor).await.map(|_| ())
     })
     .during("insert what works once")
 }
 
-/// Whose this is, if it works for the purpose.
-pub async fn owner_of(db: &Db, purpose: &str, hash: &[u8], now: Timestamp) -> Result<Option<UserId>> {
-    let sql = "SELECT user_id FROM one_time WHERE purpose = $1 AND hash = $2 AND used_at IS NULL AND expires_at > $3";
+/// Who may choose a new password by this token.
+pub async fn find_reset(db: &Db, hash: &[u8], now: Timestamp) -> Result<Option<UserId>> {
+    let sql =
+        "SELECT user_id FROM one_time WHERE purpose = 'reset' AND hash = $1 AND used_at IS NULL AND expires_at > $2";
     let found: Result<Option<Uuid>, _> = on!(db, |executor| {
-        sqlx::query_scalar(sql).bind(purpose).bind(hash).bind(Micros::from(now)).fetch_optional(executor).await
+        sqlx::query_scalar(sql).bind(hash).bind(Micros::from(now)).fetch_optional(executor).await
     });
     Ok(found.during("look for what works once")?.map(UserId))
 }
 
-/// Uses up what is a person's.
-pub async fn use_one_time_of(
-    tx: &mut Tx<'_>,
-    purpose: &str,
-    user: UserId,
-    hash: &[u8],
-    now: Timestamp,
-) -> Result<bool> {
-    let sql = "UPDATE one_time SET used_at = $4 WHERE hash = $1 AND purpose = $2 AND user_id = $3 AND used_at IS NULL \
-               AND expires_at > $4";
+/// Uses such a token; false if it does not work any more.
+pub async fn use_reset(tx: &mut Tx<'_>, user: UserId, hash: &[u8], now: Timestamp) -> Result<bool> {
+    let sql = "UPDATE one_time SET used_at = $3 WHERE hash = $1 AND purpose = 'reset' AND user_id = $2 AND used_at IS NULL \
+               AND expires_at > $3";
     let used = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(hash).bind(purpose).bind(user.0).bind(Micros::from(now));
+        let query = sqlx::query(sql).bind(hash).bind(user.0).bind(Micros::from(now));
         query.execute(executor).await.map(|done| done.rows_affected())
     });
     Ok(used.during("use what works once")? == 1)

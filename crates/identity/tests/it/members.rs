@@ -21,6 +21,10 @@ on_both_engines!(
     who_forgot_the_password_gets_a_link,
     another_tenant_sees_nothing_of_it,
     nobody_gets_into_another_tenant_by_a_new_password,
+    what_somebody_was_given_ends_when_the_power_behind_it_does,
+    an_old_password_lets_nobody_in_while_it_is_being_changed,
+    the_setup_token_ends_with_the_first_account_however_it_came,
+    a_test_key_has_no_power_over_people,
 );
 
 impl Process {
@@ -200,6 +204,8 @@ async fn a_member_who_is_removed_is_logged_out(house: &House) {
     );
     let gone = process.identity.remove_member(&owner, grace.session.user.id).await.unwrap_err();
     assert_eq!(gone.reason(), "USER_NOT_FOUND");
+    process.join(&owner, "grace@example.org", "viewer").await;
+    assert!(process.identity.authenticate_session(grace.token.expose()).await.is_err(), "it does not come back");
     process.stop().await;
 }
 
@@ -269,5 +275,91 @@ async fn nobody_gets_into_another_tenant_by_a_new_password(house: &House) {
     let refused = process.identity.make_reset_link(&owner, grace).await.unwrap_err();
 
     assert_eq!((refused.code(), refused.reason()), (Code::Denied, "ESCALATION"));
+    process.stop().await;
+}
+
+async fn what_somebody_was_given_ends_when_the_power_behind_it_does(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let mallory = process.join(&owner, "mallory@example.org", "admin").await;
+    let (mallory, who) = (process.caller(&mallory).await, mallory.session.user.id);
+    let grace = process.join(&owner, "grace@example.org", "developer").await.session.user.id;
+    let link = process.identity.make_reset_link(&mallory, grace).await.unwrap().token;
+    let (_, friend) = process.identity.invite(&mallory, "friend@example.org", "admin").await.unwrap();
+    let (_, again) = process.identity.invite(&owner, "mallory@example.org", "viewer").await.unwrap();
+    let own = process.identity.make_reset_link(&mallory, who).await.unwrap_err();
+
+    process.identity.set_roles(&owner, grace, vec!["owner".to_owned()]).await.unwrap();
+    let late = process.identity.reset_password(&nobody(), &link, &Secret::from("another four words here")).await;
+    process.identity.remove_member(&owner, who).await.unwrap();
+
+    assert_eq!((own.reason(), late.unwrap_err().reason()), ("ESCALATION", "TOKEN_INVALID"));
+    for made in [friend, again] {
+        assert_eq!(process.follow(&made.token, PASSWORD).await.unwrap_err().reason(), "TOKEN_INVALID");
+    }
+    process.stop().await;
+}
+
+async fn an_old_password_lets_nobody_in_while_it_is_being_changed(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let grace = process.join(&owner, "grace@example.org", "developer").await.session.user.id;
+    let passwords = [PASSWORD, "first other four words", "second other four words", "third other four words"];
+
+    for pair in passwords.windows(2) {
+        let (old, new) = (pair[0], Secret::from(pair[1]));
+        let link = process.identity.make_reset_link(&owner, grace).await.unwrap().token;
+        let visitor = nobody();
+        let logins = (0..4).map(|n| {
+            let from = format!("198.51.{n}.7");
+            let process = &process;
+            async move { process.log_in(&from, "grace@example.org", old).await }
+        });
+        let (reset, thieves) =
+            futures::join!(process.identity.reset_password(&visitor, &link, &new), futures::future::join_all(logins),);
+        reset.unwrap();
+        for thief in thieves.into_iter().flatten() {
+            assert!(
+                process.identity.authenticate_session(thief.token.expose()).await.is_err(),
+                "it outlived the reset"
+            );
+        }
+    }
+    process.stop().await;
+}
+
+async fn the_setup_token_ends_with_the_first_account_however_it_came(house: &House) {
+    let process = house.start().await;
+    let admin = process.admin(house).await;
+    let token = std::fs::read_to_string(house.file("setup.token")).unwrap();
+    process.join(&admin, "grace@example.org", "owner").await;
+
+    let new = manifold_identity::NewOwner {
+        token: Secret::from(token.trim()),
+        email: "ada@example.org".to_owned(),
+        name: "Ada".to_owned(),
+        password: Secret::from(PASSWORD),
+    };
+    let late = process.identity.set_up(&nobody(), visitor("127.0.0.1"), new).await.unwrap_err();
+
+    assert_eq!(late.reason(), "SETUP_TOKEN_INVALID");
+    assert!(!house.file("setup.token").exists());
+    process.stop().await;
+}
+
+async fn a_test_key_has_no_power_over_people(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let grace = process.join(&owner, "grace@example.org", "viewer").await.session.user.id;
+    let test = calling(Principal { environment: "test".into(), ..process.admin(house).await.principal });
+
+    for refused in [
+        process.identity.invite(&test, "x@example.org", "viewer").await.err(),
+        process.identity.make_reset_link(&test, grace).await.err(),
+        process.identity.set_roles(&test, grace, vec!["owner".to_owned()]).await.err(),
+        process.identity.remove_member(&test, grace).await.err(),
+    ] {
+        assert_eq!(refused.map(|error| error.reason().to_owned()).as_deref(), Some("ESCALATION"));
+    }
     process.stop().await;
 }

@@ -64,7 +64,10 @@ async fn the_first_owner_needs_the_token_and_it_works_once(house: &House) {
     assert_eq!((early.code(), early.reason()), (Code::Unavailable, "SETUP_REQUIRED"));
     let good = owner(house);
     for (new, reason) in [
-        (NewOwner { token: Secret::from("mfs_guessed"), ..good.clone() }, "SETUP_TOKEN_INVALID"),
+        (
+            NewOwner { token: Secret::from("mfs_guessed"), password: Secret::from("x"), ..good.clone() },
+            "SETUP_TOKEN_INVALID",
+        ),
         (NewOwner { email: "ada".to_owned(), ..good.clone() }, "EMAIL_INVALID"),
         (NewOwner { name: " ".to_owned(), ..good.clone() }, "NAME_INVALID"),
         (NewOwner { password: Secret::from("short"), ..good.clone() }, "PASSWORD_INVALID"),
@@ -184,6 +187,11 @@ async fn who_guesses_has_to_wait_longer_and_longer(house: &House) {
     }
 
     assert!(process.identity.authenticate_session(entered.token.expose()).await.is_ok(), "who is in stays in");
+    let wrong = process.log_in("203.0.113.7", "ada@example.org", "wrong horse battery").await.unwrap_err();
+    let early = process.log_in("203.0.113.7", "ada@example.org", PASSWORD).await.unwrap_err();
+    assert_eq!((wrong.reason(), early.reason()), ("INVALID_CREDENTIALS", "TOO_MANY_ATTEMPTS"));
+    assert!(process.log_in("198.51.100.7", "ada@example.org", PASSWORD).await.is_ok(), "nobody locks others out");
+    house.clock.advance(Duration::from_secs(3_600));
     assert!(process.log_in("203.0.113.7", "ada@example.org", PASSWORD).await.is_ok());
     for _ in 0..5 {
         let wrong = process.log_in("203.0.113.7", "ada@example.org", "wrong horse battery").await;
