@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use manifold_cache::{Group, Redis, Terms, Values};
 use manifold_contract::ai::v1::{self as ai, part};
@@ -64,7 +66,7 @@ impl Images {
     /// What is at this address, as the tenant of the caller sees it.
     async fn get(&self, context: &CallContext, url: &str) -> Result<Bytes> {
         // An address may hold a secret, or be as long as a request.
-        let address: String = Sha256::digest(url).iter().map(|byte| format!("{byte:02x}")).collect();
+        let address = URL_SAFE_NO_PAD.encode(Sha256::digest(url));
         let key = Group::of_tenant(context.principal.tenant, "images").key(address);
         let image = self.kept.get_or_load(&key, self.fetch(context, url)).await?;
         Ok(Bytes::from_owner(image.bytes))

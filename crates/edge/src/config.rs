@@ -11,6 +11,8 @@ use manifold_core::{Error, Result};
 use serde::de::{Error as _, IntoDeserializer, Unexpected};
 use serde::{Deserialize, Deserializer};
 
+use crate::cookie::Cookie;
+
 /// The section `[edge]` as typed.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -200,6 +202,7 @@ pub(crate) struct Checked {
     pub(crate) max_body: u64,
     pub(crate) deadline: Duration,
     pub(crate) public_url: Option<String>,
+    pub(crate) cookie: Cookie,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) cors_origins: Vec<HeaderValue>,
     pub(crate) write_stall: Duration,
@@ -218,14 +221,16 @@ impl Config {
         if self.max_head.0 < 8_192 {
             return Err(wrong("edge.max_head", "must be at least 8KiB"));
         }
+        let public_url = public_url(&self.public_url)?;
         Ok(Checked {
+            cookie: Cookie::of(public_url.as_deref()),
             max_in_flight: self.max_in_flight,
             body_idle: self.body_idle,
             body_total: self.body_total,
             max_target: usize::try_from(self.max_target.0).unwrap_or(usize::MAX),
             max_body: self.max_body.0,
             deadline: self.deadline,
-            public_url: public_url(&self.public_url)?,
+            public_url,
             trusted_proxies: self.trusted_proxies.iter().map(|text| network(text)).collect::<Result<_>>()?,
             cors_origins: self.cors_origins.iter().map(|text| origin(text)).collect::<Result<_>>()?,
             write_stall: self.write_stall,

@@ -43,7 +43,6 @@ use manifold_runtime::{Health, Lanes, Mesh, Tasks};
 
 use crate::caps::Caps;
 pub use crate::config::{Config, KeyLimits, Limits};
-use crate::cookie::Cookie;
 use crate::edge::{Edge, House};
 use crate::guard::Timers;
 use crate::limit::PerKey;
@@ -117,7 +116,7 @@ fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Option<Leaving>)> {
         inference,
         health: deps.health.clone(),
         openapi: openapi.into(),
-        cookie: Cookie::of(checked.public_url.as_deref()),
+        cookie: checked.cookie,
         public_url: checked.public_url.clone(),
     };
     let (per_key, leaving) = checked.per_key.clone().map(|limits| PerKey::new(limits, deps.limits.clone())).unzip();

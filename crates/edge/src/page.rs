@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::headers::value;
 use crate::refusal::{Answer, Refusal};
-use crate::rest::keys::respond;
+use crate::rest::respond;
 
 /// Reads `limit` and `cursor`, which is the id of the last row of the page before; anything else, and anything twice, is
 /// refused.

@@ -19,7 +19,6 @@ use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
 use crate::call::{Call, Stopwatch};
-use crate::cookie::Cookie;
 use crate::dialect::Dialect;
 use crate::edge::Edge;
 use crate::limit::Left;
@@ -180,7 +179,7 @@ async fn call(
 
 async fn caller(edge: &Edge, parts: &Parts, operation: &Operation) -> Answer<Principal> {
     let url = edge.config.public_url.as_deref();
-    let principal = match auth::authenticate(&edge.identity, Cookie::of(url), &parts.headers).await {
+    let principal = match auth::authenticate(&edge.identity, edge.config.cookie, &parts.headers).await {
         // Nobody can be logged in before the first account is made.
         Err(refusal) if operation.access == Access::User => {
             edge.identity.require_setup().await?;

@@ -10,3 +10,26 @@ pub(crate) mod roles;
 pub(crate) mod sessions;
 pub(crate) mod usage;
 pub(crate) mod users;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use manifold_core::Error;
+use serde::Serialize;
+
+/// JSON.
+pub(crate) fn respond(status: StatusCode, body: &impl Serialize) -> Result<Response, Error> {
+    let body = serde_json::to_vec(body).map_err(|error| Error::internal("print an answer").because(error))?;
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// 204.
+pub(crate) fn nothing() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}

@@ -15,7 +15,7 @@ use crate::member::{OneTime, READ, WRITE, wrong_token};
 use crate::session::{self, Entered, Visitor};
 use crate::store::member::{self as store, InvitationRow, NewInvitation};
 use crate::store::user;
-use crate::{Identity, login, password, role, setup};
+use crate::{Identity, login, name, password, role, setup};
 
 /// How long an invitation works.
 const INVITED: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -129,7 +129,7 @@ impl Identity {
                 }
             }
             None => {
-                let name = crate::user::read_name(&new.name)?;
+                let name = name::read(&new.name)?;
                 let password = password::read(&new.password)?;
                 password::check_strength(&password, &email, &name)?;
                 let phc = self.inner.hasher.hash(password).await?;

@@ -17,9 +17,8 @@ use manifold_store::Tx;
 use crate::key::format::{Environment, Lookup};
 use crate::store::key::{KeyRow, NewRow};
 use crate::store::{key as store, revocation};
-use crate::{Identity, events, permission, random, revoke};
+use crate::{Identity, events, name, permission, random, revoke};
 
-const MAX_NAME: usize = 100;
 pub(crate) const READ: &str = "keys.key.read";
 const WRITE: &str = "keys.key.write";
 
@@ -240,11 +239,7 @@ impl Origin {
 /// Checks everything about a new key that needs no database, and fills in what was left open.
 fn check_new(maker: &Principal, mut new: NewKey, now: Timestamp) -> Result<NewKey> {
     maker.require(WRITE)?;
-    let length = new.name.chars().count();
-    if new.name.trim().is_empty() || length > MAX_NAME || new.name.chars().any(char::is_control) {
-        let message = format!("a name has 1 to {MAX_NAME} characters and no control characters");
-        return Err(Error::invalid("NAME_INVALID", message).at("name"));
-    }
+    new.name = name::read(&new.name)?;
     if new.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Err(Error::invalid("EXPIRY_INVALID", "a key must expire in the future").at("expires_at"));
     }

@@ -9,6 +9,7 @@ mod invitation;
 mod key;
 mod login;
 mod member;
+mod name;
 mod password;
 mod permission;
 mod random;

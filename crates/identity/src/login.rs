@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use manifold_bus::{Draft, Outbox};
 use manifold_core::{Code, Error, Result, Secret, TenantId, Timestamp, UserId};
 use manifold_runtime::CallContext;
@@ -35,7 +37,7 @@ pub(crate) struct Tries {
 
 impl Tries {
     fn of(email: &Email, ip: IpAddr) -> Self {
-        let account = hex(&Sha256::digest(&email.norm)[..16]);
+        let account = URL_SAFE_NO_PAD.encode(&Sha256::digest(&email.norm)[..16]);
         let network = network(ip);
         Self { both: format!("{account} {network}"), account, network }
     }
@@ -194,10 +196,6 @@ fn network(ip: IpAddr) -> String {
             format!("{a:x}:{b:x}:{c:x}::/48")
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

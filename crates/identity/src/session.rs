@@ -111,7 +111,7 @@ pub(crate) fn new(
     visitor: &Visitor,
     at: Timestamp,
 ) -> (NewSession, Secret<String>) {
-    let token = Secret::new(URL_SAFE_NO_PAD.encode(random::bytes::<32>()));
+    let token = Secret::new(random_text());
     let agent = visitor.agent.chars().filter(|letter| !letter.is_control()).take(MAX_AGENT).collect();
     let new = NewSession {
         id: SessionId(ids.next()),
@@ -126,9 +126,14 @@ pub(crate) fn new(
     (new, token)
 }
 
+/// What nobody guesses, in 43 characters.
+fn random_text() -> String {
+    URL_SAFE_NO_PAD.encode(random::bytes::<32>())
+}
+
 /// A token that works once, recognised by its beginning.
 pub(crate) fn one_time(prefix: &str) -> Secret<String> {
-    Secret::new(format!("{prefix}_{}", URL_SAFE_NO_PAD.encode(random::bytes::<32>())))
+    Secret::new(format!("{prefix}_{}", random_text()))
 }
 
 /// What is kept of a token.

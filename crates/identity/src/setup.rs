@@ -11,8 +11,6 @@ use crate::{Identity, secret_file, session};
 
 /// The file in the data folder.
 const FILE: &str = "setup.token";
-/// What the token is for.
-pub const PURPOSE: &str = "setup";
 const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 
 /// Makes a token unless somebody has an account or the one in the file still works; the token, if this start made it. Each
@@ -32,7 +30,7 @@ pub async fn run(identity: &Identity, data_dir: &Path) -> Result<Option<Secret<S
     let hash = session::hash(token.expose());
     let written = db.write("make a setup token", move |tx| {
         let hash = hash.clone();
-        Box::pin(async move { store::insert_one_time(tx, PURPOSE, &hash, now.after(LIFETIME)).await })
+        Box::pin(async move { store::insert_setup(tx, &hash, now.after(LIFETIME)).await })
     });
     written.await?;
     secret_file::replace(&path, token.expose())?;
@@ -42,7 +40,7 @@ pub async fn run(identity: &Identity, data_dir: &Path) -> Result<Option<Secret<S
 
 /// Whether this is the hash of the token that works.
 pub async fn is_open(identity: &Identity, hash: &[u8]) -> Result<bool> {
-    store::is_one_time(&identity.inner.db, PURPOSE, hash, identity.inner.clock.now()).await
+    store::is_setup(&identity.inner.db, hash, identity.inner.clock.now()).await
 }
 
 /// The first account is made: the token is of no use any more.

@@ -13,9 +13,7 @@ use crate::session::{self, Entered, Visitor, person};
 use crate::store::member;
 use crate::store::session::{self as sessions, Which};
 use crate::store::user::{self as store, Account};
-use crate::{Identity, login, password, role, setup};
-
-const MAX_NAME: usize = 100;
+use crate::{Identity, login, name, password, role, setup};
 
 /// A person, as everybody in the tenant may know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +75,7 @@ impl Identity {
         if !setup::is_open(self, &token).await? {
             return Err(wrong_token());
         }
-        let (email, name) = (Email::parse(&new.email)?, read_name(&new.name)?);
+        let (email, name) = (Email::parse(&new.email)?, name::read(&new.name)?);
         let password = password::read(&new.password)?;
         password::check_strength(&password, &email, &name)?;
         let phc = self.inner.hasher.hash(password).await?;
@@ -87,7 +85,7 @@ impl Identity {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (identity, email, name, token, phc, visitor, origin) = &*work;
-                if !store::use_all_for(tx, setup::PURPOSE, token, now).await? {
+                if !store::use_setup(tx, token, now).await? {
                     return Err(wrong_token());
                 }
                 let tenant = store::first_tenant(tx).await?.ok_or_else(|| Error::internal("there is no tenant"))?;
@@ -118,7 +116,7 @@ impl Identity {
     /// Changes what the caller is called.
     pub async fn rename_me(&self, caller: &CallContext, name: &str) -> Result<UserInfo> {
         let (user, _) = person(&caller.principal)?;
-        let name = read_name(name)?;
+        let name = name::read(name)?;
         let renamed = self.inner.db.write("rename an account", move |tx| {
             let name = name.clone();
             Box::pin(async move { store::rename(tx, user, &name).await })
@@ -175,16 +173,6 @@ impl Identity {
         changed.await?;
         self.entered(opened, token, account).await
     }
-}
-
-/// 1 to 100 characters, none of them a control character.
-pub(crate) fn read_name(name: &str) -> Result<String> {
-    let name = name.trim();
-    if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-        let message = format!("a name has 1 to {MAX_NAME} characters and no control characters");
-        return Err(Error::invalid("NAME_INVALID", message).at("name"));
-    }
-    Ok(name.to_owned())
 }
 
 fn wrong_token() -> Error {

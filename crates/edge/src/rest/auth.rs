@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
@@ -17,8 +16,8 @@ use crate::csrf;
 use crate::edge::House;
 use crate::json;
 use crate::refusal::Answer;
-use crate::rest::keys::respond;
 use crate::rest::users::User;
+use crate::rest::{nothing, respond};
 
 /// Who becomes the first owner.
 #[derive(Deserialize, ToSchema)]
@@ -288,11 +287,4 @@ fn enter(house: &House, status: StatusCode, entered: Entered) -> Answer<Response
     let mut response = respond(status, &Session::from(entered.session))?;
     response.headers_mut().insert(SET_COOKIE, cookie);
     Ok(response)
-}
-
-/// 204.
-pub(crate) fn nothing() -> Response {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
 }

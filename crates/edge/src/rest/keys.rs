@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use manifold_core::{Error, IdempotencyKey, KeyId, Timestamp};
 use manifold_identity::{Environment, KeyInfo, NewKey, parse_key_id};
@@ -19,6 +18,7 @@ use crate::idempotency::{self, REPLAYED};
 use crate::json;
 use crate::page;
 use crate::refusal::Answer;
+use crate::rest::respond;
 
 /// What a new key shall be.
 #[derive(Deserialize, ToSchema)]
@@ -222,14 +222,6 @@ pub(crate) async fn get_key(State(house): State<Arc<House>>, Id(id): Id, call: C
 pub(crate) async fn revoke_key(State(house): State<Arc<House>>, Id(id): Id, call: Call) -> Answer<Response> {
     let key = house.identity.revoke_key(&call.context, parse_key_id(&id)?).await?;
     Ok(respond(StatusCode::OK, &Key::from(key))?)
-}
-
-pub(crate) fn respond(status: StatusCode, body: &impl Serialize) -> Result<Response, Error> {
-    let body = serde_json::to_vec(body).map_err(|error| Error::internal("print a key").because(error))?;
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(response)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::call::Call;
 use crate::refusal::Answer;
-use crate::rest::keys::respond;
+use crate::rest::respond;
 
 /// A role.
 #[derive(Serialize, ToSchema)]

@@ -12,8 +12,7 @@ use utoipa::ToSchema;
 use crate::call::{Call, Id};
 use crate::edge::House;
 use crate::refusal::Answer;
-use crate::rest::auth::nothing;
-use crate::rest::keys::respond;
+use crate::rest::{nothing, respond};
 
 /// Where somebody is logged in.
 #[derive(Serialize, ToSchema)]

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::call::{Call, Id, Query};
 use crate::edge::House;
 use crate::refusal::{Answer, Refusal};
-use crate::rest::keys::respond;
+use crate::rest::respond;
 
 const HOUR: u64 = 3_600;
 

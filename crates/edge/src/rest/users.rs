@@ -15,8 +15,7 @@ use crate::edge::House;
 use crate::json;
 use crate::page;
 use crate::refusal::Answer;
-use crate::rest::auth::nothing;
-use crate::rest::keys::respond;
+use crate::rest::{nothing, respond};
 
 /// A person.
 #[derive(Serialize, ToSchema)]

@@ -153,11 +153,11 @@ pub async fn first_tenant(tx: &mut Tx<'_>) -> Result<Option<TenantId>> {
     Ok(found.during("find the first tenant")?.map(TenantId))
 }
 
-/// Inserts something that works once.
-pub async fn insert_one_time(tx: &mut Tx<'_>, purpose: &str, hash: &[u8], until: Timestamp) -> Result<()> {
-    let sql = "INSERT INTO one_time (hash, purpose, data, expires_at) VALUES ($1, $2, $3, $4)";
+/// Inserts a token for the first account.
+pub async fn insert_setup(tx: &mut Tx<'_>, hash: &[u8], until: Timestamp) -> Result<()> {
+    let sql = "INSERT INTO one_time (hash, purpose, data, expires_at) VALUES ($1, 'setup', $2, $3)";
     on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(hash).bind(purpose).bind(Json(serde_json::Map::new()));
+        let query = sqlx::query(sql).bind(hash).bind(Json(serde_json::Map::new()));
         query.bind(Micros::from(until)).execute(executor).await.map(|_| ())
     })
     .during("insert what works once")
@@ -195,23 +195,24 @@ pub async fn use_reset(tx: &mut Tx<'_>, user: UserId, hash: &[u8], now: Timestam
     Ok(used.during("use what works once")? == 1)
 }
 
-/// Uses it up, and with it all that is there for the same purpose; false if it does not work, or not any more. Of several
+/// Uses it up, and with it every other one; false if it does not work, or not any more. Of several
 /// who try at once, one succeeds: the others wait for its rows and find them used.
-pub async fn use_all_for(tx: &mut Tx<'_>, purpose: &str, hash: &[u8], now: Timestamp) -> Result<bool> {
-    let sql = "UPDATE one_time SET used_at = $3 WHERE purpose = $2 AND used_at IS NULL AND EXISTS (SELECT 1 FROM one_time o \
-               WHERE o.hash = $1 AND o.purpose = $2 AND o.used_at IS NULL AND o.expires_at > $3)";
+pub async fn use_setup(tx: &mut Tx<'_>, hash: &[u8], now: Timestamp) -> Result<bool> {
+    let sql = "UPDATE one_time SET used_at = $2 WHERE purpose = 'setup' AND used_at IS NULL AND EXISTS (SELECT 1 FROM one_time o \
+               WHERE o.hash = $1 AND o.purpose = 'setup' AND o.used_at IS NULL AND o.expires_at > $2)";
     let used = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(hash).bind(purpose).bind(Micros::from(now));
+        let query = sqlx::query(sql).bind(hash).bind(Micros::from(now));
         query.execute(executor).await.map(|done| done.rows_affected())
     });
     Ok(used.during("use what works once")? > 0)
 }
 
-/// Whether this still works for the purpose.
-pub async fn is_one_time(db: &Db, purpose: &str, hash: &[u8], now: Timestamp) -> Result<bool> {
-    let sql = "SELECT COUNT(*) FROM one_time WHERE purpose = $1 AND hash = $2 AND used_at IS NULL AND expires_at > $3";
+/// Whether it still works.
+pub async fn is_setup(db: &Db, hash: &[u8], now: Timestamp) -> Result<bool> {
+    let sql =
+        "SELECT COUNT(*) FROM one_time WHERE purpose = 'setup' AND hash = $1 AND used_at IS NULL AND expires_at > $2";
     let count = on!(db, |executor| {
-        let query = sqlx::query_scalar::<_, i64>(sql).bind(purpose).bind(hash).bind(Micros::from(now));
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(hash).bind(Micros::from(now));
         query.fetch_one(executor).await
     });
     Ok(count.during("look for what works once")? > 0)
