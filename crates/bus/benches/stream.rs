@@ -140,8 +140,8 @@ fn principal() -> Principal {
         subject: "key_1".into(),
         kind: SubjectKind::Key,
         key: None,
-        session: None,
         permissions: [].into(),
         environment: "test".into(),
+        ..Principal::anonymous()
     }
 }

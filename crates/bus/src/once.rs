@@ -88,9 +88,9 @@ mod tests {
             subject: subject.into(),
             kind: SubjectKind::Key,
             key: None,
-            session: None,
             permissions: [].into(),
             environment: "live".into(),
+            ..Principal::anonymous()
         };
         Asked::new(&caller, operation, &IdempotencyKey::parse(key).unwrap(), request)
     }

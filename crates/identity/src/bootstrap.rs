@@ -99,9 +99,9 @@ async fn insert(identity: &Identity, row: NewRow) -> Result<bool> {
             subject: MAKER.into(),
             kind: SubjectKind::Service,
             key: None,
-            session: None,
             permissions: [].into(),
             environment: row.environment.into(),
+            ..Principal::anonymous()
         },
         request: RequestId(identity.inner.ids.next()),
         trace: TraceContext::root(),

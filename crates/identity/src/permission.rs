@@ -55,9 +55,9 @@ mod tests {
             subject: "key_x".into(),
             kind: SubjectKind::Key,
             key: None,
-            session: None,
             permissions: permissions.into(),
             environment: "live".into(),
+            ..Principal::anonymous()
         }
     }
 

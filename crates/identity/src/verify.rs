@@ -149,9 +149,9 @@ fn known(row: Credential, read_at: Timestamp) -> Result<Known> {
         subject: key.to_string().into(),
         kind: SubjectKind::Key,
         key: Some(key),
-        session: None,
         permissions: row.grants.0.into(),
         environment: environment.name().into(),
+        ..Principal::anonymous()
     };
     Ok(Known {
         hash,

@@ -49,9 +49,9 @@ fn caller() -> CallContext {
         subject: Arc::from("key"),
         kind: SubjectKind::Key,
         key: None,
-        session: None,
         permissions: Arc::from(["*".to_owned()]),
         environment: Arc::from("live"),
+        ..Principal::anonymous()
     };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(3_600);
     CallContext { principal, request: RequestId(uuid::Uuid::nil()), trace: TraceContext::root(), deadline }

@@ -38,9 +38,9 @@ impl House {
             subject: "key_1".into(),
             kind: SubjectKind::Key,
             key: None,
-            session: None,
             permissions: [].into(),
             environment: "test".into(),
+            ..Principal::anonymous()
         };
         let outbox = Outbox::new("ai", clock.clone(), Ids::new(clock.clone()));
         let trace = TraceContext { trace_id: 1, span_id: 2, sampled: true };

@@ -151,9 +151,9 @@ mod tests {
             subject: "key_x".into(),
             kind: SubjectKind::Key,
             key: Some(key),
-            session: None,
             permissions: [].into(),
             environment: "live".into(),
+            ..Principal::anonymous()
         };
         Arc::new(Known {
             hash: [0; 32],

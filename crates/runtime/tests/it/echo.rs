@@ -135,9 +135,9 @@ pub fn caller() -> CallContext {
         subject: Arc::from("key_ana"),
         kind: SubjectKind::Key,
         key: None,
-        session: None,
         permissions: Arc::from(["ai.inference.run".to_owned()]),
         environment: Arc::from("live"),
+        ..Principal::anonymous()
     };
     let deadline = Instant::now() + Duration::from_secs(30);
     CallContext { principal, request: RequestId(Uuid::from_u128(2)), trace: TraceContext::root(), deadline }
