@@ -1,5 +1,7 @@
 //! A newcomer's first hour: the first account, logging in by cookie, and what a browser may not be made to do.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use http::Method;
 use manifold_testkit::{Client, Reply, Sandbox};
@@ -106,6 +108,31 @@ story!(a_session_lasts_from_login_to_logout, |builder| {
     let left = second.change(Method::POST, "/v1/auth/logout", None).await?;
     assert_eq!((left.status, left.header("set-cookie").contains("Max-Age=0")), (204, true));
     assert_eq!(code(&second.get("/v1/users/me").await?), (401, "invalid_session".into()));
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(power_is_for_who_has_just_proven_to_be_the_person, |builder| {
+    let sandbox = builder.start().await?;
+    let ada = set_up(&sandbox).await?;
+    let body = json!({"name": "website"});
+    sandbox.clock.advance(Duration::from_secs(11 * 60));
+
+    let stale = ada.change(Method::POST, "/v1/keys", Some(&body)).await?;
+    let wrong = ada.change(Method::POST, "/v1/auth/step-up", Some(&json!({"password": "wrong horse"}))).await?;
+    let reply = ada.change(Method::POST, "/v1/auth/step-up", Some(&json!({"password": PASSWORD}))).await?;
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    let fresh = Browser::of(ada.client.clone(), &reply)?;
+
+    assert_eq!(code(&stale), (403, "step_up_required".into()));
+    assert!(
+        stale.json()["detail"].as_str().is_some_and(|text| text.contains("POST /v1/auth/step-up")),
+        "{}",
+        stale.text
+    );
+    assert_eq!(code(&wrong), (401, "invalid_credentials".into()));
+    assert_eq!(fresh.change(Method::POST, "/v1/keys", Some(&body)).await?.status, 201);
+    assert_eq!(code(&ada.get("/v1/users/me").await?), (401, "invalid_session".into()), "the old session ended");
     sandbox.stop().await?;
     Ok(())
 });

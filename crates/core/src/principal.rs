@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::{Code, Error, KeyId, Result, SessionId, TenantId};
+use crate::{Code, Error, KeyId, Result, SessionId, TenantId, Timestamp};
 
 /// What kind of caller it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,10 @@ pub struct Principal {
     pub permissions: Arc<[String]>,
     /// `live` or `test`.
     pub environment: Arc<str>,
+    /// Whether a person has proven more than a password.
+    pub mfa: bool,
+    /// When a person last proved to be one; None of keys and services.
+    pub auth_time: Option<Timestamp>,
 }
 
 impl Principal {
@@ -51,6 +55,8 @@ impl Principal {
             session: None,
             permissions: [].into(),
             environment: "live".into(),
+            mfa: false,
+            auth_time: None,
         }
     }
 

@@ -70,6 +70,7 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(auth::get_session))
         .routes(routes!(auth::change_password))
         .routes(routes!(auth::reset_password))
+        .routes(routes!(auth::step_up))
         .routes(routes!(sessions::list_sessions, sessions::revoke_other_sessions))
         .routes(routes!(sessions::revoke_session))
         .routes(routes!(users::get_me, users::update_me))
@@ -199,7 +200,7 @@ mod tests {
             assert_eq!(access.count(), 1, "{path}");
             assert!(operation.security.is_some(), "{path}");
         }
-        assert_eq!(ids.len(), 34);
+        assert_eq!(ids.len(), 35);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::member::{OneTime, READ, WRITE, wrong_token};
 use crate::session::{self, Entered, Visitor};
 use crate::store::member::{self as store, InvitationRow, NewInvitation};
 use crate::store::user;
-use crate::{Identity, login, name, password, role, setup};
+use crate::{Identity, login, name, password, role, setup, step_up};
 
 /// How long an invitation works.
 const INVITED: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -57,6 +57,7 @@ impl Identity {
         caller.principal.require(WRITE)?;
         role::check_gift(&caller.principal, &[role.to_owned()]).map_err(|error| error.at("role"))?;
         let (token, now) = (session::one_time("mfi"), self.inner.clock.now());
+        step_up::require(&caller.principal, now)?;
         let new = NewInvitation {
             id: InvitationId(self.inner.ids.next()),
             tenant: caller.principal.tenant,
@@ -100,6 +101,7 @@ impl Identity {
     /// `INVITATION_NOT_FOUND`.
     pub async fn revoke_invitation(&self, caller: &CallContext, id: InvitationId) -> Result<()> {
         caller.principal.require(WRITE)?;
+        step_up::require(&caller.principal, self.inner.clock.now())?;
         let tenant = caller.principal.tenant;
         let revoked = self.inner.db.write("take an invitation back", move |tx| {
             Box::pin(async move { store::revoke_invitation(tx, tenant, id).await })

@@ -17,7 +17,7 @@ use manifold_store::Tx;
 use crate::key::format::{Environment, Lookup};
 use crate::store::key::{KeyRow, NewRow};
 use crate::store::{key as store, revocation};
-use crate::{Identity, events, name, permission, random, revoke};
+use crate::{Identity, events, name, permission, random, revoke, step_up};
 
 pub(crate) const READ: &str = "keys.key.read";
 const WRITE: &str = "keys.key.write";
@@ -111,6 +111,7 @@ impl Identity {
     pub async fn create_key(&self, caller: &CallContext, new: NewKey) -> Result<Created> {
         let now = self.inner.clock.now();
         let new = check_new(&caller.principal, new, now)?;
+        step_up::require(&caller.principal, now)?;
         let secret = generate_key(new.environment);
         let asked = again::asked(&caller.principal, &new);
         let made = Maker { tenant: caller.principal.tenant, name: caller.principal.subject.to_string(), at: now };
@@ -173,6 +174,7 @@ impl Identity {
     pub async fn revoke_key(&self, caller: &CallContext, id: KeyId) -> Result<KeyInfo> {
         caller.principal.require(WRITE)?;
         let now = self.inner.clock.now();
+        step_up::require(&caller.principal, now)?;
         let work = Arc::new((id, self.inner.outbox.clone(), Origin::of(caller)));
         let row = self
             .inner

@@ -18,6 +18,7 @@ mod role;
 mod secret_file;
 mod session;
 mod setup;
+mod step_up;
 mod store;
 mod tidy;
 mod usage;

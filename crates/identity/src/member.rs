@@ -16,7 +16,7 @@ use crate::store::member::{self as store, MemberRow};
 use crate::store::session::{self as sessions, Which};
 use crate::store::user;
 use crate::user::UserInfo;
-use crate::{Identity, login, password, role};
+use crate::{Identity, login, password, role, step_up};
 
 pub(crate) const READ: &str = "users.user.read";
 pub(crate) const WRITE: &str = "users.user.write";
@@ -74,6 +74,7 @@ impl Identity {
     pub async fn set_roles(&self, caller: &CallContext, user: UserId, mut roles: Vec<String>) -> Result<Member> {
         caller.principal.require(WRITE)?;
         role::check_gift(&caller.principal, &roles)?;
+        step_up::require(&caller.principal, self.inner.clock.now())?;
         roles.sort();
         roles.dedup();
         self.change(caller, user, Change::Roles(roles)).await?;
@@ -86,6 +87,7 @@ impl Identity {
     /// `USER_NOT_FOUND`, `ESCALATION`, `LAST_OWNER`.
     pub async fn remove_member(&self, caller: &CallContext, user: UserId) -> Result<()> {
         caller.principal.require(WRITE)?;
+        step_up::require(&caller.principal, self.inner.clock.now())?;
         self.change(caller, user, Change::Removal).await
     }
 
@@ -99,8 +101,10 @@ impl Identity {
             let message = "one's own password is changed with POST /v1/auth/password, by who knows it";
             return Err(Error::new(Code::Denied, "ESCALATION", message));
         }
+        let now = self.inner.clock.now();
+        step_up::require(&caller.principal, now)?;
         let token = session::one_time("mfr");
-        let (hash, expires_at) = (session::hash(token.expose()), self.inner.clock.now().after(RESET));
+        let (hash, expires_at) = (session::hash(token.expose()), now.after(RESET));
         let work = Arc::new((hash, caller.principal.clone()));
         let made = self.inner.db.write("make a token for a new password", move |tx| {
             let work = Arc::clone(&work);

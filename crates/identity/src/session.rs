@@ -120,6 +120,7 @@ pub(crate) fn new(
         tenant,
         ip: visitor.ip.to_canonical().to_string(),
         agent,
+        mfa: false,
         at,
         expires_at: at.after(LIFETIME),
     };
@@ -164,10 +165,11 @@ impl Identity {
             tenant,
             subject: user.to_string().into(),
             kind: SubjectKind::User,
-            key: None,
             session: Some(session),
             permissions: role::grants(roles.iter().map(String::as_str)).into(),
-            environment: "live".into(),
+            mfa: holder.mfa,
+            auth_time: Some(holder.auth_time),
+            ..Principal::anonymous()
         })
     }
 
@@ -293,7 +295,7 @@ fn describe(row: SessionRow, current: SessionId) -> SessionInfo {
     }
 }
 
-fn invalid() -> Error {
+pub(crate) fn invalid() -> Error {
     Error::new(Code::Unauthenticated, "INVALID_SESSION", "nobody is logged in by this session, or not any more")
 }
 

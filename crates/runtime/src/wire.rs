@@ -8,7 +8,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use manifold_contract::identity::v1 as proto;
-use manifold_core::{KeyId, Principal, RequestId, Secret, SessionId, SubjectKind, TenantId, TraceContext};
+use manifold_core::{KeyId, Principal, RequestId, Secret, SessionId, SubjectKind, TenantId, Timestamp, TraceContext};
 use prost::Message;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
@@ -107,6 +107,8 @@ fn encode_principal(principal: &Principal) -> proto::Principal {
         session: principal.session.map(|session| session.to_string()).unwrap_or_default(),
         permissions: principal.permissions.to_vec(),
         environment: principal.environment.to_string(),
+        mfa: principal.mfa,
+        auth_time: principal.auth_time.map(Timestamp::micros).unwrap_or_default(),
     }
 }
 
@@ -135,6 +137,8 @@ fn decode_principal(principal: proto::Principal) -> Option<Principal> {
         session,
         permissions: Arc::from(principal.permissions),
         environment: Arc::from(principal.environment),
+        mfa: principal.mfa,
+        auth_time: Some(principal.auth_time).filter(|micros| *micros != 0).map(Timestamp::from_micros),
     })
 }
 
@@ -158,5 +162,30 @@ fn decode_timeout(text: &str) -> Option<Duration> {
         "u" => Some(Duration::from_micros(value)),
         "n" => Some(Duration::from_nanos(value)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn a_person_travels_whole() {
+        let person = Principal {
+            tenant: TenantId(Uuid::from_u128(1)),
+            subject: "usr_ada".into(),
+            kind: SubjectKind::User,
+            session: Some(SessionId(Uuid::from_u128(2))),
+            permissions: ["*".to_owned()].into(),
+            mfa: true,
+            auth_time: Some(Timestamp::from_micros(3)),
+            ..Principal::anonymous()
+        };
+
+        for principal in [person, Principal::anonymous()] {
+            assert_eq!(decode_principal(encode_principal(&principal)), Some(principal));
+        }
     }
 }

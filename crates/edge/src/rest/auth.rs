@@ -84,6 +84,14 @@ pub(crate) struct ResetRequest {
     password: Secret<String>,
 }
 
+/// The proof that the caller is still the person.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StepUpRequest {
+    #[schema(value_type = String, example = "correct horse battery staple")]
+    password: Secret<String>,
+}
+
 /// The session of the caller. Where it begins, the answer sets its cookie.
 #[derive(Serialize, ToSchema, ToResponse)]
 #[response(
@@ -268,6 +276,26 @@ pub(crate) async fn change_password(State(house): State<Arc<House>>, call: Call)
     let body: PasswordRequest = json::read_strictly(&call.body)?;
     let visitor = visitor(&call);
     let entered = house.identity.change_password(&call.context, visitor, body.current, body.new).await?;
+    enter(&house, StatusCode::OK, entered)
+}
+
+/// Prove again to be the person
+///
+/// Keys, roles, invitations, new passwords and second factors are for who did so within ten minutes. The caller goes on with a
+/// new session, and the old one ends.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/step-up",
+    operation_id = "stepUp",
+    tag = "Sessions",
+    request_body(content = StepUpRequest, example = json!({"password": "correct horse battery staple"})),
+    responses((status = 200, response = inline(Session))),
+    security(("session" = [])),
+    extensions(("x-user" = json!(true)))
+)]
+pub(crate) async fn step_up(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    let body: StepUpRequest = json::read_strictly(&call.body)?;
+    let entered = house.identity.step_up(&call.context, visitor(&call), body.password).await?;
     enter(&house, StatusCode::OK, entered)
 }
 

@@ -20,7 +20,9 @@ pub struct NewSession {
     pub ip: String,
     /// What the holder's browser calls itself.
     pub agent: String,
-    /// Now.
+    /// Whether its holder has proven more than a password.
+    pub mfa: bool,
+    /// Now, when its holder has proven to be the person.
     pub at: Timestamp,
     /// When it ends in any case.
     pub expires_at: Timestamp,
@@ -55,6 +57,11 @@ pub struct Holder {
     pub user_id: Uuid,
     /// Where its holder acts.
     pub tenant_id: Uuid,
+    /// When its holder proved to be the person.
+    #[sqlx(try_from = "Micros")]
+    pub auth_time: Timestamp,
+    /// Whether by more than a password.
+    pub mfa: bool,
     /// When it was last used.
     #[sqlx(try_from = "Micros")]
     pub seen_at: Timestamp,
@@ -69,7 +76,7 @@ pub async fn insert(tx: &mut Tx<'_>, new: &NewSession) -> Result<()> {
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $5, $5, $9)";
     on!(tx, |executor| {
         let query = sqlx::query(sql).bind(new.id.0).bind(new.hash.as_slice()).bind(new.user.0).bind(new.tenant.0);
-        let query = query.bind(Micros::from(new.at)).bind(false).bind(&new.ip).bind(&new.agent);
+        let query = query.bind(Micros::from(new.at)).bind(new.mfa).bind(&new.ip).bind(&new.agent);
         query.bind(Micros::from(new.expires_at)).execute(executor).await.map(|_| ())
     })
     .during("insert a session")
@@ -77,7 +84,7 @@ pub async fn insert(tx: &mut Tx<'_>, new: &NewSession) -> Result<()> {
 
 /// Who holds the session with this hash, if it was not ended and its holder may still act in its tenant. It says whose it is.
 pub async fn find(db: &Db, hash: &[u8]) -> Result<Option<Holder>> {
-    let sql = "SELECT s.id, s.user_id, s.tenant_id, s.seen_at, s.expires_at FROM session s \
+    let sql = "SELECT s.id, s.user_id, s.tenant_id, s.auth_time, s.mfa, s.seen_at, s.expires_at FROM session s \
                JOIN user_account u ON u.id = s.user_id JOIN tenant t ON t.id = s.tenant_id \
                JOIN membership m ON m.tenant_id = s.tenant_id AND m.user_id = s.user_id \
                WHERE s.hash = $1 AND s.revoked_at IS NULL AND u.state = 'active' AND t.state = 'active'";

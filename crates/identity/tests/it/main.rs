@@ -42,4 +42,5 @@ mod people;
 mod race;
 mod rpc;
 mod start;
+mod step_up;
 mod verify;

@@ -52,6 +52,7 @@ fn forged() -> BinaryMetadataValue {
         session: String::new(),
         permissions: vec!["*".to_owned()],
         environment: "live".to_owned(),
+        ..Principal::default()
     };
     BinaryMetadataValue::from_bytes(&principal.encode_to_vec())
 }
