@@ -13,6 +13,16 @@ pub(crate) const HOP_LIMIT: &str = "HOP_LIMIT";
 pub struct Chain(pub(crate) Event);
 
 impl Chain {
+    /// The printed id of the request at its beginning; empty if there is none.
+    pub fn request(&self) -> &str {
+        &self.0.correlation_id
+    }
+
+    /// The id of its trace, 32 hexadecimal digits; empty if there is none.
+    pub fn trace(&self) -> &str {
+        self.0.traceparent.split('-').nth(1).unwrap_or_default()
+    }
+
     /// Refuses a place behind the longest chain that is no loop.
     pub(crate) fn check(&self) -> Result<()> {
         if self.0.hop <= MAX_HOP {

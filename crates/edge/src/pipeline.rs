@@ -120,7 +120,10 @@ async fn gate(
             scene.record.place = limits.enter(key, scene.record.request, until, left).await?;
         }
         // 14 What the caller may.
-        operation.authorise(&principal).inspect_err(|_| scene.left = None)?;
+        operation.authorise(&principal).inspect_err(|_| {
+            scene.left = None;
+            edge.identity.note_denied(&principal, scene.record.client, operation.to_string());
+        })?;
         // 16 The body, within its size and time.
         let call = call(edge, scene, &mut parts, operation, principal, deadline).await?;
         parts.extensions.insert(call);

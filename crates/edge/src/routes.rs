@@ -2,6 +2,7 @@
 //! An operation that says none of `x-permission`, `x-user` and `x-public`, or more than one, is denied.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +41,13 @@ pub(crate) struct Operation {
     pub(crate) max_body: u64,
     pub(crate) deadline: Duration,
     pub(crate) durations: Durations,
+}
+
+/// `POST /v1/keys`.
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.method, self.route)
+    }
 }
 
 impl Operation {

@@ -14,6 +14,7 @@ use manifold_core::{
 use manifold_runtime::CallContext;
 use manifold_store::Tx;
 
+use crate::audit::Outbox;
 use crate::key::format::{Environment, Lookup};
 use crate::store::key::{KeyRow, NewRow};
 use crate::store::{key as store, revocation};
@@ -257,13 +258,7 @@ fn check_new(maker: &Principal, mut new: NewKey, now: Timestamp) -> Result<NewKe
 }
 
 /// Revokes the key, tells the other processes and the bus, and reads what became of it.
-async fn revoke(
-    tx: &mut Tx<'_>,
-    outbox: &manifold_bus::Outbox,
-    id: KeyId,
-    origin: &Origin,
-    at: Timestamp,
-) -> Result<Option<KeyRow>> {
+async fn revoke(tx: &mut Tx<'_>, outbox: &Outbox, id: KeyId, origin: &Origin, at: Timestamp) -> Result<Option<KeyRow>> {
     let tenant = origin.principal.tenant;
     if store::revoke_key(tx, tenant, id, at).await? {
         revocation::append(tx, &revoke::key_subject(id), at).await?;

@@ -1,6 +1,7 @@
 //! Who calls: tenants and API keys, the vault's master key, revocation. A library of the edge process: no HTTP and no
 //! public JSON. Its rpc is mounted on the mesh.
 
+mod audit;
 mod bootstrap;
 mod email;
 mod events;
@@ -31,13 +32,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use manifold_bus::{Bus, Outbox};
+use manifold_bus::Bus;
 use manifold_contract::identity::v1::keys;
 use manifold_core::{Clock, Error, Ids, Result, Secret};
 use manifold_runtime::{Health, Routes, Tasks};
 use manifold_store::{Db, Migrations};
 use tokio::sync::Semaphore;
 
+use crate::audit::Outbox;
+use crate::audit::refused::{self, Refused};
 use crate::key::again::Answers;
 use crate::key::pepper::Peppers;
 use crate::password::Hasher;
@@ -122,6 +125,7 @@ struct Inner {
     lookups: Semaphore,
     used: Used,
     outcomes: Outcomes,
+    refused: Refused,
     hasher: Hasher,
     csrf: CsrfKey,
     data_dir: PathBuf,
@@ -141,7 +145,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let csrf = CsrfKey(*newest.ok_or_else(|| Error::internal("there is no key against forged requests"))?.1.expose());
     let identity = Identity {
         inner: Arc::new(Inner {
-            outbox: Outbox::new("identity", deps.clock.clone(), deps.ids.clone()),
+            outbox: Outbox::new(deps.clock.clone(), deps.ids.clone()),
             pulse: Pulse::new(deps.clock.now()),
             db: deps.db,
             clock: deps.clock,
@@ -154,6 +158,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             lookups: Semaphore::new(verify::LOOKUPS),
             used: Used::default(),
             outcomes: Outcomes::new(),
+            refused: Refused::default(),
             hasher: Hasher::start()?,
             csrf,
             data_dir: config.data_dir.clone(),
@@ -166,6 +171,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     health.ready();
     identity.inner.tasks.spawn("identity revocations", revoke::run(identity.clone(), seq, health));
     identity.inner.tasks.spawn("identity key uses", used::run(identity.clone()));
+    identity.inner.tasks.spawn("identity refusals", refused::run(identity.clone()));
     identity.inner.tasks.spawn("identity tidy", tidy::run(identity.clone()));
     let (db, clock) = (identity.inner.db.clone(), identity.inner.clock.clone());
     let roll_up = manifold_bus::consume(usage::consumer(), deps.bus, db, clock, usage::RollUp);

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use manifold_bus::{Draft, Outbox};
+use manifold_bus::Draft;
 use manifold_core::{Code, Error, Result, Secret, TenantId, Timestamp, UserId};
 use manifold_runtime::CallContext;
 use manifold_store::Tx;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::audit::Outbox;
 use crate::email::Email;
 use crate::key::Origin;
 use crate::session::{Entered, Visitor};
@@ -118,7 +119,10 @@ impl Identity {
         };
         match self.inner.hasher.verify(password, hash).await {
             Ok(true) => Ok(tries),
-            Ok(false) => Err(refused()),
+            Ok(false) => {
+                self.note_failed_login(account.map(|account| UserId(account.id)), &tries.account, ip);
+                Err(refused())
+            }
             Err(busy) => {
                 let undone = self.inner.db.write("take a try back", move |tx| {
                     let tries = Arc::clone(&tries);
@@ -185,7 +189,7 @@ pub(crate) fn refused() -> Error {
 }
 
 /// The neighbourhood of an address: /24 of IPv4, /48 of IPv6.
-fn network(ip: IpAddr) -> String {
+pub(crate) fn network(ip: IpAddr) -> String {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();

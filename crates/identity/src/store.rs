@@ -2,6 +2,7 @@
 //! and those on the sessions of a person, who has them in several tenants.
 
 pub mod attempt;
+pub mod audit;
 pub mod key;
 pub mod member;
 pub mod revocation;

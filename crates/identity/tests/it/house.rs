@@ -124,6 +124,11 @@ impl Process {
 
     /// Changes the database behind the service's back.
     pub async fn execute(&self, sql: &str) {
+        self.try_execute(sql).await.unwrap();
+    }
+
+    /// The same, where the database may refuse it.
+    pub async fn try_execute(&self, sql: &str) -> Result<()> {
         let sql: Arc<str> = sql.into();
         let changed = self.db.write("change by a test", move |tx| {
             let sql = AssertSqlSafe(Arc::clone(&sql));
@@ -131,7 +136,7 @@ impl Process {
                 on!(tx, |executor| sqlx::query(sql).execute(executor).await.map(|_| ())).during("change")
             })
         });
-        changed.await.unwrap();
+        changed.await
     }
 
     pub async fn stop(self) {

@@ -35,6 +35,7 @@ macro_rules! on_postgres {
 }
 
 mod again;
+mod audit;
 mod house;
 mod keys;
 mod members;

@@ -1,0 +1,151 @@
+//! What was refused: failed logins and denied calls, counted in memory. Each minute becomes one entry per action and subject,
+//! so that a flood of refusals costs no more than one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use manifold_bus::Draft;
+use manifold_core::{Principal, RequestId, Result, TenantId, Timestamp, TraceContext, UserId};
+use serde_json::json;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::Identity;
+use crate::key::Origin;
+use crate::login::network;
+use crate::store::user;
+
+const EVERY: Duration = Duration::from_secs(2);
+const MINUTE_US: i64 = 60_000_000;
+/// Subjects that are told apart in a minute; beyond, refusals are counted by the metrics only.
+const MAX_SLOTS: usize = 10_000;
+/// Places and operations that an entry names.
+const MAX_NAMED: usize = 8;
+
+/// Refusals since the last minute that was written down.
+#[derive(Default)]
+pub struct Refused(Mutex<HashMap<Slot, Tally>>);
+
+/// Whose refusals are counted together.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Slot {
+    /// Minutes since 1970.
+    minute: i64,
+    who: Who,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Who {
+    /// Somebody who tries to log in: the person if there is one, and in any case what stands for the address.
+    Stranger { user: Option<UserId>, account: String },
+    /// A caller who may not do what he asked for.
+    Caller { tenant: TenantId, subject: Arc<str> },
+}
+
+#[derive(Clone, Default)]
+struct Tally {
+    count: u64,
+    networks: BTreeSet<String>,
+    operations: BTreeSet<String>,
+}
+
+impl Refused {
+    fn note(&self, who: Who, ip: IpAddr, operation: Option<String>, now: Timestamp) {
+        let slot = Slot { minute: now.micros().div_euclid(MINUTE_US), who };
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= MAX_SLOTS && !slots.contains_key(&slot) {
+            return;
+        }
+        let tally = slots.entry(slot).or_default();
+        tally.count += 1;
+        name(&mut tally.networks, network(ip));
+        if let Some(operation) = operation {
+            name(&mut tally.operations, operation);
+        }
+    }
+
+    /// What was counted in minutes before `minute`.
+    fn take(&self, minute: i64) -> Vec<(Slot, Tally)> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.extract_if(|slot, _| slot.minute < minute).collect()
+    }
+}
+
+fn name(named: &mut BTreeSet<String>, new: String) {
+    if named.len() < MAX_NAMED {
+        named.insert(new);
+    }
+}
+
+impl Identity {
+    /// Somebody tried a wrong password. `account` stands for the address that was typed.
+    pub(crate) fn note_failed_login(&self, user: Option<UserId>, account: &str, ip: IpAddr) {
+        let who = Who::Stranger { user, account: account.to_owned() };
+        self.inner.refused.note(who, ip, None, self.inner.clock.now());
+    }
+
+    /// The caller was denied an operation, such as `POST /v1/keys`.
+    pub fn note_denied(&self, caller: &Principal, ip: IpAddr, operation: String) {
+        let who = Who::Caller { tenant: caller.tenant, subject: Arc::clone(&caller.subject) };
+        self.inner.refused.note(who, ip, Some(operation), self.inner.clock.now());
+    }
+}
+
+/// Writes down what was refused until shutdown, and the rest then.
+pub async fn run(identity: Identity) {
+    let stop = identity.inner.tasks.token();
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        flush(&identity, identity.inner.clock.now().micros().div_euclid(MINUTE_US)).await;
+    }
+    flush(&identity, i64::MAX).await;
+}
+
+/// Writes down the minutes before `minute`. What cannot be written is lost, and said in the log.
+async fn flush(identity: &Identity, minute: i64) {
+    for (slot, tally) in identity.inner.refused.take(minute) {
+        let count = tally.count;
+        if let Err(error) = write(identity, slot, tally).await {
+            warn!(%error, count, "cannot write down what was refused");
+        }
+    }
+}
+
+async fn write(identity: &Identity, slot: Slot, tally: Tally) -> Result<()> {
+    let inner = &identity.inner;
+    let minute = Timestamp::from_micros(slot.minute * MINUTE_US).to_string();
+    let (principal, type_, subject) = match slot.who {
+        Who::Stranger { user, account } => {
+            let home = match user {
+                Some(user) => user::home(&inner.db, user).await?,
+                None => None,
+            };
+            let tenant = home.unwrap_or(TenantId(Uuid::nil()));
+            let subject = user.map_or_else(|| format!("account:{account}"), |user| user.to_string());
+            (Principal { tenant, ..Principal::anonymous() }, "identity.login.failed", subject)
+        }
+        Who::Caller { tenant, subject } => {
+            let target = subject.to_string();
+            (Principal { tenant, subject, ..Principal::anonymous() }, "identity.access.denied", target)
+        }
+    };
+    let mut data = json!({ "count": tally.count, "minute": minute, "networks": tally.networks });
+    if !tally.operations.is_empty() {
+        data["operations"] = json!(tally.operations);
+    }
+    let draft = Draft { type_, subject, tenant: principal.tenant, data: data.to_string().into() };
+    let origin = Origin { principal, request: RequestId(inner.ids.next()), trace: TraceContext::root() };
+    let work = Arc::new((inner.outbox.clone(), draft, origin));
+    let written = inner.db.write("write down what was refused", move |tx| {
+        let work = Arc::clone(&work);
+        Box::pin(async move {
+            let (outbox, draft, origin) = &*work;
+            outbox.append(tx, std::slice::from_ref(draft), &origin.cause()).await
+        })
+    });
+    written.await
+}
