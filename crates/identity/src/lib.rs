@@ -59,6 +59,8 @@ pub use crate::session::{Entered, LIFETIME as SESSION_LIFETIME, Present, Session
 pub use crate::store::usage::Sums;
 pub use crate::usage::{DEFAULT_WINDOW, UsageRow};
 pub use crate::user::{NewOwner, UserInfo};
+pub use crate::vault::Vault;
+pub use crate::vault::envelope::Place;
 
 /// The tables of this crate.
 pub fn migrations() -> Migrations {
@@ -129,18 +131,28 @@ struct Inner {
     hasher: Hasher,
     csrf: CsrfKey,
     data_dir: PathBuf,
+    vault: Vault,
     /// Whether anybody is known to have an account.
     has_users: AtomicBool,
+}
+
+impl Identity {
+    /// Where secrets are sealed and opened.
+    pub fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
 }
 
 /// Opens the vault, makes the first key if the database is empty, and starts following revocations.
 pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let health = deps.health.component("identity");
-    let peppers = vault::open_system_key(&deps.db, &config.data_dir, "key-pepper").await?;
+    let masters = [vault::master::default_key(&config.data_dir)];
+    let vault = Vault::start(deps.db.clone(), deps.clock.clone(), &masters).await?;
+    let peppers = vault.system_key("key-pepper").await?;
     let peppers = Peppers::new(peppers).ok_or_else(|| Error::internal("there is no pepper"))?;
-    let seals = vault::open_system_key(&deps.db, &config.data_dir, "answer-seal").await?;
+    let seals = vault.system_key("answer-seal").await?;
     let answers = Answers::new(seals).ok_or_else(|| Error::internal("there is no seal for answers"))?;
-    let csrf = vault::open_system_key(&deps.db, &config.data_dir, "csrf").await?;
+    let csrf = vault.system_key("csrf").await?;
     let newest = csrf.iter().max_by_key(|(version, _)| *version);
     let csrf = CsrfKey(*newest.ok_or_else(|| Error::internal("there is no key against forged requests"))?.1.expose());
     let identity = Identity {
@@ -162,6 +174,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             hasher: Hasher::start()?,
             csrf,
             data_dir: config.data_dir.clone(),
+            vault,
             has_users: AtomicBool::new(false),
         }),
     };
@@ -173,6 +186,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     identity.inner.tasks.spawn("identity key uses", used::run(identity.clone()));
     identity.inner.tasks.spawn("identity refusals", refused::run(identity.clone()));
     identity.inner.tasks.spawn("identity tidy", tidy::run(identity.clone()));
+    identity.inner.tasks.spawn_until_stop("identity vault", vault::run(identity.clone()));
     let (db, clock) = (identity.inner.db.clone(), identity.inner.clock.clone());
     let roll_up = manifold_bus::consume(usage::consumer(), deps.bus, db, clock, usage::RollUp);
     identity.inner.tasks.spawn_until_stop("identity usage", roll_up);

@@ -10,6 +10,7 @@ pub mod session;
 pub mod system;
 pub mod usage;
 pub mod user;
+pub mod vault;
 
 #[cfg(test)]
 mod tests {

@@ -1,154 +1,184 @@
-//! The master key in the data folder and the system keys that it seals. A system key is random and never derived from
-//! the master key, so that changing the master key invalidates nothing.
+//! The vault: seals secrets under keys of their tenants, which are sealed under a master key. Keys of the installation are
+//! sealed under it, too.
 
 pub mod envelope;
+mod held;
+pub mod master;
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use manifold_core::{Code, Error, Result, ResultExt, Secret};
+use manifold_core::{Clock, Code, Error, Result, Secret, TenantId};
 use manifold_store::Db;
-use tracing::info;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::store::system::{self, SystemKey};
-use crate::{random, secret_file};
-use envelope::{KeyBytes, Label};
+use crate::store::vault::{self as store, KeyRow};
+use crate::{Identity, random};
+use envelope::{KeyBytes, Label, Place};
+use held::Held;
+use master::{MasterKey, Masters};
 
-/// The file in the data folder.
-const FILE: &str = "master.key";
-/// The only master key there is so far.
-const MASTER_ID: &str = "k1";
+/// Most values under one key: random nonces of 96 bits are safe for four times as many (NIST SP 800-38D, 8.3).
+const MAX_SEALS: i64 = 1 << 30;
+/// Seals that a process takes out of a key at a time. Those it does not use are lost.
+const SEALS: i64 = 64;
+/// How often to try when another process changes the same key.
+const TRIES: usize = 10;
 
-/// A master key and where it came from.
-struct Master {
-    path: PathBuf,
+/// Sweeps opened keys away until it is dropped.
+pub async fn run(identity: Identity) {
+    let mut ticks = interval(held::FOR);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        identity.inner.vault.sweep();
+    }
+}
+
+/// Seals and opens.
+pub struct Vault {
+    db: Db,
+    clock: Clock,
+    masters: Masters,
+    sealing: Held<TenantId, Sealing>,
+    opening: Held<(TenantId, i32), KeyBytes>,
+}
+
+/// The active key of a tenant.
+struct Sealing {
+    version: i32,
     key: KeyBytes,
+    /// Seals that this process may still make.
+    left: AtomicI64,
 }
 
-/// All versions of the system key `name`, opened. On an empty database the master key and the first version are made;
-/// of several processes that try at once, one succeeds and the others use its key.
-pub async fn open_system_key(db: &Db, data_dir: &Path, name: &'static str) -> Result<Vec<(i32, KeyBytes)>> {
-    let path = data_dir.join(FILE);
-    let stored = system::list_system_keys(db).await?;
-    let master = if stored.is_empty() { create_master(path)? } else { load_master(path)? };
-    let stored = match stored.iter().any(|key| key.name == name) {
-        true => stored,
-        false => create_system_key(db, &master, name).await?,
-    };
-    let versions = stored.iter().filter(|key| key.name == name);
-    versions.map(|key| Ok((key.version, master.open(key)?))).collect()
-}
-
-/// Seals a new system key, unless another process was faster; returns what is stored now.
-async fn create_system_key(db: &Db, master: &Master, name: &'static str) -> Result<Vec<SystemKey>> {
-    let label = Label { owner: name, version: 1, master_id: MASTER_ID };
-    let wrapped = envelope::wrap(&master.key, &Secret::new(random::bytes()), random::bytes(), label);
-    let key = SystemKey { name: name.to_owned(), version: 1, wrapped, master_id: MASTER_ID.to_owned() };
-    db.write("create a system key", move |tx| {
-        let key = key.clone();
-        Box::pin(async move { system::insert_system_key(tx, &key).await })
-    })
-    .await?;
-    system::list_system_keys(db).await
-}
-
-/// Reads the master key of a database without sealed keys, or makes one.
-fn create_master(path: PathBuf) -> Result<Master> {
-    if let Some(folder) = path.parent() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.or_err(Code::Precondition, "create the data folder")?;
-    }
-    let key: KeyBytes = Secret::new(random::bytes());
-    let outcome = secret_file::create(&path, Secret::new(to_hex(key.expose())).expose())?;
-    if outcome == secret_file::Outcome::Created {
-        info!(file = %path.display(), "made a new master key; back it up, without it nothing that it seals can be opened");
-    }
-    load_master(path)
-}
-
-/// Reads the master key; a database with sealed keys is lost without it.
-fn load_master(path: PathBuf) -> Result<Master> {
-    let Some(text) = secret_file::read(&path)? else {
-        return Err(wrong("MASTER_KEY_MISSING", &path, "is missing"));
-    };
-    match from_hex(text.expose()) {
-        Some(key) => Ok(Master { path, key }),
-        None => Err(wrong("MASTER_KEY_INVALID", &path, "does not hold 64 hexadecimal digits")),
-    }
-}
-
-impl Master {
-    fn open(&self, key: &SystemKey) -> Result<KeyBytes> {
-        let label = Label { owner: &key.name, version: key.version, master_id: &key.master_id };
-        envelope::unwrap(&self.key, &key.wrapped, label).ok_or_else(|| {
-            let sealed = format!("is not the master key {} that sealed this database", key.master_id);
-            wrong("MASTER_KEY_WRONG", &self.path, &sealed)
-        })
-    }
-}
-
-fn wrong(reason: &'static str, path: &Path, what: &str) -> Error {
-    let remedy = "restore the file from the backup, or copy it from another instance on the same database";
-    Error::new(Code::Precondition, reason, format!("{} {what}: {remedy}", path.display()))
-}
-
-fn to_hex(key: &[u8; 32]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = key.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    digits.map(char::from).collect()
-}
-
-fn from_hex(text: &str) -> Option<KeyBytes> {
-    if text.len() != 64 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut key = [0; 32];
-    for (index, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16).ok()?;
-    }
-    Some(Secret::new(key))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hexadecimal_goes_both_ways() {
-        let key: [u8; 32] = std::array::from_fn(|index| (index * 8) as u8);
-
-        let text = to_hex(&key);
-
-        assert_eq!(from_hex(&text).unwrap().expose(), &key);
-        assert!(from_hex(&text[1..]).is_none());
-        assert!(from_hex(&text.replace('f', "g")).is_none());
-        assert!(from_hex(&"+f".repeat(32)).is_none());
+impl Vault {
+    /// Reads the master keys and checks that they are those of this database; on an empty one the first is made.
+    pub async fn start(db: Db, clock: Clock, configured: &[MasterKey]) -> Result<Self> {
+        let sealed = system::list_system_keys(&db).await?;
+        let masters = Masters::open(&db, configured, &sealed, clock.now()).await?;
+        Ok(Self { db, clock, masters, sealing: Held::new(), opening: Held::new() })
     }
 
-    #[test]
-    fn a_new_master_key_is_made_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data").join(FILE);
-
-        let first = create_master(path.clone()).unwrap();
-        let second = create_master(path).unwrap();
-
-        assert_eq!(first.key.expose(), second.key.expose());
+    /// All versions of the system key `name`, opened; the first is made when it is missing.
+    pub async fn system_key(&self, name: &'static str) -> Result<Vec<(i32, KeyBytes)>> {
+        for _ in 0..TRIES {
+            let stored = system::list_system_keys(&self.db).await?;
+            let versions: Vec<_> = stored.iter().filter(|key| key.name == name).collect();
+            if !versions.is_empty() {
+                let open = |key: &SystemKey| Ok((key.version, self.masters.unwrap(&key.wrapped, Label::of(key))?));
+                return versions.into_iter().map(open).collect();
+            }
+            self.create_system_key(name).await?;
+        }
+        Err(busy())
     }
 
-    #[test]
-    fn a_missing_or_spoilt_file_is_named_with_the_remedy() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(FILE);
+    /// Seals a new system key, unless another process was faster.
+    async fn create_system_key(&self, name: &'static str) -> Result<()> {
+        let master_id = store::active_master(&self.db).await?;
+        let label = Label { owner: name, version: 1, master_id: &master_id };
+        let wrapped = self.masters.wrap(&Secret::new(random::bytes()), label)?;
+        let key = SystemKey { name: name.to_owned(), version: 1, wrapped, master_id };
+        let created = self.db.write("create a system key", move |tx| {
+            let key = key.clone();
+            Box::pin(async move {
+                match store::hold_master(tx, &key.master_id).await? {
+                    true => system::insert_system_key(tx, &key).await,
+                    false => Ok(()),
+                }
+            })
+        });
+        created.await
+    }
 
-        let missing = load_master(path.clone()).err().unwrap();
-        std::fs::write(&path, "not a key").unwrap();
-        let spoilt = load_master(path).err().unwrap();
+    /// Seals what is to stand at `place`. Call it before the transaction that writes it.
+    pub async fn seal(&self, place: Place<'_>, text: &[u8]) -> Result<Vec<u8>> {
+        for _ in 0..TRIES {
+            let now = self.clock.now();
+            let key = match self.sealing.get(&place.tenant, now) {
+                Some(key) => key,
+                None => match self.take_seals(place.tenant).await? {
+                    Some(key) => self.sealing.put(place.tenant, key, now),
+                    None => {
+                        self.renew_key(place.tenant).await?;
+                        continue;
+                    }
+                },
+            };
+            if key.left.fetch_sub(1, Ordering::Relaxed) > 0 {
+                return Ok(envelope::seal_value(&key.key, key.version, text, random::bytes(), place));
+            }
+            self.sealing.forget(&place.tenant);
+        }
+        Err(busy())
+    }
 
-        assert_eq!((missing.reason(), spoilt.reason()), ("MASTER_KEY_MISSING", "MASTER_KEY_INVALID"));
-        for error in [missing, spoilt] {
-            assert!(error.message().contains("master.key") && error.message().contains("backup"), "{error}");
+    /// Opens what [`Vault::seal`] sealed for this place.
+    ///
+    /// # Errors
+    /// `INTERNAL` if it was altered or stood elsewhere, or if its key is gone.
+    pub async fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Secret<Vec<u8>>> {
+        let spoilt = || Error::internal("a sealed value does not open in its place");
+        let version = envelope::version_of(sealed).ok_or_else(spoilt)?;
+        let (id, now) = ((place.tenant, version), self.clock.now());
+        let key = match self.opening.get(&id, now) {
+            Some(key) => key,
+            None => {
+                let row = store::find_key(&self.db, place.tenant, version).await?;
+                let row = row.ok_or_else(|| Error::internal("the key of a sealed value is gone"))?;
+                self.opening.put(id, self.unwrap(place.tenant, &row)?, now)
+            }
+        };
+        envelope::open_value(&key, sealed, place).ok_or_else(spoilt)
+    }
+
+    /// Lets go of opened keys that were not used for a while.
+    pub fn sweep(&self) {
+        let now = self.clock.now();
+        self.sealing.sweep(now);
+        self.opening.sweep(now);
+    }
+
+    /// The active key of a tenant, with some seals; None if there is none, or it has made too many.
+    async fn take_seals(&self, tenant: TenantId) -> Result<Option<Sealing>> {
+        let taken = self.db.write_repeatable("take seals out of a key", move |tx| {
+            Box::pin(async move { store::take_seals(tx, tenant, SEALS, MAX_SEALS).await })
+        });
+        let Some(row) = taken.await? else { return Ok(None) };
+        Ok(Some(Sealing { version: row.version, key: self.unwrap(tenant, &row)?, left: AtomicI64::new(SEALS) }))
+    }
+
+    /// Makes a tenant's first key, or the next one if the active one has made too many seals.
+    async fn renew_key(&self, tenant: TenantId) -> Result<bool> {
+        match store::active_version(&self.db, tenant).await? {
+            Some((_, seals)) if seals + SEALS <= MAX_SEALS => Ok(false),
+            active => self.replace_key(tenant, active.map_or(0, |(version, _)| version)).await,
         }
     }
+
+    /// Makes the version after `active` of a tenant's key. False if another process did so, or the master key changed.
+    async fn replace_key(&self, tenant: TenantId, active: i32) -> Result<bool> {
+        let (version, master_id) = (active + 1, store::active_master(&self.db).await?);
+        let owner = tenant.0.to_string();
+        let label = Label { owner: &owner, version, master_id: &master_id };
+        let next = KeyRow { version, wrapped: self.masters.wrap(&Secret::new(random::bytes()), label)?, master_id };
+        let now = self.clock.now();
+        let replaced = self.db.write("make a tenant's key", move |tx| {
+            let next = next.clone();
+            Box::pin(async move {
+                Ok(store::hold_master(tx, &next.master_id).await? && store::replace_key(tx, tenant, &next, now).await?)
+            })
+        });
+        replaced.await
+    }
+
+    fn unwrap(&self, tenant: TenantId, row: &KeyRow) -> Result<KeyBytes> {
+        let owner = tenant.0.to_string();
+        self.masters.unwrap(&row.wrapped, Label { owner: &owner, version: row.version, master_id: &row.master_id })
+    }
+}
+
+fn busy() -> Error {
+    Error::new(Code::Unavailable, "STORE_UNAVAILABLE", "other processes keep changing the keys of the vault")
 }

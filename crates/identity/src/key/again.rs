@@ -44,7 +44,7 @@ impl Answers {
     pub fn open(&self, answer: &[u8]) -> Result<(KeyId, Secret<String>)> {
         let opened = answer.split_first_chunk::<16>().and_then(|(id, sealed)| {
             let text = self.keys.iter().find_map(|key| envelope::open(key, sealed, id))?;
-            Some((KeyId(Uuid::from_bytes(*id)), Secret::new(std::str::from_utf8(&text).ok()?.to_owned())))
+            Some((KeyId(Uuid::from_bytes(*id)), Secret::new(std::str::from_utf8(text.expose()).ok()?.to_owned())))
         });
         opened.ok_or_else(|| Error::internal("an answer that was kept does not open"))
     }

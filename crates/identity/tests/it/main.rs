@@ -44,4 +44,5 @@ mod race;
 mod rpc;
 mod start;
 mod step_up;
+mod vault;
 mod verify;

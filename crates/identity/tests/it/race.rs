@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use manifold_core::PageRequest;
-use manifold_identity::Config;
+use manifold_core::{PageRequest, TenantId};
+use manifold_identity::{Config, Place};
+use uuid::Uuid;
 
 use crate::house::{House, key};
 
@@ -12,6 +13,7 @@ on_postgres!(
     two_first_starts_on_two_data_folders_yield_one_key,
     a_second_data_folder_without_the_master_key_is_told_so,
     revocations_at_the_same_time_keep_their_order,
+    processes_that_seal_at_the_same_time_share_a_key,
 );
 
 async fn two_first_starts_on_one_data_folder_agree(house: &House) {
@@ -77,6 +79,21 @@ async fn revocations_at_the_same_time_keep_their_order(house: &House) {
     assert!(revoked.iter().all(Result::is_ok));
     assert_eq!(numbers, 20);
     assert_eq!(left.count("SELECT seq FROM revocation_head").await, 20);
+    left.stop().await;
+    right.stop().await;
+}
+
+async fn processes_that_seal_at_the_same_time_share_a_key(house: &House) {
+    let (left, right) = (house.start().await, house.start().await);
+    let place = Place { tenant: TenantId(Uuid::from_u128(7)), table: "t", column: "c", row: Uuid::from_u128(1) };
+
+    let (ours, theirs) =
+        tokio::join!(left.identity.vault().seal(place, b"ours"), right.identity.vault().seal(place, b"theirs"));
+
+    assert_eq!(left.count("SELECT COUNT(*) FROM vault_key").await, 1);
+    let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
+    assert_eq!(right.identity.vault().open(place, &ours).await.unwrap().expose(), b"ours");
+    assert_eq!(left.identity.vault().open(place, &theirs).await.unwrap().expose(), b"theirs");
     left.stop().await;
     right.stop().await;
 }
