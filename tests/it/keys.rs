@@ -119,3 +119,23 @@ story!(what_a_key_was_used_for_is_added_up_by_hour, |builder| {
     sandbox.stop().await?;
     Ok(())
 });
+
+story!(a_secret_is_replaced_without_a_failed_call, |builder| {
+    let sandbox = builder.start().await?;
+    let made = sandbox.admin.post("/v1/keys", &json!({"name": "app"})).await?.json();
+    let (id, old) = (made["id"].as_str().unwrap_or_default(), sandbox.admin.with_key(made["secret"].as_str()));
+    assert_eq!(old.chat("manifold/echo", "hi").await?.status, 200);
+
+    let rotated = sandbox.admin.post(&format!("/v1/keys/{id}/rotate"), &json!({"grace": "P1D"})).await?;
+    let new = sandbox.admin.with_key(rotated.json()["secret"].as_str());
+    let both = [old.chat("manifold/echo", "hi").await?.status, new.chat("manifold/echo", "hi").await?.status];
+    let finished = sandbox.admin.post(&format!("/v1/keys/{id}/rotate/finish"), &json!({})).await?;
+    let (ended, lives) = (old.chat("manifold/echo", "hi").await?, new.chat("manifold/echo", "hi").await?);
+
+    assert_eq!((rotated.status, rotated.header("cache-control")), (200, "no-store"), "{}", rotated.text);
+    assert_eq!(both, [200, 200]);
+    assert_eq!(finished.status, 200, "{}", finished.text);
+    assert_eq!((ended.status, lives.status), (401, 200));
+    sandbox.stop().await?;
+    Ok(())
+});

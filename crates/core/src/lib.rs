@@ -22,5 +22,5 @@ pub use money::Nanos;
 pub use page::{Page, PageRequest};
 pub use principal::{Principal, SubjectKind, permission_matches};
 pub use secret::Secret;
-pub use time::{Clock, Timestamp};
+pub use time::{Clock, Timestamp, parse_iso_duration};
 pub use trace::TraceContext;

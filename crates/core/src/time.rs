@@ -50,6 +50,13 @@ impl Timestamp {
     }
 }
 
+/// Reads a length of time in the form of ISO 8601, such as `PT90S`, `PT12H`, `P7D` or `P2W`; days have 24 hours. None for
+/// months, years and what is negative.
+pub fn parse_iso_duration(text: &str) -> Option<Duration> {
+    let span = text.strip_prefix('P').and_then(|_| text.parse::<jiff::Span>().ok())?;
+    span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?.try_into().ok()
+}
+
 /// RFC 3339 in UTC: `2026-11-20T09:00:10.000001Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,6 +113,22 @@ mod tests {
 
         assert_eq!(time.to_string(), "2025-11-20T09:00:00.000001Z");
         assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
+    }
+
+    #[test]
+    fn reads_lengths_of_time_of_iso_8601() {
+        for (text, seconds) in [
+            ("PT90S", Some(90)),
+            ("PT1H30M", Some(5_400)),
+            ("P7D", Some(604_800)),
+            ("P1W", Some(604_800)),
+            ("PT0S", Some(0)),
+        ] {
+            assert_eq!(parse_iso_duration(text).map(|time| time.as_secs()), seconds, "{text}");
+        }
+        for text in ["", "P", "7d", "P1M", "P1Y", "-P1D", "PT-1S", "P1D ", "3600"] {
+            assert_eq!(parse_iso_duration(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -35,6 +35,11 @@ pub(crate) fn read_strictly<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T>
     })
 }
 
+/// Reads a native body strictly; no body is one that leaves everything open.
+pub(crate) fn read_optional<T: Default + for<'a> Deserialize<'a>>(body: &[u8]) -> Answer<T> {
+    if body.is_empty() { Ok(T::default()) } else { read_strictly(body) }
+}
+
 /// Reads again, slower, to learn where the fault is.
 fn fault<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<Refusal> {
     let mut deserializer = serde_json::Deserializer::from_slice(body);

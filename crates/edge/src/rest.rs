@@ -7,6 +7,7 @@ pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod probes;
 pub(crate) mod roles;
+pub(crate) mod rotation;
 pub(crate) mod sessions;
 pub(crate) mod usage;
 pub(crate) mod users;

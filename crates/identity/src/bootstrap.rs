@@ -39,7 +39,7 @@ pub async fn run(
         None => write_random(&path)?,
     };
     let row = admin_row(identity, &key)?;
-    let lookup = row.lookup;
+    let lookup = row.secret.lookup;
     if insert(identity, row).await? {
         info!(file = %path.display(), "made the first tenant and its admin key");
         return Ok(Some(key));
@@ -107,7 +107,7 @@ async fn insert(identity: &Identity, row: NewRow) -> Result<bool> {
         trace: TraceContext::root(),
     };
     let environment = Environment::parse(row.environment).unwrap_or(Environment::Live);
-    let event = events::key_created(&row, &format::prefix(environment, row.lookup));
+    let event = events::key_created(&row, &format::prefix(environment, row.secret.lookup));
     let work = Arc::new((row, event, identity.inner.outbox.clone(), origin));
     identity
         .inner

@@ -1,4 +1,4 @@
-//! What is published: `identity.key.created` and `identity.key.revoked`, as JSON that customers may subscribe to.
+//! What is published of keys, `identity.key.created` and so on, as JSON that customers may subscribe to.
 
 use manifold_bus::Draft;
 use manifold_core::{KeyId, TenantId, Timestamp};
@@ -18,15 +18,16 @@ pub fn key_created(row: &NewRow, prefix: &str) -> Draft {
         "created_by": row.created_by,
         "created_at": row.created_at.to_string(),
     });
-    draft("identity.key.created", row.tenant, row.id, &data)
+    key("identity.key.created", row.tenant, row.id, &data)
 }
 
 /// A key was ended.
 pub fn key_revoked(tenant: TenantId, id: KeyId, by: &str, at: Timestamp) -> Draft {
     let data = json!({ "id": id.to_string(), "revoked_by": by, "revoked_at": at.to_string() });
-    draft("identity.key.revoked", tenant, id, &data)
+    key("identity.key.revoked", tenant, id, &data)
 }
 
-fn draft(type_: &'static str, tenant: TenantId, id: KeyId, data: &serde_json::Value) -> Draft {
+/// Something else was done to a key.
+pub fn key(type_: &'static str, tenant: TenantId, id: KeyId, data: &serde_json::Value) -> Draft {
     Draft { type_, subject: id.to_string(), tenant, data: data.to_string().into() }
 }

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::Identity;
 use crate::key::format::Environment;
+use crate::key::rotation::Finish;
 use crate::key::{KeyInfo, NewKey, parse_key_id};
 use crate::usage::{self, UsageRow};
 
@@ -55,6 +56,39 @@ impl Keys for Service {
         let id = parse_key_id(&request.get_ref().id).map_err(to_status)?;
         let key = self.0.revoke_key(&caller, id).await.map_err(to_status)?;
         Ok(Response::new(proto::RevokeKeyResponse { key: Some(encode(key)) }))
+    }
+
+    async fn begin_rotation(
+        &self,
+        request: Request<proto::BeginRotationRequest>,
+    ) -> Result<Response<proto::BeginRotationResponse>, Status> {
+        let caller = context(&request)?;
+        let id = parse_key_id(&request.get_ref().id).map_err(to_status)?;
+        let grace = Duration::from_secs(request.get_ref().grace_s.into());
+        let made = self.0.rotate_key(&caller, id, grace).await.map_err(to_status)?;
+        let secret = made.secret.expose().clone();
+        Ok(Response::new(proto::BeginRotationResponse { key: Some(encode(made.key)), secret }))
+    }
+
+    async fn finish_rotation(
+        &self,
+        request: Request<proto::FinishRotationRequest>,
+    ) -> Result<Response<proto::FinishRotationResponse>, Status> {
+        let caller = context(&request)?;
+        let id = parse_key_id(&request.get_ref().id).map_err(to_status)?;
+        let finish = if request.get_ref().force { Finish::Now } else { Finish::WhenUsed };
+        let key = self.0.finish_rotation(&caller, id, finish).await.map_err(to_status)?;
+        Ok(Response::new(proto::FinishRotationResponse { key: Some(encode(key)) }))
+    }
+
+    async fn cancel_rotation(
+        &self,
+        request: Request<proto::CancelRotationRequest>,
+    ) -> Result<Response<proto::CancelRotationResponse>, Status> {
+        let caller = context(&request)?;
+        let id = parse_key_id(&request.get_ref().id).map_err(to_status)?;
+        let key = self.0.cancel_rotation(&caller, id).await.map_err(to_status)?;
+        Ok(Response::new(proto::CancelRotationResponse { key: Some(encode(key)) }))
     }
 
     async fn get_key_usage(
@@ -128,5 +162,11 @@ fn encode(key: KeyInfo) -> proto::Key {
         expires_at_us: micros(key.expires_at),
         last_used_at_us: micros(key.last_used_at),
         revoked_at_us: micros(key.revoked_at),
+        rotation: key.rotation.map(|rotation| proto::Rotation {
+            old_prefix: rotation.old_prefix,
+            old_ends_at_us: rotation.old_ends_at.micros(),
+            old_used_at_us: micros(rotation.old_used_at),
+            new_used_at_us: micros(rotation.new_used_at),
+        }),
     }
 }

@@ -3,6 +3,7 @@
 pub mod again;
 pub mod format;
 pub mod pepper;
+pub mod rotation;
 
 use std::sync::Arc;
 
@@ -16,12 +17,13 @@ use manifold_store::Tx;
 
 use crate::audit::Outbox;
 use crate::key::format::{Environment, Lookup};
-use crate::store::key::{KeyRow, NewRow};
+use crate::key::rotation::Rotation;
+use crate::store::key::{KeyRow, NewRow, NewSecret};
 use crate::store::{key as store, revocation};
 use crate::{Identity, events, name, permission, random, revoke, step_up};
 
 pub(crate) const READ: &str = "keys.key.read";
-const WRITE: &str = "keys.key.write";
+pub(crate) const WRITE: &str = "keys.key.write";
 
 /// What a new key shall be.
 #[derive(Clone, Debug)]
@@ -61,6 +63,8 @@ pub struct KeyInfo {
     pub last_used_at: Option<Timestamp>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
+    /// What replaces its secret now.
+    pub rotation: Option<Rotation>,
 }
 
 /// Whether a key works.
@@ -85,7 +89,7 @@ impl KeyState {
     }
 }
 
-/// A new key, with its secret for the only time, unless its maker asks again.
+/// A key with a new secret, which is shown for the only time, unless the maker of the key asks again.
 #[derive(Debug)]
 pub struct Created {
     /// The key.
@@ -150,7 +154,13 @@ impl Identity {
         let (id, secret) = self.inner.answers.open(answer)?;
         let row = store::find_key(&self.inner.db, tenant, id).await?.ok_or_else(not_found)?;
         let now = row.created_at;
-        let key = KeyInfo { state: KeyState::Active, last_used_at: None, revoked_at: None, ..describe(row, now) };
+        let key = KeyInfo {
+            state: KeyState::Active,
+            last_used_at: None,
+            revoked_at: None,
+            rotation: None,
+            ..describe(row, now)
+        };
         Ok(Created { key, secret, replayed: true })
     }
 
@@ -191,7 +201,6 @@ impl Identity {
 
     /// The row of a new key, from the text that its holder gets.
     pub(crate) fn new_row(&self, new: NewKey, secret: &Secret<String>, maker: Maker) -> Result<NewRow> {
-        let parsed = format::parse_key(secret.expose()).ok_or_else(|| Error::internal("a new key is malformed"))?;
         Ok(NewRow {
             id: KeyId(self.inner.ids.next()),
             tenant: maker.tenant,
@@ -201,10 +210,15 @@ impl Identity {
             expires_at: new.expires_at,
             created_by: maker.name,
             created_at: maker.at,
-            lookup: parsed.lookup,
-            hash: self.inner.peppers.hash_new(parsed.secret),
-            pepper_id: self.inner.peppers.current(),
+            secret: self.new_secret(secret)?,
         })
+    }
+
+    /// What is kept of a new secret.
+    pub(crate) fn new_secret(&self, secret: &Secret<String>) -> Result<NewSecret> {
+        let parsed = format::parse_key(secret.expose()).ok_or_else(|| Error::internal("a new key is malformed"))?;
+        let peppers = &self.inner.peppers;
+        Ok(NewSecret { lookup: parsed.lookup, hash: peppers.hash_new(parsed.secret), pepper_id: peppers.current() })
     }
 }
 
@@ -275,6 +289,7 @@ fn describe(row: KeyRow, now: Timestamp) -> KeyInfo {
         "active" => KeyState::Active,
         _ => KeyState::Revoked,
     };
+    let rotation = Rotation::of(&row).filter(|rotation| state == KeyState::Active && rotation.old_ends_at > now);
     KeyInfo {
         id: KeyId(row.id),
         prefix: format!("mfk_{}_{}", row.environment, row.lookup),
@@ -286,6 +301,7 @@ fn describe(row: KeyRow, now: Timestamp) -> KeyInfo {
         expires_at,
         last_used_at: row.last_used_at.map(Timestamp::from),
         revoked_at: row.revoked_at.map(Timestamp::from),
+        rotation,
     }
 }
 
@@ -296,12 +312,28 @@ fn describe_new(row: &NewRow) -> KeyInfo {
         environment: row.environment.to_owned(),
         permissions: row.grants.clone(),
         state: KeyState::Active,
-        prefix: format!("mfk_{}_{}", row.environment, row.lookup.as_str()),
+        prefix: format!("mfk_{}_{}", row.environment, row.secret.lookup.as_str()),
         created_at: row.created_at,
         expires_at: row.expires_at,
         last_used_at: None,
         revoked_at: None,
+        rotation: None,
     }
+}
+
+/// The key of a caller who may change it: who changes a key, or takes a secret of it, must hold all that it may do. Until the
+/// transaction ends nobody else changes it.
+pub(crate) async fn govern(tx: &mut Tx<'_>, caller: &Principal, id: KeyId) -> Result<KeyRow> {
+    crate::store::rotation::lock_key(tx, caller.tenant, id).await?;
+    let row = store::find_key_in(tx, caller.tenant, id).await?.ok_or_else(not_found)?;
+    if row.state == "revoked" {
+        return Err(Error::new(Code::Conflict, "KEY_REVOKED", "a revoked key stays as it is: make a new one"));
+    }
+    let above = row.environment == Environment::Live.name() && &*caller.environment == Environment::Test.name();
+    if above || !row.grants.0.iter().all(|grant| caller.allows(grant)) {
+        return Err(Error::new(Code::Denied, "ESCALATION", "this key may do what the caller may not"));
+    }
+    Ok(row)
 }
 
 pub(crate) fn not_found() -> Error {

@@ -52,6 +52,7 @@ use crate::verify::used::{self, Used};
 
 pub use crate::invitation::{Invitation, Newcomer, parse_invitation_id};
 pub use crate::key::format::{Environment, Parsed, parse_key};
+pub use crate::key::rotation::{Finish, MAX_GRACE, Rotation};
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
 pub use crate::member::{Member, OneTime, parse_user_id};
 pub use crate::role::BUILT_IN as ROLES;

@@ -6,6 +6,7 @@ pub mod audit;
 pub mod key;
 pub mod member;
 pub mod revocation;
+pub mod rotation;
 pub mod session;
 pub mod system;
 pub mod usage;
@@ -23,9 +24,18 @@ mod tests {
             functions.iter().filter(|text| !text.contains("tenant_id") && !text.contains("select_keys!"));
         let by_secret = functions.iter().filter(|text| text.contains("WHERE s.lookup = $1"));
 
-        assert_eq!(functions.len(), 7);
+        assert_eq!(functions.len(), 8);
         assert_eq!(without_tenant.count(), 0);
-        assert!(by_secret.count() == 1 && source.contains("FROM api_key k WHERE k.tenant_id = $1 AND "));
+        assert!(by_secret.count() == 1 && source.contains("WHERE k.tenant_id = $1 AND "));
+    }
+
+    #[test]
+    fn every_statement_on_rotations_names_the_tenant() {
+        let source = include_str!("store/rotation.rs");
+
+        for function in source.split("pub async fn ").skip(1) {
+            assert!(function.contains("tenant_id = $1"), "{function}");
+        }
     }
 
     #[test]

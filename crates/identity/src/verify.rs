@@ -111,7 +111,7 @@ impl Identity {
                 self.inner.cache.remember_unknown(lookup, now);
                 return Ok(None);
             };
-            let known = Arc::new(known(row, now)?);
+            let known = Arc::new(known(lookup, row, now)?);
             if self.inner.cache.remember(lookup, &known, epoch) {
                 return Ok(Some(known));
             }
@@ -137,7 +137,7 @@ fn judge<'k>(known: Option<&'k Known>, environment: Environment, hash: &Hash, no
 }
 
 /// What the cache keeps of a row.
-fn known(row: Credential, read_at: Timestamp) -> Result<Known> {
+fn known(lookup: Lookup, row: Credential, read_at: Timestamp) -> Result<Known> {
     let (key, tenant) = (KeyId(row.id), TenantId(row.tenant_id));
     let hash = row.hash.try_into().map_err(|_| Error::internal("the hash of an API key has another length"))?;
     let environment = Environment::parse(&row.environment);
@@ -159,7 +159,7 @@ fn known(row: Credential, read_at: Timestamp) -> Result<Known> {
         environment,
         standing: if alive { Standing::Active } else { Standing::Ended },
         expires_at: ends.min(),
-        usage: used::Usage::new(key, tenant),
+        usage: used::Usage::new(lookup, key, tenant),
         principal,
         read_at,
         reading: false.into(),

@@ -19,6 +19,7 @@ use crate::json;
 use crate::page;
 use crate::refusal::Answer;
 use crate::rest::respond;
+use crate::rest::rotation::Rotation;
 
 /// What a new key shall be.
 #[derive(Deserialize, ToSchema)]
@@ -64,16 +65,18 @@ pub(crate) struct Key {
     last_used_at: Option<String>,
     #[schema(value_type = Option<String>, format = DateTime)]
     revoked_at: Option<String>,
+    /// Only while the secret is being replaced.
+    rotation: Option<Rotation>,
 }
 
-/// A new key with its secret, which is shown here and nowhere else.
+/// A key with a new secret, which is shown here and nowhere else.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedKey {
     #[serde(flatten)]
-    key: Key,
+    pub(crate) key: Key,
     /// The whole key.
     #[schema(example = "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy")]
-    secret: String,
+    pub(crate) secret: String,
 }
 
 /// A page of keys, newest first.
@@ -99,6 +102,7 @@ impl From<KeyInfo> for Key {
             expires_at: info.expires_at.map(time),
             last_used_at: info.last_used_at.map(time),
             revoked_at: info.revoked_at.map(time),
+            rotation: info.rotation.map(Rotation::from),
         }
     }
 }
@@ -133,8 +137,8 @@ fn no_time() -> Error {
         headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
         example = json!({
             "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
-            "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
-            "last_used_at": null, "revoked_at": null, "secret": "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy"
+            "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null, "last_used_at": null,
+            "revoked_at": null, "rotation": null, "secret": "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy"
         })
     )),
     security(("api_key" = [])),
@@ -192,7 +196,7 @@ pub(crate) async fn list_keys(State(house): State<Arc<House>>, Query(query): Que
     responses((status = 200, description = "The key", body = Key, example = json!({
         "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
         "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
-        "last_used_at": null, "revoked_at": null
+        "last_used_at": null, "revoked_at": null, "rotation": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.read")))
@@ -214,7 +218,7 @@ pub(crate) async fn get_key(State(house): State<Arc<House>>, Id(id): Id, call: C
     responses((status = 200, description = "The revoked key", body = Key, example = json!({
         "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
         "state": "revoked", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
-        "last_used_at": null, "revoked_at": "2026-11-20T09:00:11Z"
+        "last_used_at": null, "revoked_at": "2026-11-20T09:00:11Z", "rotation": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.write")))

@@ -82,3 +82,43 @@ async fn a_repetition_with_the_same_idempotency_key_gets_the_first_answer() {
     assert_eq!((other.status, &other.json()["code"]), (422, &json!("idempotency_key_reused")));
     assert_eq!((malformed.status, &malformed.json()["code"]), (400, &json!("idempotency_key_invalid")));
 }
+
+#[tokio::test]
+async fn a_secret_is_replaced_while_it_is_used() {
+    let house = House::open().await;
+    let made = house.call("POST", "/v1/keys", Some(&json!({"name": "site"}))).await.json();
+    let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+    let (rotate, finish, cancel) =
+        (format!("{path}/rotate"), format!("{path}/rotate/finish"), format!("{path}/rotate/cancel"));
+    let chat = async |key: &Value| {
+        let body = json!({"model": "echo", "messages": [{"role": "user", "content": "hi"}]});
+        let key = format!("authorization: Bearer {}", key["secret"].as_str().unwrap());
+        house.call_with("POST", "/v1/chat/completions", &[&key], Some(&body)).await.status
+    };
+
+    let rotated = house.call("POST", &rotate, Some(&json!({"grace": "PT1H"}))).await;
+    let shown = house.call("GET", &path, None).await;
+    let again = house.call("POST", &rotate, None).await;
+    let early = house.call("POST", &finish, None).await;
+    let both = (chat(&made).await, chat(&rotated.json()).await);
+    let finished = house.call("POST", &finish, Some(&json!({"force": false}))).await;
+    let after = (chat(&made).await, chat(&rotated.json()).await);
+    let nothing = house.call("POST", &cancel, None).await;
+    let long = house.call("POST", &rotate, Some(&json!({"grace": "P31D"}))).await;
+    let foreign = house.call("POST", "/v1/keys/key_01h455vb4pex5vsknk084sn02q/rotate", None).await;
+
+    assert_eq!((rotated.status, rotated.header("cache-control")), (200, "no-store"));
+    assert_eq!(rotated.json()["rotation"]["old_ends_at"], "2025-11-20T10:00:00Z");
+    assert_eq!((shown.json().get("secret"), &shown.json()["rotation"]), (None, &rotated.json()["rotation"]));
+    assert_eq!((both, after), ((200, 200), (401, 200)));
+    assert_eq!((finished.status, &finished.json()["rotation"]), (200, &json!(null)));
+    for (reply, status, code) in [
+        (again, 409, "rotation_in_progress"),
+        (early, 412, "new_secret_unused"),
+        (nothing, 409, "rotation_not_found"),
+        (long, 422, "grace_invalid"),
+        (foreign, 404, "key_not_found"),
+    ] {
+        assert_eq!((reply.status, &reply.json()["code"]), (status, &json!(code)), "{}", reply.body);
+    }
+}

@@ -27,7 +27,13 @@ pub struct NewRow {
     pub created_by: String,
     /// Now.
     pub created_at: Timestamp,
-    /// How its secret is found.
+    /// Its first secret.
+    pub secret: NewSecret,
+}
+
+/// A secret to insert.
+pub struct NewSecret {
+    /// How it is found.
     pub lookup: Lookup,
     /// What is kept of the secret.
     pub hash: Hash,
@@ -59,6 +65,14 @@ pub struct KeyRow {
     pub revoked_at: Option<Micros>,
     /// The lookup of its newest secret.
     pub lookup: String,
+    /// When that secret was first used.
+    pub secret_used_at: Option<Micros>,
+    /// The lookup of the secret that it replaces.
+    pub old_lookup: Option<String>,
+    /// When that one ends.
+    pub old_expires_at: Option<Micros>,
+    /// When that one was last used.
+    pub old_used_at: Option<Micros>,
 }
 
 /// All that deciding about a presented key needs.
@@ -91,6 +105,8 @@ pub struct Credential {
 /// When a key was used.
 #[derive(Clone, Copy, Debug)]
 pub struct LastUse {
+    /// By which secret.
+    pub lookup: Lookup,
     /// The key.
     pub key: KeyId,
     /// Whose it is.
@@ -99,13 +115,16 @@ pub struct LastUse {
     pub at: Timestamp,
 }
 
-/// One text of the columns of [`KeyRow`].
+/// One text of the columns of [`KeyRow`]. A revoked key has no current secret: the last one stands for it.
 macro_rules! select_keys {
     ($rest:literal) => {
         concat!(
             "SELECT k.id, k.name, k.environment, k.grants, k.state, k.created_at, k.expires_at, k.last_used_at, k.revoked_at, ",
-            "(SELECT s.lookup FROM api_key_secret s WHERE s.key_id = k.id ORDER BY s.created_at DESC, s.lookup LIMIT 1) AS lookup ",
-            "FROM api_key k WHERE k.tenant_id = $1 AND ",
+            "s.lookup, s.first_used_at AS secret_used_at, ",
+            "p.lookup AS old_lookup, p.expires_at AS old_expires_at, p.last_used_at AS old_used_at ",
+            "FROM api_key k JOIN api_key_secret s ON s.lookup = (SELECT n.lookup FROM api_key_secret n WHERE n.key_id = k.id ",
+            "ORDER BY CASE n.state WHEN 'current' THEN 0 ELSE 1 END, n.created_at DESC, n.lookup LIMIT 1) ",
+            "LEFT JOIN api_key_secret p ON p.key_id = k.id AND p.state = 'previous' WHERE k.tenant_id = $1 AND ",
             $rest
         )
     };
@@ -123,11 +142,22 @@ pub async fn insert_key(tx: &mut Tx<'_>, row: &NewRow) -> Result<()> {
         query.execute(executor).await.map(|_| ())
     })
     .during("insert an API key")?;
-    let secret = "INSERT INTO api_key_secret (lookup, key_id, hash, pepper_id, state, created_at) \
-                  VALUES ($1, $2, $3, $4, 'current', $5)";
+    insert_secret(tx, row.tenant, row.id, &row.secret, row.created_at).await
+}
+
+/// Inserts the secret by which a tenant's key is used from now on.
+pub async fn insert_secret(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    key: KeyId,
+    secret: &NewSecret,
+    at: Timestamp,
+) -> Result<()> {
+    let sql = "INSERT INTO api_key_secret (lookup, key_id, hash, pepper_id, state, created_at) \
+               SELECT $3, id, $4, $5, 'current', $6 FROM api_key WHERE tenant_id = $1 AND id = $2";
     on!(tx, |executor| {
-        let query = sqlx::query(secret).bind(row.lookup.as_str()).bind(row.id.0).bind(row.hash.as_slice());
-        let query = query.bind(row.pepper_id).bind(Micros::from(row.created_at));
+        let query = sqlx::query(sql).bind(tenant.0).bind(key.0).bind(secret.lookup.as_str());
+        let query = query.bind(secret.hash.as_slice()).bind(secret.pepper_id).bind(Micros::from(at));
         query.execute(executor).await.map(|_| ())
     })
     .during("insert the secret of an API key")
@@ -182,18 +212,26 @@ pub async fn find_credential(db: &Db, lookup: Lookup) -> Result<Option<Credentia
         .during("look an API key up")
 }
 
-/// Writes down when keys were used, all in one statement.
+/// Writes down when keys were used, and, of new secrets and those that shall go, when they were, in two statements.
 pub async fn update_last_used(tx: &mut Tx<'_>, uses: &[LastUse]) -> Result<()> {
-    let update = ") UPDATE api_key SET last_used_at = used.at FROM used \
-                  WHERE api_key.tenant_id = used.tenant_id AND api_key.id = used.id \
-                  AND (api_key.last_used_at IS NULL OR api_key.last_used_at < used.at)";
-    on!(tx, |executor| {
-        let mut query = QueryBuilder::new("WITH used (tenant_id, id, at) AS (");
-        query.push_values(uses, |mut row, used| {
-            row.push_bind(used.tenant.0).push_bind(used.key.0).push_bind(Micros::from(used.at));
-        });
-        // The text depends on the number of keys: not worth a place among the prepared statements.
-        query.push(update).build().persistent(false).execute(executor).await.map(|_| ())
-    })
-    .during("write down when API keys were used")
+    let keys = ") UPDATE api_key SET last_used_at = used.at \
+                FROM (SELECT tenant_id, id, MAX(at) AS at FROM uses GROUP BY tenant_id, id) AS used \
+                WHERE api_key.tenant_id = used.tenant_id AND api_key.id = used.id \
+                AND (api_key.last_used_at IS NULL OR api_key.last_used_at < used.at)";
+    let secrets = ") UPDATE api_key_secret SET first_used_at = COALESCE(first_used_at, uses.at), last_used_at = uses.at \
+                   FROM uses WHERE api_key_secret.lookup = uses.lookup \
+                   AND (api_key_secret.first_used_at IS NULL OR api_key_secret.state = 'previous')";
+    for update in [keys, secrets] {
+        on!(tx, |executor| {
+            let mut query = QueryBuilder::new("WITH uses (lookup, tenant_id, id, at) AS (");
+            query.push_values(uses, |mut row, used| {
+                row.push_bind(used.lookup.as_str().to_owned()).push_bind(used.tenant.0);
+                row.push_bind(used.key.0).push_bind(Micros::from(used.at));
+            });
+            // The text depends on the number of keys: not worth a place among the prepared statements.
+            query.push(update).build().persistent(false).execute(executor).await.map(|_| ())
+        })
+        .during("write down when API keys were used")?;
+    }
+    Ok(())
 }

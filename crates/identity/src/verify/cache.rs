@@ -161,7 +161,7 @@ mod tests {
             environment: Environment::Live,
             standing: Standing::Active,
             expires_at: None,
-            usage: Usage::new(key, tenant),
+            usage: Usage::new(Lookup::from_random([1; 10]), key, tenant),
             principal,
             read_at: at(100),
             reading: false.into(),

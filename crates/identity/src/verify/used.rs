@@ -10,6 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::debug;
 
 use crate::Identity;
+use crate::key::format::Lookup;
 use crate::store::key::{self as store, LastUse};
 
 const EVERY: Duration = Duration::from_secs(5);
@@ -18,8 +19,9 @@ const CHUNK: usize = 256;
 /// Keys that may wait; beyond, uses go unnoted until the next flush.
 const MAX_WAITING: usize = 100_000;
 
-/// The uses of one key.
+/// The uses of one secret of a key.
 pub struct Usage {
+    lookup: Lookup,
     key: KeyId,
     tenant: TenantId,
     last_at: AtomicI64,
@@ -28,8 +30,8 @@ pub struct Usage {
 
 impl Usage {
     /// Not used yet.
-    pub fn new(key: KeyId, tenant: TenantId) -> Arc<Self> {
-        Arc::new(Self { key, tenant, last_at: AtomicI64::new(0), waiting: AtomicBool::new(false) })
+    pub fn new(lookup: Lookup, key: KeyId, tenant: TenantId) -> Arc<Self> {
+        Arc::new(Self { lookup, key, tenant, last_at: AtomicI64::new(0), waiting: AtomicBool::new(false) })
     }
 }
 
@@ -54,14 +56,15 @@ impl Used {
         }
     }
 
-    /// The last use of each key, once: a key that was read again meanwhile has two notes.
+    /// The last use of each secret, once: one that was read again meanwhile has two notes.
     fn take(&self) -> Vec<LastUse> {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
         let mut uses = HashMap::with_capacity(waiting.len());
         for usage in waiting {
             usage.waiting.store(false, Ordering::Release);
             let at = Timestamp::from_micros(usage.last_at.load(Ordering::Relaxed));
-            let last = uses.entry(usage.key).or_insert(LastUse { key: usage.key, tenant: usage.tenant, at });
+            let Usage { lookup, key, tenant, .. } = *usage;
+            let last = uses.entry(lookup).or_insert(LastUse { lookup, key, tenant, at });
             last.at = last.at.max(at);
         }
         uses.into_values().collect()
@@ -80,7 +83,7 @@ pub async fn run(identity: Identity) {
 }
 
 /// Writes what was noted so far. What cannot be written is dropped: the next use notes it again.
-async fn flush(identity: &Identity) {
+pub async fn flush(identity: &Identity) {
     for chunk in identity.inner.used.take().chunks(CHUNK) {
         let uses: Arc<[LastUse]> = chunk.into();
         let written = identity.inner.db.write("note the use of API keys", move |tx| {
@@ -99,8 +102,8 @@ mod tests {
 
     use super::*;
 
-    fn usage(key: u128) -> Arc<Usage> {
-        Usage::new(KeyId(Uuid::from_u128(key)), TenantId(Uuid::nil()))
+    fn usage(key: u8) -> Arc<Usage> {
+        Usage::new(Lookup::from_random([key; 10]), KeyId(Uuid::from_u128(key.into())), TenantId(Uuid::nil()))
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod keys;
 mod members;
 mod people;
 mod race;
+mod rotation;
 mod rpc;
 mod start;
 mod step_up;

@@ -7,7 +7,12 @@ use manifold_runtime::{Channel, Mesh, MeshConfig, from_status, request};
 
 use crate::house::{House, Process};
 
-on_both_engines!(a_key_is_made_shown_listed_and_revoked, refusals_keep_their_reasons, nobody_calls_without_a_caller);
+on_both_engines!(
+    a_key_is_made_shown_listed_and_revoked,
+    a_secret_is_replaced,
+    refusals_keep_their_reasons,
+    nobody_calls_without_a_caller,
+);
 
 fn wish(name: &str) -> proto::CreateKeyRequest {
     proto::CreateKeyRequest { name: name.to_owned(), ..Default::default() }
@@ -42,6 +47,31 @@ async fn a_key_is_made_shown_listed_and_revoked(house: &House) {
     assert_ne!(first.keys, second.keys);
     assert_eq!(second.next, "");
     assert_eq!(revoked.into_inner().key.unwrap().state, "revoked");
+    process.stop().await;
+}
+
+async fn a_secret_is_replaced(house: &House) {
+    let process = house.start().await;
+    let admin = process.admin(house).await;
+    let client = client(&process);
+    let made = client.create_key(request(wish("ci"), admin.clone())).await.unwrap().into_inner();
+    let (id, old) = (made.key.clone().unwrap().id, made.key.unwrap().prefix);
+    let begin = proto::BeginRotationRequest { id: id.clone(), grace_s: 60 };
+    let finish = |force| proto::FinishRotationRequest { id: id.clone(), force };
+
+    let first = client.begin_rotation(request(begin.clone(), admin.clone())).await.unwrap().into_inner();
+    let cancel = proto::CancelRotationRequest { id: id.clone() };
+    let cancelled = client.cancel_rotation(request(cancel, admin.clone())).await.unwrap().into_inner().key.unwrap();
+    let second = client.begin_rotation(request(begin, admin.clone())).await.unwrap().into_inner();
+    let early = client.finish_rotation(request(finish(false), admin.clone())).await.unwrap_err();
+    let finished = client.finish_rotation(request(finish(true), admin)).await.unwrap().into_inner().key.unwrap();
+
+    let rotation = first.key.unwrap().rotation.unwrap();
+    assert_eq!((rotation.old_prefix.as_str(), rotation.new_used_at_us), (old.as_str(), 0));
+    assert_eq!(rotation.old_ends_at_us, house.clock.now().micros() + 60_000_000);
+    assert_eq!((cancelled.prefix, cancelled.rotation), (old, None));
+    assert_eq!(from_status(early).reason(), "NEW_SECRET_UNUSED");
+    assert!(second.secret.starts_with(&finished.prefix) && finished.rotation.is_none());
     process.stop().await;
 }
 

@@ -36,6 +36,7 @@ async fn an_old_proof_hands_out_no_power(house: &House) {
     let refused = [
         identity.create_key(&caller, key("k", &[])).await.err(),
         identity.revoke_key(&caller, made.key.id).await.err(),
+        identity.rotate_key(&caller, made.key.id, Duration::ZERO).await.err(),
         identity.set_roles(&caller, user, vec!["owner".to_owned()]).await.err(),
         identity.remove_member(&caller, user).await.err(),
         identity.invite(&caller, "h@example.org", "viewer").await.err(),

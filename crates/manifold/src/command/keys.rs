@@ -36,6 +36,27 @@ pub enum Command {
         /// Its id, `key_…`
         id: String,
     },
+    /// Give a key a new secret and print it, once; the old one goes on meanwhile
+    Rotate {
+        /// Its id, `key_…`
+        id: String,
+        /// How long the old secret goes on, as PT12H or P7D, at most P30D
+        #[arg(long, value_name = "TIME", default_value = "P1D")]
+        grace: String,
+    },
+    /// End the old secret of a key that is being rotated
+    FinishRotation {
+        /// Its id, `key_…`
+        id: String,
+        /// Also if nobody has used the new secret yet
+        #[arg(long)]
+        force: bool,
+    },
+    /// End the new secret of a key that is being rotated; the old one goes on
+    CancelRotation {
+        /// Its id, `key_…`
+        id: String,
+    },
     /// Show what a key was used for, by hour
     Usage {
         /// Its id, `key_…`
@@ -79,6 +100,20 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
         Command::Revoke { id } => {
             api.call(Method::DELETE, &format!("/v1/keys/{id}"), None).await?;
             output::line(format!("{id} is revoked"));
+        }
+        Command::Rotate { id, grace } => {
+            let path = format!("/v1/keys/{id}/rotate");
+            let rotated = api.call(Method::POST, &path, Some(&json!({"grace": grace}))).await?;
+            output::line(rotated["secret"].as_str().unwrap_or_default());
+        }
+        Command::FinishRotation { id, force } => {
+            let path = format!("/v1/keys/{id}/rotate/finish");
+            api.call(Method::POST, &path, Some(&json!({"force": force}))).await?;
+            output::line(format!("the old secret of {id} has ended"));
+        }
+        Command::CancelRotation { id } => {
+            api.call(Method::POST, &format!("/v1/keys/{id}/rotate/cancel"), None).await?;
+            output::line(format!("the new secret of {id} has ended"));
         }
         Command::Usage { id, window } => usage(&api, &id, &window).await?,
         Command::Generate { test } => generate(test),

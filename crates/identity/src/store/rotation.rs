@@ -1,0 +1,47 @@
+//! SQL of keys whose secret is being replaced.
+
+use manifold_core::{KeyId, Result, TenantId, Timestamp};
+use manifold_store::{Micros, SqlResultExt, Tx, on};
+
+/// Keeps others from changing a key, or its secrets, until the transaction ends.
+pub async fn lock_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId) -> Result<()> {
+    let sql = "UPDATE api_key SET name = name WHERE tenant_id = $1 AND id = $2";
+    on!(tx, |executor| sqlx::query(sql).bind(tenant.0).bind(id.0).execute(executor).await.map(|_| ()))
+        .during("lock an API key")
+}
+
+/// What becomes of the secrets of a key.
+#[derive(Clone, Copy, Debug)]
+pub enum Change {
+    /// The current one becomes the old one, which ends.
+    Replace {
+        /// When it ends.
+        ends_at: Timestamp,
+        /// When to say that it is still used.
+        warn_at: Timestamp,
+    },
+    /// The old one has ended.
+    DropOld,
+    /// The new one has ended.
+    DropNew,
+    /// The old one is the current one again.
+    Restore,
+}
+
+/// Changes the secrets of a tenant's key.
+pub async fn change_secrets(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, change: Change) -> Result<()> {
+    let (from, to, ends_at, warn_at) = match change {
+        Change::Replace { ends_at, warn_at } => ("current", "previous", Some(ends_at), Some(warn_at)),
+        Change::DropOld => ("previous", "revoked", None, None),
+        Change::DropNew => ("current", "revoked", None, None),
+        Change::Restore => ("previous", "current", None, None),
+    };
+    let sql = "UPDATE api_key_secret SET state = $4, expires_at = $5, warn_at = $6 WHERE state = $3 \
+               AND key_id = (SELECT id FROM api_key WHERE tenant_id = $1 AND id = $2)";
+    on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(tenant.0).bind(id.0).bind(from).bind(to);
+        let query = query.bind(ends_at.map(Micros::from)).bind(warn_at.map(Micros::from));
+        query.execute(executor).await.map(|_| ())
+    })
+    .during("change the secrets of an API key")
+}
