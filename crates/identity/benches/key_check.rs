@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use manifold_core::{Clock, Ids};
-use manifold_identity::{Config, Deps, Environment, Started, generate_key};
+use manifold_identity::{Config, Deps, Environment, MailConfig, Started, generate_key};
 use manifold_runtime::{Health, Tasks};
 use manifold_store::{Db, Location, WriterConfig};
 use tokio::runtime::Runtime;
@@ -18,7 +18,13 @@ fn start(runtime: &Runtime, folder: &std::path::Path, tasks: &Tasks) -> Started 
         let (db, writer) = Db::open(&location, "identity", &[&bus, &own], &options).await.expect("a database");
         let stop = tasks.token();
         tasks.spawn("writer", writer.run(async move { stop.cancelled().await }));
-        let config = Config { data_dir: folder.to_owned(), admin_key: None, grace: Duration::from_secs(600) };
+        let config = Config {
+            data_dir: folder.to_owned(),
+            admin_key: None,
+            grace: Duration::from_secs(600),
+            mail: MailConfig::default(),
+            public_url: String::new(),
+        };
         let (clock, health, tasks) = (Clock::system(), Health::new(), tasks.clone());
         let bus = manifold_bus::Bus::Embedded(Vec::new());
         let deps = Deps { db, ids: Ids::new(clock.clone()), clock, bus, health, tasks };

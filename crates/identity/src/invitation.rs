@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::email::Email;
 use crate::key::Origin;
 use crate::login::Tries;
+use crate::mail::{Errand, letter};
 use crate::member::{OneTime, READ, WRITE, wrong_token};
 use crate::session::{self, Entered, Visitor};
 use crate::store::member::{self as store, InvitationRow, NewInvitation};
@@ -49,7 +50,8 @@ pub struct Newcomer {
 }
 
 impl Identity {
-    /// Invites somebody into the caller's tenant; an earlier invitation of the same address ends. Needs `users.user.write`.
+    /// Invites somebody into the caller's tenant, by mail, too, if there is a mail server; an earlier invitation of the same
+    /// address ends. Needs `users.user.write`.
     ///
     /// # Errors
     /// `EMAIL_INVALID`, `ROLE_UNKNOWN`, `ESCALATION`.
@@ -68,10 +70,19 @@ impl Identity {
             at: now,
             expires_at: now.after(INVITED),
         };
-        let work = Arc::new(new.clone());
+        let letter =
+            self.inner.post.public_url().map(|url| letter::invitation(url, &new.email, &token, new.expires_at));
+        let work = Arc::new((self.clone(), new.clone(), letter.map(Errand::Letter)));
         let written = self.inner.db.write("invite somebody", move |tx| {
             let work = Arc::clone(&work);
-            Box::pin(async move { store::invite(tx, &work).await })
+            Box::pin(async move {
+                let (identity, new, letter) = &*work;
+                store::invite(tx, new).await?;
+                match letter {
+                    Some(letter) => identity.inner.post.send(tx, new.tenant, letter).await,
+                    None => Ok(()),
+                }
+            })
         });
         written.await?;
         let invitation = Invitation {

@@ -9,6 +9,7 @@ mod grpc;
 mod invitation;
 mod key;
 mod login;
+mod mail;
 mod member;
 mod name;
 mod password;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use manifold_bus::Bus;
+use manifold_bus::{Bus, Jobs};
 use manifold_contract::identity::v1::keys;
 use manifold_core::{Clock, Error, Ids, Result, Secret};
 use manifold_runtime::{Health, Routes, Tasks};
@@ -43,9 +44,11 @@ use crate::audit::Outbox;
 use crate::audit::refused::{self, Refused};
 use crate::key::again::Answers;
 use crate::key::pepper::Peppers;
+use crate::mail::Post;
 use crate::password::Hasher;
 use crate::revoke::Pulse;
 use crate::session::CsrfKey;
+use crate::vault::ring::Ring;
 use crate::verify::Outcomes;
 use crate::verify::cache::Cache;
 use crate::verify::used::{self, Used};
@@ -54,6 +57,7 @@ pub use crate::invitation::{Invitation, Newcomer, parse_invitation_id};
 pub use crate::key::format::{Environment, Parsed, parse_key};
 pub use crate::key::rotation::{Finish, MAX_GRACE, Rotation};
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
+pub use crate::mail::{MailConfig, MailTls};
 pub use crate::member::{Member, OneTime, parse_user_id};
 pub use crate::role::BUILT_IN as ROLES;
 pub use crate::session::{Entered, LIFETIME as SESSION_LIFETIME, Present, SessionInfo, Visitor, parse_session_id};
@@ -77,6 +81,10 @@ pub struct Config {
     pub admin_key: Option<Secret<String>>,
     /// How long cached keys go on while the database is away.
     pub grace: Duration,
+    /// The mail server.
+    pub mail: MailConfig,
+    /// Where clients reach the house, for links in mails.
+    pub public_url: String,
 }
 
 /// What the service stands on.
@@ -122,6 +130,7 @@ struct Inner {
     outbox: Outbox,
     peppers: Peppers,
     answers: Answers,
+    post: Post,
     grace: Duration,
     cache: Cache,
     pulse: Pulse,
@@ -152,7 +161,11 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let peppers = vault.system_key("key-pepper").await?;
     let peppers = Peppers::new(peppers).ok_or_else(|| Error::internal("there is no pepper"))?;
     let seals = vault.system_key("answer-seal").await?;
-    let answers = Answers::new(seals).ok_or_else(|| Error::internal("there is no seal for answers"))?;
+    let answers = Ring::new(seals).map(Answers).ok_or_else(|| Error::internal("there is no seal for answers"))?;
+    let seals = vault.system_key("mail-seal").await?;
+    let seals = Ring::new(seals).ok_or_else(|| Error::internal("there is no seal for mail"))?;
+    let jobs = Jobs::new(deps.db.clone(), deps.clock.clone());
+    let post = Post::new(&config.mail, &config.public_url, jobs, seals)?;
     let csrf = vault.system_key("csrf").await?;
     let newest = csrf.iter().max_by_key(|(version, _)| *version);
     let csrf = CsrfKey(*newest.ok_or_else(|| Error::internal("there is no key against forged requests"))?.1.expose());
@@ -166,6 +179,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             tasks: deps.tasks,
             peppers,
             answers,
+            post,
             grace: config.grace,
             cache: Cache::new(),
             lookups: Semaphore::new(verify::LOOKUPS),
@@ -188,6 +202,9 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     identity.inner.tasks.spawn("identity refusals", refused::run(identity.clone()));
     identity.inner.tasks.spawn("identity tidy", tidy::run(identity.clone()));
     identity.inner.tasks.spawn_until_stop("identity vault", vault::run(identity.clone()));
+    if identity.inner.post.public_url().is_some() {
+        identity.inner.tasks.spawn_until_stop("identity mail", mail::run(identity.clone()));
+    }
     let (db, clock) = (identity.inner.db.clone(), identity.inner.clock.clone());
     let roll_up = manifold_bus::consume(usage::consumer(), deps.bus, db, clock, usage::RollUp);
     identity.inner.tasks.spawn_until_stop("identity usage", roll_up);

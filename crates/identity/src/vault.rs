@@ -4,6 +4,7 @@
 pub mod envelope;
 mod held;
 pub mod master;
+pub mod ring;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -47,6 +47,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// API keys.
     pub identity: IdentitySection,
+    /// The mail server.
+    pub mail: manifold_identity::MailConfig,
     /// The first start.
     pub bootstrap: BootstrapSection,
     /// Models and providers.
@@ -253,6 +255,7 @@ fn check(config: &Config) -> Result<()> {
     if config.cache.replicas == 0 || config.cache.replicas > 1_000 {
         return refuse("cache.replicas", "must be between 1 and 1000");
     }
+    config.mail.validate(&config.edge.public_url)?;
     if config.mesh.secret.as_ref().is_some_and(|secret| secret.expose().len() < 16) {
         return refuse("mesh.secret", "use at least 16 characters");
     }

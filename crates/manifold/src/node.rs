@@ -224,6 +224,8 @@ async fn identity(floor: &Floor<'_>) -> Result<manifold_identity::Started> {
         data_dir: floor.config.data_dir.clone(),
         admin_key: floor.config.bootstrap.admin_key.clone(),
         grace: floor.config.identity.grace,
+        mail: floor.config.mail.clone(),
+        public_url: floor.config.edge.public_url.clone(),
     };
     let deps = manifold_identity::Deps {
         db,

@@ -4,11 +4,13 @@
 mod client;
 pub mod dialect;
 mod http1;
+mod mailbox;
 mod sandbox;
 mod upstream;
 mod wire;
 
 pub use client::{Client, Reply, Stream};
+pub use mailbox::{Mail, Mailbox};
 pub use sandbox::{Builder, Sandbox, Shape, postgres_url};
 pub use upstream::{Answer, End, Seen, Upstream};
 pub use wire::Wire;

@@ -63,6 +63,8 @@ impl House {
             data_dir: folder.path().to_owned(),
             admin_key: Some(admin.as_str().into()),
             grace: Duration::from_secs(600),
+            mail: manifold_identity::MailConfig::default(),
+            public_url: String::new(),
         };
         let deps = manifold_identity::Deps {
             db,

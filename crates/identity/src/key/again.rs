@@ -6,14 +6,10 @@ use manifold_core::{Error, KeyId, Principal, Result, Secret};
 use uuid::Uuid;
 
 use super::NewKey;
-use crate::random;
-use crate::vault::envelope::{self, KeyBytes};
+use crate::vault::ring::Ring;
 
 /// Seals and opens answers that hold a secret: `id of the key ‖ sealed secret`.
-pub struct Answers {
-    /// The newest seals; all of them open.
-    keys: Vec<KeyBytes>,
-}
+pub struct Answers(pub Ring);
 
 /// What the wish asks for, if it may come again.
 pub fn asked(caller: &Principal, new: &NewKey) -> Option<Asked> {
@@ -26,24 +22,17 @@ pub fn asked(caller: &Principal, new: &NewKey) -> Option<Asked> {
 }
 
 impl Answers {
-    /// With all versions of the system key; None if there is none.
-    pub fn new(keys: impl IntoIterator<Item = (i32, KeyBytes)>) -> Option<Self> {
-        let mut keys: Vec<_> = keys.into_iter().collect();
-        keys.sort_by_key(|(version, _)| std::cmp::Reverse(*version));
-        Some(Self { keys: keys.into_iter().map(|(_, key)| key).collect() }).filter(|answers| !answers.keys.is_empty())
-    }
-
     /// The answer about a new key.
     pub fn seal(&self, id: KeyId, secret: &Secret<String>) -> Vec<u8> {
         let id = id.0.into_bytes();
-        let sealed = envelope::seal(&self.keys[0], secret.expose().as_bytes(), random::bytes(), &id);
+        let sealed = self.0.seal(secret.expose().as_bytes(), &id);
         [&id, sealed.as_slice()].concat()
     }
 
     /// What [`Answers::seal`] sealed.
     pub fn open(&self, answer: &[u8]) -> Result<(KeyId, Secret<String>)> {
         let opened = answer.split_first_chunk::<16>().and_then(|(id, sealed)| {
-            let text = self.keys.iter().find_map(|key| envelope::open(key, sealed, id))?;
+            let text = self.0.open(sealed, id)?;
             Some((KeyId(Uuid::from_bytes(*id)), Secret::new(std::str::from_utf8(text.expose()).ok()?.to_owned())))
         });
         opened.ok_or_else(|| Error::internal("an answer that was kept does not open"))
@@ -55,7 +44,8 @@ mod tests {
     use super::*;
 
     fn answers(versions: &[u8]) -> Answers {
-        Answers::new(versions.iter().map(|version| (i32::from(*version), Secret::new([*version; 32])))).unwrap()
+        let keys = versions.iter().map(|version| (i32::from(*version), Secret::new([*version; 32])));
+        Answers(Ring::new(keys).unwrap())
     }
 
     #[test]
@@ -72,6 +62,6 @@ mod tests {
         for (answers, answer) in [(answers(&[2]), answer.as_slice()), (answers(&[1]), &moved), (answers(&[1]), &[])] {
             assert!(answers.open(answer).is_err());
         }
-        assert!(Answers::new([]).is_none());
+        assert!(Ring::new([]).is_none());
     }
 }

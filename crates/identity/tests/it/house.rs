@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_core::{Clock, Ids, Principal, RequestId, Result, Secret, Timestamp, TraceContext};
-use manifold_identity::{Config, Deps, Environment, Identity, NewKey, Started};
+use manifold_identity::{Config, Deps, Environment, Identity, MailConfig, NewKey, Started};
 use manifold_runtime::{CallContext, Health, Tasks};
 use manifold_store::{Db, Engine, Location, SqlResultExt, WriterConfig, on};
 use sqlx::postgres::PgConnectOptions;
@@ -61,7 +61,13 @@ impl House {
     }
 
     pub fn config(&self) -> Config {
-        Config { data_dir: self.folder.path().to_owned(), admin_key: None, grace: GRACE }
+        Config {
+            data_dir: self.folder.path().to_owned(),
+            admin_key: None,
+            grace: GRACE,
+            mail: MailConfig::default(),
+            public_url: String::new(),
+        }
     }
 
     pub fn file(&self, name: &str) -> PathBuf {

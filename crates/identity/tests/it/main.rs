@@ -38,6 +38,9 @@ mod again;
 mod audit;
 mod house;
 mod keys;
+mod mail;
+#[path = "../../../testkit/src/mailbox.rs"]
+mod mailbox;
 mod members;
 mod people;
 mod race;

@@ -1,0 +1,115 @@
+//! Mail: what is to be done by mail goes into a job, sealed, in the transaction that it tells of; a worker takes it from
+//! there. Whoever asks waits neither for the mail server nor for anything that depends on whose address it is.
+
+mod config;
+pub(crate) mod letter;
+mod smtp;
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use manifold_bus::{Done, Failure, Jobs, NewJob, Running, Worker};
+use manifold_core::{Error, Result, TenantId};
+use manifold_store::Tx;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use self::letter::Letter;
+use self::smtp::Smtp;
+use crate::Identity;
+use crate::vault::ring::Ring;
+
+pub use self::config::{MailConfig, MailTls};
+
+const KIND: &str = "identity.mail";
+/// Mails that are on their way at a time.
+const SLOTS: usize = 8;
+/// Tries of a mail: with pauses up to five minutes, about four hours.
+const MAX_ATTEMPTS: i64 = 60;
+
+/// Where mail is posted.
+pub(crate) struct Post {
+    jobs: Jobs,
+    ring: Ring,
+    server: Option<Server>,
+}
+
+/// The mail server, and where links lead.
+struct Server {
+    smtp: Smtp,
+    public_url: String,
+}
+
+/// What is to be done by mail.
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Errand {
+    /// Send this.
+    Letter(Letter),
+}
+
+impl Post {
+    pub(crate) fn new(config: &MailConfig, public_url: &str, jobs: Jobs, ring: Ring) -> Result<Self> {
+        let server = config.check(public_url)?;
+        let server = server.map(|server| Smtp::new(&server).map(|smtp| Server { smtp, public_url: server.public_url }));
+        Ok(Self { jobs, ring, server: server.transpose()? })
+    }
+
+    /// Where links in mails lead; None if there is no mail.
+    pub(crate) fn public_url(&self) -> Option<&str> {
+        self.server.as_ref().map(|server| server.public_url.as_str())
+    }
+
+    /// Posts an errand once the transaction is committed. Nothing happens without a mail server.
+    pub(crate) async fn send(&self, tx: &mut Tx<'_>, tenant: TenantId, errand: &Errand) -> Result<()> {
+        if self.server.is_none() {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(errand).map(Zeroizing::new);
+        let text = text.map_err(|error| Error::internal("write an errand").because(error))?;
+        let sealed = STANDARD_NO_PAD.encode(self.ring.seal(&text, context(tenant).as_bytes()));
+        let job = NewJob { max_attempts: MAX_ATTEMPTS, ..NewJob::new(tenant, KIND, json!({ "sealed": sealed })) };
+        self.jobs.enqueue(tx, &job).await.map(|_| ())
+    }
+
+    fn open(&self, tenant: TenantId, args: &Value) -> Option<Errand> {
+        let sealed = STANDARD_NO_PAD.decode(args["sealed"].as_str()?).ok()?;
+        serde_json::from_slice(self.ring.open(&sealed, context(tenant).as_bytes())?.expose()).ok()
+    }
+}
+
+/// A sealed errand does not open for another tenant.
+fn context(tenant: TenantId) -> String {
+    format!("{KIND}|{tenant}")
+}
+
+/// Does what is posted until it is dropped.
+pub(crate) async fn run(identity: Identity) {
+    let (jobs, identity) = (identity.inner.post.jobs.clone(), Arc::new(identity));
+    let worker = Worker { per_tenant: SLOTS as i64, ..Worker::new(KIND, SLOTS) };
+    jobs.work(worker, move |running| {
+        let identity = Arc::clone(&identity);
+        async move { identity.do_errand(running).await }
+    })
+    .await;
+}
+
+impl Identity {
+    async fn do_errand(&self, running: Running) -> Result<Done, Failure> {
+        let (post, job) = (&self.inner.post, running.job());
+        // Without a mail server it waits for one.
+        let waits = || Error::internal("there is no mail server");
+        let server = post.server.as_ref().ok_or_else(waits)?;
+        let unread = || Failure::Dead { reason: "MAIL_SEALED", source: Error::internal("an errand does not open") };
+        match post.open(job.tenant, &job.args).ok_or_else(unread)? {
+            Errand::Letter(letter) => {
+                let over = letter.until.is_some_and(|until| until <= self.inner.clock.now().micros());
+                if !over {
+                    server.smtp.send(&letter, job.id).await?;
+                }
+                running.finish(json!({ "sent": !over }), |_| Box::pin(async { Ok(()) })).await
+            }
+        }
+    }
+}
