@@ -1,5 +1,6 @@
 //! API keys by REST: made, listed, used within their scope, revoked.
 
+use manifold_testkit::Builder;
 use serde_json::json;
 
 use crate::story;
@@ -83,6 +84,31 @@ story!(a_limit_per_key_is_told_and_kept, |builder| {
     assert!(!statuses[2].header("retry-after").is_empty());
     sandbox.clock.advance(std::time::Duration::from_secs(60));
     assert_eq!(sandbox.admin.get("/v1/keys").await?.status, 200);
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(a_tenant_and_an_operation_have_limits_of_their_own, |builder| {
+    let policy =
+        |builder: Builder, name: &str, value: &str| builder.set(&format!("edge.limits.policies.{name}"), value);
+    let builder = policy(policy(builder, "tenant.quota", "4"), "tenant.window", "60s");
+    let builder = policy(policy(builder, "listing.quota", "1"), "listing.window", "60s");
+    let builder = policy(policy(builder, "tenant.per", "tenant"), "listing.routes", "[\"listKeys\"]");
+    let sandbox = builder.start().await?;
+
+    let made = sandbox.admin.post("/v1/keys", &json!({"name": "app"})).await?;
+    let app = sandbox.admin.with_key(made.json()["secret"].as_str());
+    let lists = [sandbox.admin.get("/v1/keys").await?, sandbox.admin.get("/v1/keys").await?];
+    let of_another_key = app.chat("manifold/echo", "hi").await?;
+    let last = app.chat("manifold/echo", "hi").await?;
+    let too_many = app.chat("manifold/echo", "hi").await?;
+
+    assert_eq!(lists.each_ref().map(|reply| reply.status), [200, 429]);
+    assert_eq!(lists[1].json()["violated-policies"], json!(["listing"]));
+    assert_eq!(lists[0].header("ratelimit-policy"), "\"listing\";q=1;w=60, \"tenant\";q=4;w=60");
+    assert_eq!((of_another_key.status, of_another_key.header("ratelimit-policy")), (200, "\"tenant\";q=4;w=60"));
+    assert!(last.header("ratelimit").starts_with("\"tenant\";r=0;t="), "a refused list cost the tenant nothing");
+    assert_eq!((last.status, too_many.status), (200, 429));
     sandbox.stop().await?;
     Ok(())
 });

@@ -1,11 +1,13 @@
 //! What a limit says.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_core::{Error, Result, Timestamp};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use crate::Window;
 use crate::gcra::Rate;
 use crate::window::{self, MONTH, Span};
 
@@ -18,7 +20,7 @@ const MAX_REFILL_MICROS: u128 = 366 * 24 * 3_600 * 1_000_000;
 const MAX_PRODUCT: u128 = 1 << 52;
 
 /// How spending is counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Algorithm {
     /// Units come back one by one, evenly.
@@ -30,25 +32,8 @@ pub enum Algorithm {
     Fixed,
 }
 
-/// The time in which a quota may be spent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
-    /// So long, whenever it begins.
-    Lasting(Duration),
-    /// A day of UTC.
-    Day,
-    /// A month of UTC.
-    Month,
-}
-
-impl From<Duration> for Window {
-    fn from(duration: Duration) -> Self {
-        Self::Lasting(duration)
-    }
-}
-
 /// Who counts together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Each process for itself; no call ever leaves it.
@@ -62,7 +47,7 @@ pub enum Mode {
 }
 
 /// What happens to a shared limit while the store of shared counts is away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnStoreFailure {
     /// Each process goes on with its share of the limit.
@@ -75,7 +60,7 @@ pub enum OnStoreFailure {
 /// A limit: `quota` units per `window`, of which `burst` may come at once.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    name: String,
+    name: Arc<str>,
     quota: u64,
     /// Of a month the longest.
     window: Duration,
@@ -103,7 +88,7 @@ impl Policy {
     ///
     /// # Errors
     /// `LIMIT_INVALID` if it cannot be counted exactly.
-    pub fn new(name: impl Into<String>, quota: u64, window: impl Into<Window>, burst: Option<u64>) -> Result<Self> {
+    pub fn new(name: impl Into<Arc<str>>, quota: u64, window: impl Into<Window>, burst: Option<u64>) -> Result<Self> {
         let (length, calendar) = match window.into() {
             Window::Lasting(length) => (length, None),
             Window::Day => (Duration::from_millis(window::DAY), Some(window::DAY)),
@@ -115,7 +100,7 @@ impl Policy {
         Ok(Self { calendar: true, rule: Rule::Window(Span { length, quota, slides: false }), ..policy })
     }
 
-    fn steady(name: String, quota: u64, window: Duration, burst: Option<u64>) -> Result<Self> {
+    fn steady(name: Arc<str>, quota: u64, window: Duration, burst: Option<u64>) -> Result<Self> {
         let burst = burst.unwrap_or(quota);
         let micros = window.as_micros();
         if quota == 0 || micros == 0 {

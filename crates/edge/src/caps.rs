@@ -96,8 +96,17 @@ fn block(address: IpAddr) -> u128 {
     }
 }
 
+/// The same, spread over all bits. No two blocks become one.
+pub(crate) fn network(address: IpAddr) -> u128 {
+    // Any odd factor can be undone; this one is the golden ratio's.
+    let spread = block(address).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    spread ^ spread >> 64
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
@@ -121,6 +130,18 @@ mod tests {
 
         assert_eq!(caps.enter("2001:db8:1:2:ffff::9".parse().unwrap()).unwrap_err(), Full::Address);
         assert!(caps.enter("2001:db8:1:3::1".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn neighbours_are_far_from_each_other() {
+        let networks = |third: u8| (0..=255).map(move |last| network(IpAddr::from([203, 0, third, last])));
+        let six = (0..256).map(|subnet| network(IpAddr::from([0x2001, 0xdb8, 0, subnet, 0, 0, 0, 1])));
+
+        let all: HashSet<_> = networks(1).chain(networks(2)).chain(six.clone()).collect();
+        let parts: HashSet<_> = six.map(|network| network % 64).collect();
+
+        assert_eq!(all.len(), 3 * 256);
+        assert!(parts.len() > 48, "{}", parts.len());
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! Settings of the public door: what was typed, and what we run on.
 
+pub(crate) mod limits;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use http::HeaderValue;
 use ipnet::IpNet;
-use manifold_cache::{Algorithm, Mode, OnStoreFailure, Policy, Window};
 use manifold_core::{Error, Result};
-use serde::de::{Error as _, IntoDeserializer, Unexpected};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
+pub use self::limits::{Limit, Limits, Per};
 use crate::cookie::Cookie;
 
 /// The section `[edge]` as typed.
@@ -67,104 +68,6 @@ pub struct Config {
     pub limits: Limits,
 }
 
-/// Limits that every caller meets.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// Requests of one API key; absent = no limit.
-    pub per_key: Option<KeyLimits>,
-}
-
-/// Requests of one API key: so many in so much time, so many at once, or both.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct KeyLimits {
-    /// Requests per window; absent = any number.
-    pub quota: Option<u64>,
-    /// Length of the window; `day` and `month` are those of the calendar, in UTC. What was spent in it is known to each
-    /// process until that ends, and to Redis if the limit is shared: not to the database.
-    #[serde(deserialize_with = "window")]
-    pub window: Option<Window>,
-    /// Requests that may come within a moment; absent = the quota.
-    pub burst: Option<u64>,
-    /// How requests are counted; absent = `gcra`, and `fixed` for a day or month of the calendar.
-    pub algorithm: Option<Algorithm>,
-    /// Requests that may be answered at once, from their admission to the last byte of their answers; absent = any number.
-    pub concurrent: Option<u64>,
-    /// Who counts together; all but `local` need `cache.redis_url`. Requests at once are counted without stocks: `leased`
-    /// is `strict` for them.
-    pub mode: Mode,
-    /// What happens to a shared limit while Redis is away.
-    pub on_store_failure: OnStoreFailure,
-}
-
-impl KeyLimits {
-    fn check(&self) -> Result<PerKey> {
-        let (quota, window) = match (self.quota, self.window) {
-            (Some(quota), Some(window)) => (quota, window),
-            (None, None) if self.burst.is_some() || self.algorithm.is_some() || self.concurrent.is_none() => {
-                return Err(wrong("edge.limits.per_key", "set quota and window, or concurrent, or all of them"));
-            }
-            (None, None) => return Ok(PerKey { rate: None, concurrent: self.concurrent()? }),
-            (None, Some(_)) => return Err(wrong("edge.limits.per_key.quota", "must be set where window is")),
-            (Some(_), None) => return Err(wrong("edge.limits.per_key.window", "must be set where quota is")),
-        };
-        let mut policy = Policy::new("key", quota, window, self.burst)?.shared(self.mode, self.on_store_failure);
-        if let Some(algorithm) = self.algorithm {
-            policy = policy.counted(algorithm)?;
-        }
-        Ok(PerKey { rate: Some(policy), concurrent: self.concurrent()? })
-    }
-
-    fn concurrent(&self) -> Result<Option<Concurrent>> {
-        match self.concurrent {
-            Some(0) => Err(wrong("edge.limits.per_key.concurrent", "must be at least 1; leave it out for no limit")),
-            Some(max) => {
-                Ok(Some(Concurrent { max, shared: self.mode != Mode::Local, on_store_failure: self.on_store_failure }))
-            }
-            None => Ok(None),
-        }
-    }
-}
-
-/// `60s`, `day` or `month`.
-fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Window>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    match text.as_str() {
-        "day" => Ok(Some(Window::Day)),
-        "month" => Ok(Some(Window::Month)),
-        text => match humantime_serde::deserialize(text.into_deserializer()) {
-            Ok(length) => Ok(Some(Window::Lasting(length))),
-            Err::<Duration, D::Error>(_) => {
-                Err(D::Error::invalid_value(Unexpected::Str(text), &"a duration such as 60s, or day, or month"))
-            }
-        },
-    }
-}
-
-/// What a key may do, checked.
-#[derive(Clone, Debug)]
-pub(crate) struct PerKey {
-    pub(crate) rate: Option<Policy>,
-    pub(crate) concurrent: Option<Concurrent>,
-}
-
-/// Requests at once.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Concurrent {
-    pub(crate) max: u64,
-    pub(crate) shared: bool,
-    pub(crate) on_store_failure: OnStoreFailure,
-}
-
-impl Limits {
-    /// The setting of the first limit that several processes count together.
-    pub fn shared(&self) -> Option<&'static str> {
-        let shared = self.per_key.as_ref().is_some_and(|limits| limits.mode != Mode::Local);
-        shared.then_some("edge.limits.per_key.mode")
-    }
-}
-
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -206,7 +109,7 @@ pub(crate) struct Checked {
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) cors_origins: Vec<HeaderValue>,
     pub(crate) write_stall: Duration,
-    pub(crate) per_key: Option<PerKey>,
+    pub(crate) limits: Vec<limits::Checked>,
 }
 
 impl Config {
@@ -217,7 +120,7 @@ impl Config {
 
     /// Checks what types cannot.
     pub(crate) fn check(&self) -> Result<Checked> {
-        let per_key = self.limits.per_key.as_ref().map(KeyLimits::check).transpose().map_err(limit_at)?;
+        let limits = self.limits.check()?;
         if self.max_head.0 < 8_192 {
             return Err(wrong("edge.max_head", "must be at least 8KiB"));
         }
@@ -234,17 +137,14 @@ impl Config {
             trusted_proxies: self.trusted_proxies.iter().map(|text| network(text)).collect::<Result<_>>()?,
             cors_origins: self.cors_origins.iter().map(|text| origin(text)).collect::<Result<_>>()?,
             write_stall: self.write_stall,
-            per_key,
+            limits,
         })
     }
 }
 
-fn wrong(key: &'static str, message: impl std::fmt::Display) -> Error {
+fn wrong(key: impl Into<String>, message: impl std::fmt::Display) -> Error {
+    let key = key.into();
     Error::invalid("CONFIG_INVALID", format!("{key}: {message}")).at(key)
-}
-
-fn limit_at(error: Error) -> Error {
-    if error.param().is_some() { error } else { error.at("edge.limits.per_key") }
 }
 
 fn public_url(text: &str) -> Result<Option<String>> {
@@ -288,48 +188,6 @@ mod tests {
         let checked = Config::default().check().unwrap();
 
         assert_eq!((checked.max_body, checked.max_target), (1 << 20, 8 << 10));
-    }
-
-    #[test]
-    fn a_key_is_limited_in_time_at_once_or_both() {
-        let window = Some(Window::Lasting(Duration::from_secs(60)));
-        let limits = |quota, window, concurrent| KeyLimits { quota, window, concurrent, ..KeyLimits::default() };
-        for (limits, refused) in [
-            (limits(Some(1), window, None), None),
-            (limits(None, None, Some(1)), None),
-            (limits(Some(1), window, Some(1)), None),
-            (limits(None, None, None), Some("edge.limits.per_key")),
-            (limits(Some(1), None, Some(1)), Some("edge.limits.per_key.window")),
-            (limits(None, window, Some(1)), Some("edge.limits.per_key.quota")),
-            (limits(None, None, Some(0)), Some("edge.limits.per_key.concurrent")),
-            (KeyLimits { burst: Some(1), ..limits(None, None, Some(1)) }, Some("edge.limits.per_key")),
-            (limits(Some(0), window, None), Some("edge.limits.per_key")),
-        ] {
-            let error = limits.check().map_err(limit_at).err();
-
-            assert_eq!(error.as_ref().and_then(Error::param), refused, "{limits:?}");
-        }
-    }
-
-    #[test]
-    fn a_window_is_a_length_of_time_or_a_day_or_month_of_the_calendar() {
-        let read = |text: &str| serde_json::from_value::<KeyLimits>(serde_json::json!({"quota": 1, "window": text}));
-        for (text, expected) in [
-            ("90s", Window::Lasting(Duration::from_secs(90))),
-            ("1day", Window::Lasting(Duration::from_secs(86_400))),
-            ("day", Window::Day),
-            ("month", Window::Month),
-        ] {
-            let limits = read(text).unwrap();
-
-            assert!(limits.check().is_ok());
-            assert_eq!(limits.window, Some(expected), "{text}");
-        }
-        for text in ["week", "60", ""] {
-            assert!(read(text).unwrap_err().to_string().contains("a duration such as 60s, or day, or month"), "{text}");
-        }
-        let steady = KeyLimits { algorithm: Some(Algorithm::Gcra), ..read("month").unwrap() };
-        assert_eq!(steady.check().err().map(|error| error.reason().to_owned()).as_deref(), Some("LIMIT_INVALID"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use manifold_runtime::{Channel, Health};
 
 use crate::config::Checked;
 use crate::cookie::Cookie;
-use crate::limit::PerKey;
+use crate::limit::Limits;
 use crate::record::InFlight;
 use crate::routes::Routes;
 
@@ -33,7 +33,7 @@ pub(crate) struct Edge {
     pub(crate) identity: Identity,
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
-    pub(crate) per_key: Option<PerKey>,
+    pub(crate) limits: Limits,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) routes: Routes,
     pub(crate) router: Router,

@@ -42,10 +42,9 @@ use manifold_identity::Identity;
 use manifold_runtime::{Health, Lanes, Mesh, Tasks};
 
 use crate::caps::Caps;
-pub use crate::config::{Config, KeyLimits, Limits};
+pub use crate::config::{Config, Limit, Limits, Per};
 use crate::edge::{Edge, House};
 use crate::guard::Timers;
-use crate::limit::PerKey;
 use crate::listen::Manners;
 use crate::record::InFlight;
 use crate::routes::Routes;
@@ -94,7 +93,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let (edge, leaving) = edge(&config, &deps)?;
     let edge = Arc::new(edge);
     let handler = move |peer, request| pipeline::answer(Arc::clone(&edge), peer, request);
-    if let Some(leaving) = leaving {
+    for leaving in leaving {
         deps.tasks.spawn("edge places", leaving.run());
     }
     deps.tasks.spawn("edge listener", listen::accept(listener, manners, handler, deps.lanes, deps.tasks.clone()));
@@ -104,7 +103,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     Ok(Started { address })
 }
 
-fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Option<Leaving>)> {
+fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Vec<Leaving>)> {
     let checked = config.check()?;
     let (router, document) = openapi::api();
     let routes = Routes::new(&document, &checked)?;
@@ -119,9 +118,9 @@ fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Option<Leaving>)> {
         cookie: checked.cookie,
         public_url: checked.public_url.clone(),
     };
-    let (per_key, leaving) = checked.per_key.clone().map(|limits| PerKey::new(limits, deps.limits.clone())).unzip();
+    let (limits, leaving) = limit::Limits::new(checked.limits.clone(), deps.limits.as_ref());
     let edge = Edge {
-        per_key,
+        limits,
         config: checked,
         identity: deps.identity.clone(),
         clock: deps.clock.clone(),
@@ -130,7 +129,7 @@ fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Option<Leaving>)> {
         routes,
         router: router.with_state(Arc::new(house)),
     };
-    Ok((edge, leaving.flatten()))
+    Ok((edge, leaving))
 }
 
 fn manners(config: &Config, trusted_proxies: Vec<ipnet::IpNet>) -> Manners {

@@ -1,186 +1,245 @@
-//! Limits of an API key as clients see them: `RateLimit-Policy` and `RateLimit` of
-//! draft-ietf-httpapi-ratelimit-headers-11. The arithmetic is in the cache crate.
+//! Limits as requests meet them: which of them apply, in which order they are charged, and what is refused. How they are
+//! told is in `limit/told.rs`; the arithmetic is in the cache crate.
 
+mod told;
+
+use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use manifold_cache::{Charge, Decision, Entry, Gate, Leaving, Limiter, Place, Policy, Shared};
-use manifold_core::{Decimal, Error, KeyId, RequestId, Timestamp};
+use manifold_core::{Error, Principal, RequestId, SubjectKind, Timestamp, UserId};
 use tokio::time::Instant;
 
-use crate::config;
-use crate::problem::seconds_up;
+use crate::caps;
+use crate::config::Per;
+use crate::config::limits::{AtOnce, Checked, Count};
 use crate::refusal::{Answer, Refusal};
+use crate::routes::Operation;
+pub(crate) use told::Told;
 
-const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const STATE: HeaderName = HeaderName::from_static("ratelimit");
-/// Keys that are counted at once; beyond, idle ones are forgotten first.
-const MAX_KEYS: usize = 100_000;
-/// The limit of requests in time.
-const RATE: &str = "key";
-/// The limit of requests at once.
-const CONCURRENT: &str = "key-concurrent";
+/// Callers that are counted at once, and as many addresses; beyond, idle ones are forgotten first.
+const MAX_SUBJECTS: usize = 100_000;
 /// When a request ends nobody knows, and most end soon.
 const NEXT_PLACE: Duration = Duration::from_secs(1);
 
-/// The limits per API key.
-pub(crate) struct PerKey {
-    rate: Option<(Policy, Limiter)>,
-    concurrent: Option<Gate>,
-    /// None = it changes with the month.
-    policy_header: Option<HeaderValue>,
-    max_concurrent: Option<u64>,
+/// The limits that everybody meets.
+pub(crate) struct Limits {
+    /// Counted apart, so that a flood from many addresses takes no room from callers who are known.
+    addresses: Table,
+    callers: Table,
 }
 
-/// What a caller has left of each limit.
-#[derive(Debug)]
-pub(crate) struct Left {
-    now: Timestamp,
-    rate: Option<State>,
-    concurrent: Option<State>,
+/// Limits that are charged together, from first to last.
+struct Table {
+    limits: Vec<Limit>,
+    limiter: Limiter,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct State {
-    remaining: u64,
-    /// None = nobody knows.
-    reset: Option<Duration>,
-    degraded: bool,
+struct Limit {
+    name: String,
+    per: Per,
+    routes: Vec<String>,
+    meter: Meter,
+    /// As clients see it; None = it changes with the month.
+    told: Option<String>,
 }
 
-impl Left {
-    /// Nothing is known yet of a request that came `now`.
-    pub(crate) fn at(now: Timestamp) -> Self {
-        Self { now, rate: None, concurrent: None }
-    }
+enum Meter {
+    Rate(Policy),
+    Gate(u64, Gate),
 }
 
-impl PerKey {
+/// One request, as limits see it.
+pub(crate) struct Asking<'a> {
+    pub(crate) operation: &'a Operation,
+    pub(crate) client: IpAddr,
+    pub(crate) request: RequestId,
+    /// None = not known yet, or nobody.
+    pub(crate) caller: Option<&'a Principal>,
+    pub(crate) now: Timestamp,
+    /// When its places in Redis are free again, whether it has ended or not.
+    pub(crate) until: Instant,
+}
+
+/// What a request has met: what is told about it, and the places that it holds until it ends.
+#[derive(Default)]
+pub(crate) struct Met {
+    pub(crate) told: Told,
+    /// No more memory than a pointer while there are none.
+    places: Vec<Place>,
+}
+
+impl Limits {
     /// Nothing used yet in this process. `shared` is where limits of several processes are counted. Somebody has to run
     /// what else is returned.
-    pub(crate) fn new(limits: config::PerKey, shared: Option<Shared>) -> (Self, Option<Leaving>) {
-        let max_concurrent = limits.concurrent.map(|limit| limit.max);
-        let even = limits.rate.as_ref().is_none_or(Policy::is_even);
-        let policy_header = even.then(|| policies(limits.rate.as_ref(), max_concurrent, Timestamp::default()));
-        let (concurrent, leaving) = match (limits.concurrent, &shared) {
-            (Some(limit), Some(shared)) if limit.shared => {
-                let (gate, leaving) =
-                    Gate::shared(CONCURRENT, limit.max, MAX_KEYS, shared.clone(), limit.on_store_failure);
-                (Some(gate), Some(leaving))
-            }
-            (limit, _) => (limit.map(|limit| Gate::local(limit.max, MAX_KEYS)), None),
+    pub(crate) fn new(checked: Vec<Checked>, shared: Option<&Shared>) -> (Self, Vec<Leaving>) {
+        let mut leaving = Vec::new();
+        let (addresses, callers): (Vec<_>, Vec<_>) = checked.into_iter().partition(|limit| limit.per == Per::Ip);
+        let mut table = |limits: Vec<Checked>| Table {
+            limits: limits.into_iter().map(|limit| Limit::new(limit, shared, &mut leaving)).collect(),
+            limiter: Limiter::new(MAX_SUBJECTS, shared.cloned()),
         };
-        let rate = limits.rate.map(|policy| (policy, Limiter::new(MAX_KEYS, shared)));
-        (Self { rate, concurrent, policy_header, max_concurrent }, leaving)
+        let limits = Self { addresses: table(addresses), callers: table(callers) };
+        (limits, leaving)
     }
 
-    /// Charges one request.
-    pub(crate) async fn charge(&self, key: KeyId, left: &mut Left) -> Answer<()> {
-        let Some((policy, limiter)) = &self.rate else { return Ok(()) };
-        let charged = limiter.charge(policy, key.0.as_u128(), 1, left.now).await;
-        count_degraded(RATE, !matches!(charged, Ok(Charge { degraded: false, .. })));
-        let Charge { decision, degraded } = charged.map_err(|error| away(error, RATE))?;
-        match decision {
-            Decision::Admitted { remaining, reset } => {
-                left.rate = Some(State { remaining, reset: Some(reset), degraded });
-                Ok(())
+    /// Charges the address, before anything is looked up.
+    pub(crate) async fn charge_address(&self, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
+        self.addresses.charge(asking, met).await
+    }
+
+    /// Charges the caller and whom he belongs to.
+    pub(crate) async fn charge_caller(&self, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
+        self.callers.charge(asking, met).await
+    }
+}
+
+impl Table {
+    /// What an earlier limit was charged stays spent when a later one refuses.
+    async fn charge(&self, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
+        let applying = || self.limits.iter().filter_map(|limit| limit.subject(asking).map(|subject| (limit, subject)));
+        for (limit, _) in applying() {
+            limit.tell(asking.now, &mut met.told);
+        }
+        for (limit, subject) in applying() {
+            match &limit.meter {
+                Meter::Rate(policy) => {
+                    let charged = self.limiter.charge(policy, subject, 1, asking.now).await;
+                    settle(charged, &limit.name, limit.per, asking.now, &mut met.told)?;
+                }
+                // Boxed, so that the future of a request without such a limit stays small.
+                Meter::Gate(_, gate) => Box::pin(limit.enter(gate, subject, asking, met)).await?,
             }
-            Decision::Denied { retry_after } => {
-                let wait = spread(retry_after, left.now);
-                left.rate = Some(State { remaining: 0, reset: Some(wait), degraded });
-                let message = "this API key has made too many requests; wait as long as Retry-After says";
-                Err(refuse(message, RATE, wait))
+        }
+        Ok(())
+    }
+}
+
+impl Limit {
+    fn new(limit: Checked, shared: Option<&Shared>, leaving: &mut Vec<Leaving>) -> Self {
+        let name = limit.name().to_owned();
+        let (told, meter) = match limit.count {
+            Count::Rate(policy) => {
+                let even = policy.is_even();
+                (even.then(|| told::rate(&policy, Timestamp::default())), Meter::Rate(policy))
+            }
+            Count::AtOnce(AtOnce { name, max, shared: together, on_store_failure }) => {
+                let told = told::at_once(&name, max);
+                let gate = match shared.filter(|_| together) {
+                    Some(shared) => {
+                        let (gate, left) = Gate::shared(name, max, MAX_SUBJECTS, shared.clone(), on_store_failure);
+                        leaving.push(left);
+                        gate
+                    }
+                    None => Gate::local(max, MAX_SUBJECTS),
+                };
+                (Some(told), Meter::Gate(max, gate))
+            }
+        };
+        Self { name, per: limit.per, routes: limit.routes, meter, told }
+    }
+
+    /// Who is counted; None = this limit is not about the request.
+    fn subject(&self, asking: &Asking<'_>) -> Option<u128> {
+        if !self.routes.is_empty() && !self.routes.contains(&asking.operation.id) {
+            return None;
+        }
+        let address = || caps::network(asking.client);
+        match self.per {
+            Per::Ip => Some(address()),
+            Per::Key => asking.caller?.key.map(|key| key.0.as_u128()),
+            Per::User => user(asking.caller?),
+            Per::Tenant => asking.caller.map(|caller| caller.tenant.0.as_u128()),
+            Per::Route => {
+                let known = |caller: &Principal| caller.key.map(|key| key.0.as_u128()).or_else(|| user(caller));
+                Some(asking.caller.and_then(known).unwrap_or_else(address) ^ asking.operation.salt)
             }
         }
     }
 
-    /// Gives a request its place among those that are answered at once. In Redis it is free again at `until`, whether the
-    /// request has ended or not.
-    pub(crate) async fn enter(
-        &self,
-        key: KeyId,
-        request: RequestId,
-        until: Instant,
-        left: &mut Left,
-    ) -> Answer<Option<Box<Place>>> {
-        let Some(gate) = &self.concurrent else { return Ok(None) };
-        let lifetime = until.saturating_duration_since(Instant::now());
-        // Boxed, so that the future of a request without this limit stays small.
-        let entered = Box::pin(gate.enter(key.0.as_u128(), request.0.as_u128(), lifetime, left.now)).await;
+    fn tell(&self, now: Timestamp, told: &mut Told) {
+        match (&self.told, &self.meter) {
+            (Some(text), _) => told.policy(text),
+            (None, Meter::Rate(policy)) => told.policy(&told::rate(policy, now)),
+            (None, Meter::Gate(max, _)) => told.policy(&told::at_once(&self.name, *max)),
+        }
+    }
+
+    /// Gives a request its place among those that are answered at once.
+    async fn enter(&self, gate: &Gate, subject: u128, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
+        let lifetime = asking.until.saturating_duration_since(Instant::now());
+        let entered = gate.enter(subject, asking.request.0.as_u128(), lifetime, asking.now).await;
         let degraded = match &entered {
             Ok(Entry::Entered(place)) => place.degraded(),
             Ok(Entry::Full { degraded, .. }) => *degraded,
             Err(_) => true,
         };
-        count_degraded(CONCURRENT, degraded);
-        match entered.map_err(|error| away(error, CONCURRENT))? {
+        count_degraded(&self.name, degraded);
+        match entered.map_err(|error| away(error, &self.name))? {
             Entry::Entered(place) => {
-                left.concurrent = Some(State { remaining: place.remaining(), reset: None, degraded });
-                Ok(Some(Box::new(place)))
+                met.told.state(&self.name, place.remaining(), None, degraded);
+                met.places.push(place);
+                Ok(())
             }
             Entry::Full { retry_after, .. } => {
-                let wait = spread(retry_after.min(NEXT_PLACE), left.now);
-                left.concurrent = Some(State { remaining: 0, reset: Some(wait), degraded });
-                let message = "this API key has too many requests that are being answered; let some of them end first";
-                Err(refuse(message, CONCURRENT, wait))
+                let wait = spread(retry_after.min(NEXT_PLACE), asking.now);
+                met.told.state(&self.name, 0, Some(wait), degraded);
+                let who = who(self.per);
+                let message =
+                    format!("{who} has too many requests that are being answered; let some of them end first");
+                Err(refuse(message, &self.name, wait))
             }
         }
     }
+}
 
-    /// Adds both headers to an answer.
-    pub(crate) fn describe(&self, left: &Left, headers: &mut HeaderMap) {
-        let policies = match &self.policy_header {
-            Some(known) => known.clone(),
-            None => policies(self.rate.as_ref().map(|(policy, _)| policy), self.max_concurrent, left.now),
-        };
-        headers.insert(POLICY, policies);
-        let states = [left.rate.map(|state| print(RATE, state)), left.concurrent.map(|state| print(CONCURRENT, state))];
-        let text = match states {
-            [Some(rate), Some(concurrent)] => [rate, concurrent].join(", "),
-            [Some(state), None] | [None, Some(state)] => state,
-            [None, None] => return,
-        };
-        let value = HeaderValue::from_maybe_shared(Bytes::from(text));
-        headers.insert(STATE, value.expect("digits and quotes are a valid header"));
+/// Turns a charge into what is told and into a refusal.
+fn settle(charged: Result<Charge, Error>, name: &str, per: Per, now: Timestamp, told: &mut Told) -> Answer<()> {
+    count_degraded(name, !matches!(charged, Ok(Charge { degraded: false, .. })));
+    let Charge { decision, degraded } = charged.map_err(|error| away(error, name))?;
+    match decision {
+        Decision::Admitted { remaining, reset } => {
+            told.state(name, remaining, Some(reset), degraded);
+            Ok(())
+        }
+        Decision::Denied { retry_after } => {
+            let wait = spread(retry_after, now);
+            told.state(name, 0, Some(wait), degraded);
+            let message = format!("{} has made too many requests; wait as long as Retry-After says", who(per));
+            Err(refuse(message, name, wait))
+        }
     }
 }
 
-/// `"key";q=600;w=60, "key-concurrent";q=8;qu="concurrent-requests"`
-fn policies(rate: Option<&Policy>, max_concurrent: Option<u64>, now: Timestamp) -> HeaderValue {
-    let rate = rate.map(|policy| {
-        let window = seconds_up(policy.window_at(now));
-        format!("\"{RATE}\";q={};w={window}", policy.quota())
-    });
-    let concurrent = max_concurrent.map(|max| format!("\"{CONCURRENT}\";q={max};qu=\"concurrent-requests\""));
-    let text = rate.into_iter().chain(concurrent).collect::<Vec<_>>().join(", ");
-    HeaderValue::try_from(text).expect("digits and quotes are a valid header")
+fn user(caller: &Principal) -> Option<u128> {
+    UserId::parse(&caller.subject).filter(|_| caller.kind == SubjectKind::User).map(|user| user.0.as_u128())
 }
 
-/// `"key";r=50;t=30`, and a mark if this process counted alone what several should count together.
-fn print(name: &str, state: State) -> String {
-    let remaining = Decimal::whole(state.remaining);
-    let mark = if state.degraded { ";mf-degraded" } else { "" };
-    match state.reset {
-        Some(reset) => ["\"", name, "\";r=", &remaining, ";t=", &Decimal::whole(seconds_up(reset)), mark].concat(),
-        None => ["\"", name, "\";r=", &remaining, mark].concat(),
+fn who(per: Per) -> &'static str {
+    match per {
+        Per::Ip => "this address",
+        Per::Key => "this API key",
+        Per::User => "this person",
+        Per::Tenant => "this tenant",
+        Per::Route => "the caller of this operation",
     }
 }
 
-fn count_degraded(name: &'static str, degraded: bool) {
+fn count_degraded(name: &str, degraded: bool) {
     if degraded {
-        metrics::counter!("manifold_rate_limit_degraded_total", "scope" => name).increment(1);
+        metrics::counter!("manifold_rate_limit_degraded_total", "scope" => name.to_owned()).increment(1);
     }
 }
 
-fn refuse(message: &'static str, name: &'static str, wait: Duration) -> Refusal {
-    metrics::counter!("manifold_rate_limited_total", "scope" => name).increment(1);
+fn refuse(message: String, name: &str, wait: Duration) -> Refusal {
+    metrics::counter!("manifold_rate_limited_total", "scope" => name.to_owned()).increment(1);
     let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", message).retry_after(wait);
-    Refusal { violated: Some(name), ..refusal }
+    Refusal { violated: Some(name.into()), ..refusal }
 }
 
-fn away(error: Error, name: &'static str) -> Refusal {
-    Refusal { violated: Some(name), ..Refusal::from(error) }
+fn away(error: Error, name: &str) -> Refusal {
+    Refusal { violated: Some(name.into()), ..Refusal::from(error) }
 }
 
 /// Up to a tenth or a minute longer, so that those who were refused together do not return together.

@@ -19,6 +19,7 @@ use crate::edge::House;
 use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
 use crate::rest::{auth, document, errors, invitations, keys, probes, roles, rotation, sessions, usage, users};
+use crate::routes::documented;
 
 /// Statuses that any native operation may answer.
 const PROBLEMS: [(&str, &str); 11] = [
@@ -89,6 +90,13 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(document::get_openapi))
         .routes(routes!(errors::get_error_page))
         .split_for_parts()
+}
+
+/// Whether there is an operation of this name.
+pub(crate) fn has_operation(id: &str) -> bool {
+    let paths = api().1.paths.paths;
+    let mut operations = paths.values().flat_map(documented);
+    operations.any(|(_, operation)| operation.operation_id.as_deref() == Some(id))
 }
 
 /// The document as clients read it: with the problems of native operations and paths as templates.
@@ -172,7 +180,6 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::routes::documented;
 
     fn operations() -> Vec<(String, Operation)> {
         let document = publish(api().1, Some("https://api.example"));

@@ -21,7 +21,7 @@ use tower::Service;
 use crate::call::{Call, Stopwatch};
 use crate::dialect::Dialect;
 use crate::edge::Edge;
-use crate::limit::Left;
+use crate::limit::Asking;
 use crate::listen::Peer;
 use crate::measure::Delivery;
 use crate::problem::{self, About};
@@ -40,7 +40,6 @@ struct Scene {
     scope: Scope,
     kept_id: Option<HeaderValue>,
     origin: Option<HeaderValue>,
-    left: Option<Left>,
     /// The request's body until somebody has read it.
     body: Option<Incoming>,
     /// The client sends the body only when asked to.
@@ -58,8 +57,9 @@ pub(crate) async fn answer(edge: Arc<Edge>, peer: Arc<Peer>, request: Request<In
     let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a handler panicked").into()));
     let mut response = outcome.unwrap_or_else(|refusal| scene.scope.enter(|| problem::render(&refusal, scene.about)));
     // 4 Headers of every answer, refused or not.
-    if let (Some(limits), Some(left)) = (&edge.per_key, &scene.left) {
-        limits.describe(left, response.headers_mut());
+    // Who may not call learns nothing about anybody's limits.
+    if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        scene.record.met.told.describe(response.headers_mut());
     }
     headers::secure(response.headers_mut(), scene.record.request, scene.kept_id.take());
     cors::expose(response.headers_mut(), scene.origin.take());
@@ -108,21 +108,21 @@ async fn gate(
         // 9 Size and type of the body, by its head.
         let announced = scene.body.as_ref().and_then(|body| body.size_hint().exact());
         body::admit(&parts.headers, announced, operation.max_body)?;
+        // 10 Limits of the address, before anything is hashed or looked up.
+        let Record { client, request, .. } = scene.record;
+        // Answers end by the deadline, and who does not read them is cut off soon after.
+        let until = deadline + edge.config.write_stall;
+        let asking = Asking { operation, client, request, caller: None, now: edge.clock.now(), until };
+        edge.limits.charge_address(&asking, &mut scene.record.met).await?;
         // 11, 12 Who calls, and of his own will.
-        let principal =
-            if operation.is_public() { Principal::anonymous() } else { caller(edge, &parts, operation).await? };
-        // 13 The caller's limits, charged before permission so that refused floods cost, too.
-        if let (Some(limits), Some(key)) = (&edge.per_key, principal.key) {
-            let left = scene.left.insert(Left::at(edge.clock.now()));
-            limits.charge(key, left).await?;
-            // Answers end by the deadline, and who does not read them is cut off soon after.
-            let until = deadline + edge.config.write_stall;
-            scene.record.place = limits.enter(key, scene.record.request, until, left).await?;
-        }
+        let known = if operation.is_public() { None } else { Some(caller(edge, &parts, operation).await?) };
+        // 13 Limits of the caller, charged before permission so that refused floods cost, too.
+        let asking = Asking { caller: known.as_ref(), ..asking };
+        edge.limits.charge_caller(&asking, &mut scene.record.met).await?;
         // 14 What the caller may.
+        let principal = known.unwrap_or_else(Principal::anonymous);
         operation.authorise(&principal).inspect_err(|_| {
-            scene.left = None;
-            edge.identity.note_denied(&principal, scene.record.client, operation.to_string());
+            edge.identity.note_denied(&principal, client, operation.to_string());
         })?;
         // 16 The body, within its size and time.
         let call = call(edge, scene, &mut parts, operation, principal, deadline).await?;
@@ -153,7 +153,6 @@ fn open(edge: &Edge, peer: &Peer, parts: &Parts, body: Incoming) -> Scene {
         trace,
         kept_id: headers::kept_id(&parts.headers),
         origin: cors::allowed(&edge.config.cors_origins, &parts.headers),
-        left: None,
         body: Some(body),
         expects_continue: parts.headers.contains_key(EXPECT),
     }

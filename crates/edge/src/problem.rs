@@ -55,7 +55,7 @@ pub(crate) struct Problem {
     errors: Vec<Fault>,
     /// Names of the rate limits that were exceeded.
     #[serde(rename = "violated-policies", skip_serializing_if = "Vec::is_empty")]
-    violated_policies: Vec<&'static str>,
+    violated_policies: Vec<Box<str>>,
 }
 
 /// One wrong part of a request.
@@ -150,7 +150,7 @@ fn native(refusal: &Refusal, about: About) -> Vec<u8> {
         request_id,
         trace_id: format!("{:032x}", about.trace_id),
         errors,
-        violated_policies: refusal.violated.into_iter().collect(),
+        violated_policies: refusal.violated.clone().into_iter().collect(),
     };
     serde_json::to_vec(&problem).expect("strings and numbers always serialise")
 }

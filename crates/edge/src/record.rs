@@ -12,13 +12,13 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
-use manifold_cache::Place;
 use manifold_core::RequestId;
 use manifold_runtime::telemetry::{self, Scope};
 use tokio::time::Instant;
 use tracing::Span;
 
 use crate::guard::Line;
+use crate::limit::Met;
 use crate::measure::{self, Delivery};
 use crate::routes::Operation;
 
@@ -55,8 +55,8 @@ pub(crate) struct Record {
     pub(crate) started: Instant,
     pub(crate) operation: Option<Arc<Operation>>,
     pub(crate) delivery: Delivery,
-    /// What the request holds of those that its key may have at once.
-    pub(crate) place: Option<Box<Place>>,
+    /// The limits that it met; it holds its places among requests at once to the end.
+    pub(crate) met: Met,
     traced: Traced,
     status: Option<StatusCode>,
     in_flight: Arc<InFlight>,
@@ -83,7 +83,7 @@ impl Record {
             started,
             operation: None,
             delivery: Delivery::Whole,
-            place: None,
+            met: Met::default(),
             traced,
             status: None,
             in_flight,

@@ -17,8 +17,8 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     /// Headers that belong to this refusal, such as `allow`.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Names of the rate limits that were exceeded.
-    pub(crate) violated: Option<&'static str>,
+    /// Name of the rate limit that was exceeded.
+    pub(crate) violated: Option<Box<str>>,
     /// The service that failed has logged why.
     pub(crate) logged: bool,
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};
 use manifold_core::{Error, Principal, Result, SubjectKind};
+use sha2::{Digest, Sha256};
 use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Operation as Documented, PathItem};
 
@@ -35,7 +36,11 @@ pub(crate) enum Access {
 
 /// One method of one path.
 pub(crate) struct Operation {
+    /// Its name in the contract.
+    pub(crate) id: String,
     pub(crate) route: String,
+    /// Keeps what is counted of it apart from what is counted of others.
+    pub(crate) salt: u128,
     pub(crate) method: Method,
     pub(crate) access: Access,
     pub(crate) max_body: u64,
@@ -134,8 +139,15 @@ fn read(path: &str, method: Method, documented: &Documented, config: &Checked) -
         Dialect::Native => (config.max_body, config.deadline),
         Dialect::OpenAi => (AI_MAX_BODY, AI_DEADLINE),
     };
+    let id = documented.operation_id.clone().unwrap_or_default();
+    let salt = salt(&id);
     let durations = Durations::new(method.clone(), path);
-    Operation { route: path.to_owned(), method, access, max_body, deadline, durations }
+    Operation { id, route: path.to_owned(), salt, method, access, max_body, deadline, durations }
+}
+
+/// The same in every process.
+fn salt(id: &str) -> u128 {
+    Sha256::digest(id).iter().take(16).fold(0, |salt, byte| salt << 8 | u128::from(*byte))
 }
 
 fn allow(operations: &[Arc<Operation>]) -> HeaderValue {

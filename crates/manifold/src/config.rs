@@ -231,8 +231,9 @@ pub fn read(
 
 /// Contradictions between sections, and what this version cannot do.
 fn check(config: &Config) -> Result<()> {
-    let refuse =
-        |key: &'static str, message: &str| Err(Error::invalid("CONFIG_INVALID", format!("{key}: {message}")).at(key));
+    let refuse = |key: &str, message: &str| {
+        Err(Error::invalid("CONFIG_INVALID", format!("{key}: {message}")).at(key.to_owned()))
+    };
     if !config.bus.nats_url.expose().is_empty() && config.store.url.expose().is_empty() {
         return refuse("bus.nats_url", "NATS needs Postgres: set store.url, or leave bus.nats_url unset");
     }
@@ -247,7 +248,7 @@ fn check(config: &Config) -> Result<()> {
     }
     let redis = config.cache.redis()?;
     if let Some(key) = config.edge.limits.shared().filter(|_| redis.is_none()) {
-        return refuse(key, "only `local` works without a Redis; set cache.redis_url");
+        return refuse(&key, "only `local` works without a Redis; set cache.redis_url");
     }
     if config.cache.timeout.is_zero() {
         return refuse("cache.timeout", "must not be zero; 50ms is the default");

@@ -84,6 +84,10 @@ def test_shells_get_completions(shell):
     assert "manifold" in manifold("completions", shell).stdout
 
 
+ADDRESS = {
+    "MANIFOLD_EDGE__LIMITS__POLICIES__ADDRESS__QUOTA": "1200",
+    "MANIFOLD_EDGE__LIMITS__POLICIES__ADDRESS__WINDOW": "60s",
+}
 LIMIT = {"MANIFOLD_EDGE__LIMITS__PER_KEY__QUOTA": "600", "MANIFOLD_EDGE__LIMITS__PER_KEY__WINDOW": "60s"}
 
 # What a variable of .env.example needs beside it, and values for those that are shown empty.
@@ -97,6 +101,10 @@ COMPANY = {
     "MANIFOLD_EDGE__LIMITS__PER_KEY__ALGORITHM": LIMIT,
     "MANIFOLD_EDGE__LIMITS__PER_KEY__MODE": LIMIT,
     "MANIFOLD_EDGE__LIMITS__PER_KEY__ON_STORE_FAILURE": LIMIT,
+    "MANIFOLD_EDGE__LIMITS__POLICIES__ADDRESS__PER": ADDRESS,
+    "MANIFOLD_EDGE__LIMITS__POLICIES__ADDRESS__QUOTA": ADDRESS,
+    "MANIFOLD_EDGE__LIMITS__POLICIES__ADDRESS__WINDOW": ADDRESS,
+    "MANIFOLD_EDGE__LIMITS__POLICIES__ADDRESS__ROUTES": ADDRESS,
     "MANIFOLD_MAIL__URL": {"MANIFOLD_EDGE__PUBLIC_URL": "https://api.example"},
     "MANIFOLD_BUS__NATS_URL": {"MANIFOLD_STORE__URL": "postgres://manifold@127.0.0.1/manifold"},
 }

@@ -1,6 +1,6 @@
 //! What is refused, and in which words.
 
-use manifold_edge::{KeyLimits, Limits};
+use manifold_edge::{Limit, Limits, Per};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -74,8 +74,8 @@ async fn a_key_may_do_what_it_was_made_for() {
 
 #[tokio::test]
 async fn a_key_that_calls_too_often_is_told_when_to_return() {
-    let rate = KeyLimits { quota: Some(2), window: Some(Duration::from_secs(60).into()), ..KeyLimits::default() };
-    let house = House::open_with(|config| config.limits = Limits { per_key: Some(rate) }).await;
+    let rate = Limit { quota: Some(2), window: Some(Duration::from_secs(60).into()), ..Limit::default() };
+    let house = House::open_with(|config| config.limits = Limits { per_key: Some(rate), ..Limits::default() }).await;
 
     let first = house.chat(&question("echo")).await;
     house.chat(&question("echo")).await;
@@ -87,6 +87,26 @@ async fn a_key_that_calls_too_often_is_told_when_to_return() {
     assert_eq!((third.status, &third.json()["error"]["code"]), (429, &json!("rate_limit_exceeded")));
     assert_eq!(third.header("retry-after"), "30");
     assert_eq!((native.status, &native.json()["violated-policies"]), (429, &json!(["key"])));
+}
+
+#[tokio::test]
+async fn an_address_is_limited_before_anybody_looks_at_its_key_and_learns_no_more_than_that() {
+    let minute = Limit { quota: Some(2), window: Some(Duration::from_secs(60).into()), ..Limit::default() };
+    let policies =
+        [("address", Limit { per: Per::Ip, ..minute.clone() }), ("tenant", Limit { per: Per::Tenant, ..minute })];
+    let policies = policies.map(|(name, limit)| (name.to_owned(), limit)).into();
+    let house = House::open_with(|config| config.limits = Limits { policies, ..Limits::default() }).await;
+    let wrong = ["authorization: Bearer mfk_live_wrong"];
+
+    let known = house.call("GET", "/v1/keys", None).await;
+    let unknown = house.call_with("GET", "/v1/keys", &wrong, None).await;
+    let third = house.call_with("GET", "/v1/keys", &wrong, None).await;
+
+    assert_eq!(known.header("ratelimit"), "\"address\";r=1;t=30, \"tenant\";r=1;t=30");
+    assert_eq!((unknown.status, unknown.header("ratelimit"), unknown.header("ratelimit-policy")), (401, "", ""));
+    assert_eq!((third.status, &third.json()["violated-policies"]), (429, &json!(["address"])));
+    assert_eq!(third.json()["type"], "https://iana.org/assignments/http-problem-types#quota-exceeded");
+    assert_eq!((third.header("ratelimit-policy"), third.header("retry-after")), ("\"address\";q=2;w=60", "30"));
 }
 
 #[tokio::test]

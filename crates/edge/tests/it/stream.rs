@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use manifold_edge::{KeyLimits, Limits};
+use manifold_edge::{Limit, Limits};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -127,8 +127,8 @@ async fn a_stop_lets_streams_in_flight_finish() {
 
 #[tokio::test]
 async fn a_stream_holds_its_place_until_its_client_has_left() {
-    let limits = KeyLimits { concurrent: Some(1), ..KeyLimits::default() };
-    let house = House::open_with(|config| config.limits = Limits { per_key: Some(limits) }).await;
+    let limits = Limit { concurrent: Some(1), ..Limit::default() };
+    let house = House::open_with(|config| config.limits = Limits { per_key: Some(limits), ..Limits::default() }).await;
     let stream = begun(&house, "hang").await;
 
     let dialect = house.chat(&body("echo")).await;

@@ -187,8 +187,8 @@ fn risks(config: &Config, environment: &BTreeMap<String, String>) -> Vec<Finding
             "keep it out of backups of the data folder",
         );
     }
-    if config.edge.limits.per_key.is_none() {
-        warn("risk.no_limit", "no limit per API key".to_owned(), "set [edge.limits.per_key]");
+    if config.edge.limits.is_empty() {
+        warn("risk.no_limit", "nobody's requests are limited".to_owned(), "set [edge.limits.per_key]");
     }
     if let Some(name) = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"]
         .into_iter()
