@@ -10,6 +10,7 @@ mod fallback;
 mod hygiene;
 mod images;
 mod keys;
+mod limits;
 mod operations;
 mod people;
 mod reasons;

@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use axum::body::HttpBody;
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Checked;
+use crate::inflate::{self, Coding};
 use crate::refusal::{Answer, Refusal};
 
 /// What is read of a body that nobody wanted, so that its connection can go on.
 const MAX_DRAIN: u64 = 64 << 10;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
-/// Refuses bodies by their head: too large, not JSON, or compressed.
-pub(crate) fn admit(headers: &HeaderMap, announced: Option<u64>, max: u64) -> Answer<()> {
+/// Refuses bodies by their head: too large, not JSON, or compressed in a way that we do not know. How it is compressed.
+pub(crate) fn admit(headers: &HeaderMap, announced: Option<u64>, max: u64) -> Answer<Option<Coding>> {
     if announced.is_some_and(|length| length > max) {
         return Err(too_large(max));
     }
@@ -25,12 +26,7 @@ pub(crate) fn admit(headers: &HeaderMap, announced: Option<u64>, max: u64) -> An
         let message = "send the body as application/json";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE", message));
     }
-    if headers.get_all(CONTENT_ENCODING).iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        let message = "send the body without compression";
-        let refusal = Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_CONTENT_ENCODING", message);
-        return Err(refusal.with(ACCEPT_ENCODING, HeaderValue::from_static("identity")));
-    }
-    Ok(())
+    inflate::coding(headers)
 }
 
 fn is_json(content_type: &HeaderValue) -> bool {
@@ -39,7 +35,7 @@ fn is_json(content_type: &HeaderValue) -> bool {
     essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
 }
 
-fn too_large(max: u64) -> Refusal {
+pub(crate) fn too_large(max: u64) -> Refusal {
     let message = format!("the body is larger than {max} bytes");
     Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "REQUEST_TOO_LARGE", message)
 }
@@ -105,6 +101,7 @@ where
 mod tests {
     use super::*;
     use crate::config::Config;
+    use http::header::CONTENT_ENCODING;
     use http_body_util::{Channel, Full};
 
     fn config() -> Checked {
@@ -119,7 +116,8 @@ mod tests {
         for (headers, announced, expected) in [
             (json(&[]), Some(11), Some(413)),
             (json(&[(CONTENT_TYPE, "text/plain")]), Some(1), Some(415)),
-            (json(&[(CONTENT_ENCODING, "gzip")]), Some(1), Some(415)),
+            (json(&[(CONTENT_ENCODING, "br")]), Some(1), Some(415)),
+            (json(&[(CONTENT_ENCODING, "gzip")]), Some(1), None),
             (json(&[(CONTENT_TYPE, "Application/JSON; charset=utf-8")]), Some(10), None),
             (json(&[(CONTENT_TYPE, "application/merge-patch+json")]), None, None),
         ] {

@@ -1,5 +1,7 @@
 //! Reading JSON bodies. Dialects are read leniently and name the JSON path of a fault; native bodies are read strictly.
 
+mod twice;
+
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::error::Category;
@@ -21,14 +23,17 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T> {
     })
 }
 
-/// Reads a native body: unknown or wrong fields are 422, a field given twice or depth beyond 64 is 400.
+/// Reads a native body: unknown or wrong fields are 422; a name that stands twice in an object, anywhere, or depth beyond 64
+/// is 400.
 pub(crate) fn read_strictly<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T> {
     if is_too_deep(body) {
         return Err(Refusal::bad("BODY_TOO_DEEP", format!("the body is nested more than {MAX_DEPTH} times")));
     }
+    if let Some(place) = twice::find(body) {
+        return Err(Refusal::bad("BODY_INVALID", "a name stands twice in one object").at(place));
+    }
     read(body).map_err(|mut refusal| {
-        let parsed = refusal.error.reason() == "BODY_INVALID";
-        if parsed && !refusal.error.message().starts_with("duplicate field") {
+        if refusal.error.reason() == "BODY_INVALID" {
             refusal.status = StatusCode::UNPROCESSABLE_ENTITY;
         }
         refusal
@@ -123,13 +128,44 @@ mod tests {
             ("{", 400, "BODY_NOT_JSON", None),
             ("", 400, "BODY_NOT_JSON", None),
             ("{\"list\":[]} x", 400, "BODY_NOT_JSON", None),
-            ("{\"list\":[],\"list\":[]}", 400, "BODY_INVALID", None),
+            ("{\"list\":[],\"list\":[]}", 400, "BODY_INVALID", Some("list")),
+            ("{\"list\":[],\"x\":{\"y\":1,\"y\":2}}", 400, "BODY_INVALID", Some("x.y")),
             (deep.as_str(), 400, "BODY_TOO_DEEP", None),
             ("{\"list\":[{\"name\":\"a\"},{\"name\":1}]}", 422, "BODY_INVALID", Some("list[1].name")),
             ("{\"list\":[{\"name\":\"a\",\"x\":1}]}", 422, "BODY_INVALID", Some("list[0].x")),
             ("{}", 422, "BODY_INVALID", None),
         ] {
             assert_eq!(refused(body), (status, reason.to_owned(), param.map(str::to_owned)), "{body}");
+        }
+    }
+
+    #[test]
+    fn case_63_what_other_readers_let_pass_is_no_json() {
+        let digits = format!("{{\"list\":{}}}", "9".repeat(10_000));
+        let names: String = (0..100_000).map(|name| format!("\"{name}\":1,")).collect();
+        let names = format!("{{{names}\"list\":[]}}");
+        let deep = "[".repeat(100_000);
+        for (body, status, reason) in [
+            (b"\xef\xbb\xbf{\"list\":[]}".as_slice(), 400, "BODY_NOT_JSON"),
+            (b"{\"list\":[]}{}", 400, "BODY_NOT_JSON"),
+            (b"{\"list\":[]}\0", 400, "BODY_NOT_JSON"),
+            (b"{\"list\":NaN}", 400, "BODY_NOT_JSON"),
+            (b"{\"list\":-Infinity}", 400, "BODY_NOT_JSON"),
+            (b"{\"list\":1e400}", 400, "BODY_NOT_JSON"),
+            (b"{\"list\":[{\"name\":\"\\ud800\"}]}", 400, "BODY_NOT_JSON"),
+            (b"{\"list\":[{\"name\":\"\xff\"}]}", 400, "BODY_NOT_JSON"),
+            (b"{\0\"\0l\0\"\0:\0[\0]\0}\0", 400, "BODY_NOT_JSON"),
+            (b"{'list':[]}", 400, "BODY_NOT_JSON"),
+            (b"{\"list\":[],}", 400, "BODY_NOT_JSON"),
+            (digits.as_bytes(), 400, "BODY_NOT_JSON"),
+            (deep.as_bytes(), 400, "BODY_TOO_DEEP"),
+            (names.as_bytes(), 422, "BODY_INVALID"),
+            (b"{\"list\":[],\"__proto__\":{}}", 422, "BODY_INVALID"),
+        ] {
+            let refusal = read_strictly::<Body>(body).unwrap_err();
+
+            let shown = String::from_utf8_lossy(&body[..body.len().min(60)]).into_owned();
+            assert_eq!((refusal.status.as_u16(), refusal.error.reason()), (status, reason), "{shown}");
         }
     }
 

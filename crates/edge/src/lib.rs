@@ -14,6 +14,7 @@ mod edge;
 mod guard;
 mod headers;
 mod idempotency;
+mod inflate;
 mod json;
 mod limit;
 mod listen;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 use manifold_cache::{Charge, Decision, Entry, Gate, Leaving, Limiter, Place, Policy, Shared};
 use manifold_core::{Error, Principal, RequestId, SubjectKind, Timestamp, UserId};
+use manifold_identity::{Limited, OwnLimits};
 use tokio::time::Instant;
 
 use crate::caps;
@@ -86,27 +87,47 @@ impl Limits {
 
     /// Charges the address, before anything is looked up.
     pub(crate) async fn charge_address(&self, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
+        self.addresses.tell(asking, met);
         self.addresses.charge(asking, met).await
     }
 
-    /// Charges the caller and whom he belongs to.
-    pub(crate) async fn charge_caller(&self, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
-        self.callers.charge(asking, met).await
+    /// Charges the caller and whom he belongs to: first the limits that everybody meets, then `own`.
+    pub(crate) async fn charge_caller(&self, asking: &Asking<'_>, own: &[OwnLimits], met: &mut Met) -> Answer<()> {
+        self.callers.tell(asking, met);
+        for policy in own.iter().flat_map(|own| &*own.policies) {
+            met.told.policy(&told::rate(policy, asking.now));
+        }
+        self.callers.charge(asking, met).await?;
+        for own in own {
+            for policy in &*own.policies {
+                let name = Name { shown: policy.name(), scope: "own", who: who(per(own.of)) };
+                let charged = self.callers.limiter.charge(policy, own.counter, 1, asking.now).await;
+                settle(charged, name, asking.now, &mut met.told)?;
+            }
+        }
+        Ok(())
     }
 }
 
 impl Table {
-    /// What an earlier limit was charged stays spent when a later one refuses.
-    async fn charge(&self, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
-        let applying = || self.limits.iter().filter_map(|limit| limit.subject(asking).map(|subject| (limit, subject)));
-        for (limit, _) in applying() {
+    fn applying<'t>(&'t self, asking: &'t Asking<'_>) -> impl Iterator<Item = (&'t Limit, u128)> {
+        self.limits.iter().filter_map(|limit| limit.subject(asking).map(|subject| (limit, subject)))
+    }
+
+    /// Everything that applies is told, whoever refuses.
+    fn tell(&self, asking: &Asking<'_>, met: &mut Met) {
+        for (limit, _) in self.applying(asking) {
             limit.tell(asking.now, &mut met.told);
         }
-        for (limit, subject) in applying() {
+    }
+
+    /// What an earlier limit was charged stays spent when a later one refuses.
+    async fn charge(&self, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
+        for (limit, subject) in self.applying(asking) {
             match &limit.meter {
                 Meter::Rate(policy) => {
                     let charged = self.limiter.charge(policy, subject, 1, asking.now).await;
-                    settle(charged, &limit.name, limit.per, asking.now, &mut met.told)?;
+                    settle(charged, limit.name(), asking.now, &mut met.told)?;
                 }
                 // Boxed, so that the future of a request without such a limit stays small.
                 Meter::Gate(_, gate) => Box::pin(limit.enter(gate, subject, asking, met)).await?,
@@ -166,6 +187,10 @@ impl Limit {
         }
     }
 
+    fn name(&self) -> Name<'_> {
+        Name { shown: &self.name, scope: &self.name, who: who(self.per) }
+    }
+
     /// Gives a request its place among those that are answered at once.
     async fn enter(&self, gate: &Gate, subject: u128, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
         let lifetime = asking.until.saturating_duration_since(Instant::now());
@@ -175,40 +200,72 @@ impl Limit {
             Ok(Entry::Full { degraded, .. }) => *degraded,
             Err(_) => true,
         };
-        count_degraded(&self.name, degraded);
-        match entered.map_err(|error| away(error, &self.name))? {
+        let name = self.name();
+        name.count_degraded(degraded);
+        match entered.map_err(|error| name.away(error))? {
             Entry::Entered(place) => {
-                met.told.state(&self.name, place.remaining(), None, degraded);
+                met.told.state(name.shown, place.remaining(), None, degraded);
                 met.places.push(place);
                 Ok(())
             }
             Entry::Full { retry_after, .. } => {
                 let wait = spread(retry_after.min(NEXT_PLACE), asking.now);
-                met.told.state(&self.name, 0, Some(wait), degraded);
-                let who = who(self.per);
-                let message =
-                    format!("{who} has too many requests that are being answered; let some of them end first");
-                Err(refuse(message, &self.name, wait))
+                met.told.state(name.shown, 0, Some(wait), degraded);
+                Err(name.refuse("has too many requests that are being answered; let some of them end first", wait))
             }
         }
     }
 }
 
+/// What a limit is called by clients and in metrics, and whom it is about.
+#[derive(Clone, Copy)]
+struct Name<'n> {
+    shown: &'n str,
+    scope: &'n str,
+    who: &'static str,
+}
+
+impl Name<'_> {
+    fn count_degraded(self, degraded: bool) {
+        if degraded {
+            metrics::counter!("manifold_rate_limit_degraded_total", "scope" => self.scope.to_owned()).increment(1);
+        }
+    }
+
+    fn refuse(self, why: &str, wait: Duration) -> Refusal {
+        metrics::counter!("manifold_rate_limited_total", "scope" => self.scope.to_owned()).increment(1);
+        let message = format!("{} {why}", self.who);
+        let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", message).retry_after(wait);
+        Refusal { violated: Some(self.shown.into()), ..refusal }
+    }
+
+    fn away(self, error: Error) -> Refusal {
+        Refusal { violated: Some(self.shown.into()), ..Refusal::from(error) }
+    }
+}
+
 /// Turns a charge into what is told and into a refusal.
-fn settle(charged: Result<Charge, Error>, name: &str, per: Per, now: Timestamp, told: &mut Told) -> Answer<()> {
-    count_degraded(name, !matches!(charged, Ok(Charge { degraded: false, .. })));
-    let Charge { decision, degraded } = charged.map_err(|error| away(error, name))?;
+fn settle(charged: Result<Charge, Error>, name: Name<'_>, now: Timestamp, told: &mut Told) -> Answer<()> {
+    name.count_degraded(!matches!(charged, Ok(Charge { degraded: false, .. })));
+    let Charge { decision, degraded } = charged.map_err(|error| name.away(error))?;
     match decision {
         Decision::Admitted { remaining, reset } => {
-            told.state(name, remaining, Some(reset), degraded);
+            told.state(name.shown, remaining, Some(reset), degraded);
             Ok(())
         }
         Decision::Denied { retry_after } => {
             let wait = spread(retry_after, now);
-            told.state(name, 0, Some(wait), degraded);
-            let message = format!("{} has made too many requests; wait as long as Retry-After says", who(per));
-            Err(refuse(message, name, wait))
+            told.state(name.shown, 0, Some(wait), degraded);
+            Err(name.refuse("has made too many requests; wait as long as Retry-After says", wait))
         }
+    }
+}
+
+fn per(of: Limited) -> Per {
+    match of {
+        Limited::Key(_) => Per::Key,
+        Limited::User(_) => Per::User,
+        Limited::Tenant => Per::Tenant,
     }
 }
 
@@ -224,22 +281,6 @@ fn who(per: Per) -> &'static str {
         Per::Tenant => "this tenant",
         Per::Route => "the caller of this operation",
     }
-}
-
-fn count_degraded(name: &str, degraded: bool) {
-    if degraded {
-        metrics::counter!("manifold_rate_limit_degraded_total", "scope" => name.to_owned()).increment(1);
-    }
-}
-
-fn refuse(message: String, name: &str, wait: Duration) -> Refusal {
-    metrics::counter!("manifold_rate_limited_total", "scope" => name.to_owned()).increment(1);
-    let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMIT_EXCEEDED", message).retry_after(wait);
-    Refusal { violated: Some(name.into()), ..refusal }
-}
-
-fn away(error: Error, name: &str) -> Refusal {
-    Refusal { violated: Some(name.into()), ..Refusal::from(error) }
 }
 
 /// Up to a tenth or a minute longer, so that those who were refused together do not return together.

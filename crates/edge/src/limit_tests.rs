@@ -49,7 +49,7 @@ impl Door {
         let mut met = Met::default();
         let outcome = match self.limits.charge_address(&asking, &mut met).await {
             Ok(()) => {
-                self.limits.charge_caller(&Asking { caller: caller.principal.as_ref(), ..asking }, &mut met).await
+                self.limits.charge_caller(&Asking { caller: caller.principal.as_ref(), ..asking }, &[], &mut met).await
             }
             refused => refused,
         };

@@ -9,8 +9,8 @@ use metrics::{Gauge, Histogram};
 const DURATION: &str = "http_server_request_duration_seconds";
 /// The client was gone before it was answered: nginx's number, for the metric only.
 pub(crate) const ABANDONED: u16 = 499;
-const STATUSES: [u16; 28] = [
-    200, 201, 202, 204, 301, 304, 400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 414, 415, 422, 429, 431,
+const STATUSES: [u16; 29] = [
+    200, 201, 202, 204, 301, 304, 400, 401, 402, 403, 404, 405, 408, 409, 410, 412, 413, 414, 415, 417, 422, 429, 431,
     ABANDONED, 500, 501, 502, 503, 504,
 ];
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use ipnet::IpNet;
@@ -13,6 +13,8 @@ use crate::refusal::{Answer, Refusal};
 /// The only path below which `%2F` is data: ids of models contain slashes.
 const MODELS: &str = "/v1/models/";
 const ALIAS: &str = "/openai";
+/// Parameters of a query.
+const MAX_PARAMETERS: usize = 100;
 
 /// Refuses what is not plain HTTP.
 pub(crate) fn check(parts: &Parts, max_target: usize) -> Answer<()> {
@@ -27,6 +29,14 @@ pub(crate) fn check(parts: &Parts, max_target: usize) -> Answer<()> {
         ));
     }
     path(parts.uri.path())?;
+    if parts.uri.query().is_some_and(|query| query.split('&').count() > MAX_PARAMETERS) {
+        let message = format!("the query has more than {MAX_PARAMETERS} parameters");
+        return Err(Refusal::bad("TOO_MANY_PARAMETERS", message));
+    }
+    if parts.headers.get_all(EXPECT).iter().any(|wish| !wish.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        let message = "of all that can be expected we know 100-continue only";
+        return Err(Refusal::new(StatusCode::EXPECTATION_FAILED, "EXPECTATION_FAILED", message));
+    }
     if matches!(parts.method, Method::GET | Method::HEAD) && has_body(&parts.headers) {
         return Err(Refusal::bad("BODY_NOT_ALLOWED", "GET and HEAD take no body"));
     }

@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use crate::edge::House;
 use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
-use crate::rest::{auth, document, errors, invitations, keys, probes, roles, rotation, sessions, usage, users};
+use crate::rest::{auth, document, errors, invitations, keys, limits, probes, roles, rotation, sessions, usage, users};
 use crate::routes::documented;
 
 /// Statuses that any native operation may answer.
@@ -44,11 +44,12 @@ const LINKS: [(&str, &str, &str); 4] = [
     ("createInvitation", "revoke", "revokeInvitation"),
 ];
 
-const TAGS: [(&str, &str); 8] = [
+const TAGS: [(&str, &str); 9] = [
     ("Chat", "Conversations with models, in OpenAI's format"),
     ("Embeddings", "Vectors of texts, in OpenAI's format"),
     ("Models", "What can be called, in OpenAI's format"),
     ("Keys", "API keys of a tenant"),
+    ("Limits", "What single keys and people may ask for, beside the limits that everybody meets"),
     ("Sessions", "Logging in and out, and where one is logged in"),
     ("Users", "People, their roles and invitations"),
     ("Probes", "Whether the process lives and serves"),
@@ -68,6 +69,7 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(rotation::finish_key_rotation))
         .routes(routes!(rotation::cancel_key_rotation))
         .routes(routes!(usage::get_key_usage))
+        .routes(routes!(limits::get_limits, limits::set_limits, limits::delete_limits))
         .routes(routes!(auth::set_up))
         .routes(routes!(auth::register))
         .routes(routes!(auth::log_in))
@@ -211,7 +213,7 @@ mod tests {
             assert_eq!(access.count(), 1, "{path}");
             assert!(operation.security.is_some(), "{path}");
         }
-        assert!(ids.len() > 30);
+        assert!(ids.len() >= 38);
     }
 
     #[test]

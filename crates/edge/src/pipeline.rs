@@ -21,6 +21,7 @@ use tower::Service;
 use crate::call::{Call, Stopwatch};
 use crate::dialect::Dialect;
 use crate::edge::Edge;
+use crate::inflate::{self, Coding};
 use crate::limit::Asking;
 use crate::listen::Peer;
 use crate::measure::Delivery;
@@ -107,7 +108,7 @@ async fn gate(
     if !operation.is_probe() {
         // 9 Size and type of the body, by its head.
         let announced = scene.body.as_ref().and_then(|body| body.size_hint().exact());
-        body::admit(&parts.headers, announced, operation.max_body)?;
+        let coding = body::admit(&parts.headers, announced, operation.max_body)?;
         // 10 Limits of the address, before anything is hashed or looked up.
         let Record { client, request, .. } = scene.record;
         // Answers end by the deadline, and who does not read them is cut off soon after.
@@ -118,14 +119,16 @@ async fn gate(
         let known = if operation.is_public() { None } else { Some(caller(edge, &parts, operation).await?) };
         // 13 Limits of the caller, charged before permission so that refused floods cost, too.
         let asking = Asking { caller: known.as_ref(), ..asking };
-        edge.limits.charge_caller(&asking, &mut scene.record.met).await?;
+        let own = known.as_ref().filter(|_| !operation.is_about_limits());
+        let own = own.map_or_else(Vec::new, |caller| edge.identity.limits_of(caller));
+        edge.limits.charge_caller(&asking, &own, &mut scene.record.met).await?;
         // 14 What the caller may.
         let principal = known.unwrap_or_else(Principal::anonymous);
         operation.authorise(&principal).inspect_err(|_| {
             edge.identity.note_denied(&principal, client, operation.to_string());
         })?;
         // 16 The body, within its size and time.
-        let call = call(edge, scene, &mut parts, operation, principal, deadline).await?;
+        let call = call(edge, scene, &mut parts, coding, principal, deadline).await?;
         parts.extensions.insert(call);
     }
     // 17 The handler.
@@ -163,16 +166,20 @@ async fn call(
     edge: &Edge,
     scene: &mut Scene,
     parts: &mut Parts,
-    operation: &Operation,
+    coding: Option<Coding>,
     principal: Principal,
     deadline: Instant,
 ) -> Answer<Call> {
+    let max = scene.record.operation.as_ref().map_or(0, |operation| operation.max_body);
     let asked = Instant::now();
-    let body = match scene.body.as_mut() {
-        Some(incoming) => body::read(incoming, operation.max_body, &edge.config).await?,
+    let mut body = match scene.body.as_mut() {
+        Some(incoming) => body::read(incoming, max, &edge.config).await?,
         None => bytes::Bytes::new(),
     };
     scene.body = None;
+    if let Some(coding) = coding {
+        body = inflate::inflate(coding, body, max).await?;
+    }
     let stopwatch = Stopwatch { started: scene.record.started, waited: asked.elapsed() };
     let context = CallContext { principal, request: scene.record.request, trace: scene.trace, deadline };
     let client = scene.record.client;

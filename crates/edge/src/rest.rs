@@ -5,6 +5,7 @@ pub(crate) mod document;
 pub(crate) mod errors;
 pub(crate) mod invitations;
 pub(crate) mod keys;
+pub(crate) mod limits;
 pub(crate) mod probes;
 pub(crate) mod roles;
 pub(crate) mod rotation;

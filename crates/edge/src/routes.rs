@@ -66,6 +66,11 @@ impl Operation {
         self.is_public() && self.method == Method::GET
     }
 
+    /// Whether it is about limits: who has too low ones still gets in here.
+    pub(crate) fn is_about_limits(&self) -> bool {
+        matches!(&self.access, Access::Permission(permission) if permission.starts_with("limits."))
+    }
+
     /// Denies callers without the permission.
     pub(crate) fn authorise(&self, caller: &Principal) -> Answer<()> {
         let lacking = match &self.access {

@@ -3,11 +3,13 @@
 
 mod audit;
 mod bootstrap;
+mod cursor;
 mod email;
 mod events;
 mod grpc;
 mod invitation;
 mod key;
+mod limit;
 mod login;
 mod mail;
 mod member;
@@ -42,8 +44,10 @@ use tokio::sync::Semaphore;
 
 use crate::audit::Outbox;
 use crate::audit::refused::{self, Refused};
+use crate::cursor::CursorKey;
 use crate::key::again::Answers;
 use crate::key::pepper::Peppers;
+use crate::limit::given::Given;
 use crate::mail::Post;
 use crate::password::Hasher;
 use crate::revoke::Pulse;
@@ -57,6 +61,8 @@ pub use crate::invitation::{Invitation, Newcomer, parse_invitation_id};
 pub use crate::key::format::{Environment, Parsed, parse_key};
 pub use crate::key::rotation::{Finish, MAX_GRACE, Rotation};
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
+pub use crate::limit::given::Own as OwnLimits;
+pub use crate::limit::{Limited, Rule, Rules};
 pub use crate::mail::{MailConfig, MailTls};
 pub use crate::member::{Member, OneTime, parse_user_id};
 pub use crate::role::BUILT_IN as ROLES;
@@ -140,6 +146,8 @@ struct Inner {
     refused: Refused,
     hasher: Hasher,
     csrf: CsrfKey,
+    cursor: CursorKey,
+    limits: Given,
     data_dir: PathBuf,
     vault: Vault,
     /// Whether anybody is known to have an account.
@@ -169,6 +177,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let csrf = vault.system_key("csrf").await?;
     let newest = csrf.iter().max_by_key(|(version, _)| *version);
     let csrf = CsrfKey(*newest.ok_or_else(|| Error::internal("there is no key against forged requests"))?.1.expose());
+    let cursor = vault.system_key("cursor").await?;
+    let cursor = CursorKey::newest(cursor).ok_or_else(|| Error::internal("there is no key of cursors"))?;
     let identity = Identity {
         inner: Arc::new(Inner {
             outbox: Outbox::new(deps.clock.clone(), deps.ids.clone()),
@@ -188,6 +198,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             refused: Refused::default(),
             hasher: Hasher::start()?,
             csrf,
+            cursor,
+            limits: Given::default(),
             data_dir: config.data_dir.clone(),
             vault,
             has_users: AtomicBool::new(false),
@@ -195,7 +207,9 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     };
     let first_admin_key = bootstrap::run(&identity, &config.data_dir, config.admin_key.as_ref()).await?;
     let setup_token = setup::run(&identity, &config.data_dir).await?;
+    // The number first: what changes while limits are read is read again.
     let seq = store::revocation::head(&identity.inner.db).await?;
+    identity.load_limits().await?;
     health.ready();
     identity.inner.tasks.spawn("identity revocations", revoke::run(identity.clone(), seq, health));
     identity.inner.tasks.spawn("identity key uses", used::run(identity.clone()));

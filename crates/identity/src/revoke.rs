@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use crate::Identity;
+use crate::limit::given;
 use crate::store::revocation as store;
 
 const EVERY: Duration = Duration::from_millis(500);
@@ -93,6 +94,10 @@ async fn poll(identity: &Identity, mut seq: i64) -> Result<i64> {
         let now = identity.inner.clock.now();
         if identity.inner.pulse.silence(now) > MAX_SILENCE {
             identity.inner.cache.forget_all();
+            identity.load_limits().await?;
+        }
+        for tenant in rows.iter().filter_map(|(_, subject)| given::tenant_of(subject)).collect::<HashSet<_>>() {
+            identity.load_limits_of(tenant).await?;
         }
         apply(identity, rows.iter().map(|(_, subject)| subject.as_str()));
         identity.inner.pulse.heard(now);

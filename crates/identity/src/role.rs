@@ -10,8 +10,8 @@ pub const OWNER: &str = "owner";
 /// Permissions of each built-in role, the mightiest first.
 pub const BUILT_IN: [(&str, &[&str]); 5] = [
     (OWNER, &["*"]),
-    ("admin", &["ai.*", "keys.*", "roles.*", "users.*"]),
-    ("operator", &["ai.*", "keys.key.read", "roles.role.read", "users.user.read"]),
+    ("admin", &["ai.*", "keys.*", "limits.*", "roles.*", "users.*"]),
+    ("operator", &["ai.*", "keys.key.read", "limits.rule.read", "roles.role.read", "users.user.read"]),
     ("developer", &["ai.*", "keys.key.*", "roles.role.read"]),
     ("viewer", &["keys.key.read", "roles.role.read", "users.user.read"]),
 ];

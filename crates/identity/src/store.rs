@@ -4,6 +4,7 @@
 pub mod attempt;
 pub mod audit;
 pub mod key;
+pub mod limit;
 pub mod member;
 pub mod revocation;
 pub mod rotation;

@@ -97,6 +97,11 @@ impl Client {
         self.send(Method::POST, path, &[("content-type", "application/json")], body.to_string().into_bytes()).await
     }
 
+    /// PUT of JSON.
+    pub async fn put(&self, path: &str, body: &Value) -> Result<Reply> {
+        self.send(Method::PUT, path, &[("content-type", "application/json")], body.to_string().into_bytes()).await
+    }
+
     /// One user message to `model`.
     pub async fn chat(&self, model: &str, text: &str) -> Result<Reply> {
         self.post("/v1/chat/completions", &json!({"model": model, "messages": [{"role": "user", "content": text}]}))

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use manifold_core::InvitationId;
 use manifold_identity::{Invitation as InvitationInfo, parse_invitation_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::call::{Call, Id, Query};
+use crate::call::{Call, Id};
 use crate::edge::House;
 use crate::json;
-use crate::page;
+use crate::page::List;
 use crate::refusal::Answer;
 use crate::rest::{nothing, respond};
 
@@ -119,17 +118,13 @@ pub(crate) async fn create_invitation(State(house): State<Arc<House>>, call: Cal
     security(("api_key" = []), ("session" = [])),
     extensions(("x-permission" = json!("users.user.read")))
 )]
-pub(crate) async fn list_invitations(
-    State(house): State<Arc<House>>,
-    Query(query): Query,
-    call: Call,
-) -> Answer<Response> {
-    let request = page::read(&query, |text| InvitationId::parse(text).map(|id| id.0))?;
-    let page = house.identity.list_invitations(&call.context, request).await?;
-    let next_cursor = page.next.map(|id| InvitationId(id).to_string());
-    let data = page.data.into_iter().map(Invitation::from).collect();
-    let body = InvitationPage { data, has_more: next_cursor.is_some(), next_cursor };
-    page::respond_with("/v1/invitations", &request, body.next_cursor.as_deref(), &body)
+pub(crate) async fn list_invitations(State(house): State<Arc<House>>, list: List, call: Call) -> Answer<Response> {
+    let page = house.identity.list_invitations(&call.context, list.request()?).await?;
+    list.respond(page, |rows, next_cursor, has_more| InvitationPage {
+        data: rows.into_iter().map(Invitation::from).collect(),
+        next_cursor,
+        has_more,
+    })
 }
 
 /// Take an invitation back

@@ -6,17 +6,17 @@ use axum::extract::State;
 use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
-use manifold_core::{Error, IdempotencyKey, KeyId, Timestamp};
+use manifold_core::{Error, IdempotencyKey, Timestamp};
 use manifold_identity::{Environment, KeyInfo, NewKey, parse_key_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::call::{Call, Id, Query};
+use crate::call::{Call, Id};
 use crate::edge::House;
 use crate::headers::value;
 use crate::idempotency::{self, REPLAYED};
 use crate::json;
-use crate::page;
+use crate::page::List;
 use crate::refusal::Answer;
 use crate::rest::respond;
 use crate::rest::rotation::Rotation;
@@ -175,13 +175,13 @@ pub(crate) async fn create_key(State(house): State<Arc<House>>, call: Call) -> A
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.read")))
 )]
-pub(crate) async fn list_keys(State(house): State<Arc<House>>, Query(query): Query, call: Call) -> Answer<Response> {
-    let request = page::read(&query, |text| KeyId::parse(text).map(|id| id.0))?;
-    let page = house.identity.list_keys(&call.context, request).await?;
-    let next_cursor = page.next.map(|id| KeyId(id).to_string());
-    let data = page.data.into_iter().map(Key::from).collect();
-    let body = KeyPage { data, has_more: next_cursor.is_some(), next_cursor };
-    page::respond_with("/v1/keys", &request, body.next_cursor.as_deref(), &body)
+pub(crate) async fn list_keys(State(house): State<Arc<House>>, list: List, call: Call) -> Answer<Response> {
+    let page = house.identity.list_keys(&call.context, list.request()?).await?;
+    list.respond(page, |rows, next_cursor, has_more| KeyPage {
+        data: rows.into_iter().map(Key::from).collect(),
+        next_cursor,
+        has_more,
+    })
 }
 
 /// Show an API key

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use manifold_core::UserId;
 use manifold_identity::{Member as MemberInfo, OneTime, UserInfo, parse_user_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::call::{Call, Id, Query};
+use crate::call::{Call, Id};
 use crate::edge::House;
 use crate::json;
-use crate::page;
+use crate::page::List;
 use crate::refusal::Answer;
 use crate::rest::{nothing, respond};
 
@@ -149,13 +148,13 @@ pub(crate) async fn update_me(State(house): State<Arc<House>>, call: Call) -> An
     security(("api_key" = []), ("session" = [])),
     extensions(("x-permission" = json!("users.user.read")))
 )]
-pub(crate) async fn list_users(State(house): State<Arc<House>>, Query(query): Query, call: Call) -> Answer<Response> {
-    let request = page::read(&query, |text| UserId::parse(text).map(|id| id.0))?;
-    let page = house.identity.list_members(&call.context, request).await?;
-    let next_cursor = page.next.map(|id| UserId(id).to_string());
-    let data = page.data.into_iter().map(Member::from).collect();
-    let body = MemberPage { data, has_more: next_cursor.is_some(), next_cursor };
-    page::respond_with("/v1/users", &request, body.next_cursor.as_deref(), &body)
+pub(crate) async fn list_users(State(house): State<Arc<House>>, list: List, call: Call) -> Answer<Response> {
+    let page = house.identity.list_members(&call.context, list.request()?).await?;
+    list.respond(page, |rows, next_cursor, has_more| MemberPage {
+        data: rows.into_iter().map(Member::from).collect(),
+        next_cursor,
+        has_more,
+    })
 }
 
 /// Show a member

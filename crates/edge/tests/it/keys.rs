@@ -39,6 +39,11 @@ async fn lists_come_in_pages() {
 
     assert_eq!((first.json()["data"].as_array().unwrap().len(), &first.json()["has_more"]), (2, &json!(true)));
     assert!(first.header("link").contains(&cursor));
+    let other_list = house.call("GET", &format!("/v1/invitations?cursor={cursor}"), None).await;
+    let plain_id = house.call("GET", "/v1/keys?cursor=key_01h455vb4pex5vsknk084sn02q", None).await;
+    for refused in [other_list, plain_id] {
+        assert_eq!((refused.status, &refused.json()["code"]), (400, &json!("invalid_cursor")));
+    }
     // The admin key is the fourth.
     assert_eq!(
         (second["data"].as_array().unwrap().len(), &second["has_more"], &second["next_cursor"]),

@@ -1,10 +1,14 @@
 //! What is refused, and in which words.
 
-use manifold_edge::{Limit, Limits, Per};
-use serde_json::{Value, json};
+use std::io::Write;
 use std::time::Duration;
 
-use crate::house::House;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use manifold_edge::{Limit, Limits, Per};
+use serde_json::{Value, json};
+
+use crate::house::{House, Reply, exchange};
 
 fn question(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "hi"}]})
@@ -123,6 +127,84 @@ async fn routes_that_do_not_fit_are_refused_in_the_right_shape() {
     assert_eq!((method.status, method.header("allow")), (405, "GET, HEAD"));
     assert!(method.json()["error"].is_object());
     assert_eq!((native.status, native.header("allow")), (405, "GET, POST, HEAD"));
+}
+
+/// POSTs these bytes to `/v1/keys`.
+async fn post_raw(house: &House, headers: &[&str], body: &[u8]) -> Reply {
+    let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let head = format!(
+        "POST /v1/keys HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n{lines}\r\n",
+        house.admin,
+        body.len()
+    );
+    exchange(house.address, &[head.as_bytes(), body].concat()).await
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn case_62_a_body_may_be_compressed_once_and_unfolds_to_no_bomb() {
+    let house = House::open().await;
+    let (wish, encoded) = (br#"{"name":"website"}"#, ["content-encoding: gzip"]);
+
+    let made = post_raw(&house, &encoded, &gzip(wish)).await;
+    let bomb = post_raw(&house, &encoded, &gzip(&[b' '; 500_000])).await;
+    let large = post_raw(&house, &encoded, &gzip(&random(2 << 20))).await;
+    let nested = post_raw(&house, &encoded, &gzip(&gzip(wish))).await;
+    let twice = post_raw(&house, &["content-encoding: gzip, gzip"], &gzip(&gzip(wish))).await;
+    let brotli = post_raw(&house, &["content-encoding: br"], wish).await;
+    let broken = post_raw(&house, &encoded, &gzip(wish)[..20]).await;
+
+    assert_eq!((made.status, &made.json()["name"]), (201, &json!("website")));
+    for (refused, status, code) in [
+        (bomb, 413, "request_too_large"),
+        (large, 413, "request_too_large"),
+        (nested, 400, "body_not_json"),
+        (twice, 415, "unsupported_content_encoding"),
+        (brotli, 415, "unsupported_content_encoding"),
+        (broken, 400, "body_broken"),
+    ] {
+        assert_eq!((refused.status, &refused.json()["code"]), (status, &json!(code)), "{}", refused.body);
+    }
+}
+
+/// Bytes that do not compress.
+fn random(n: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as u8
+    };
+    (0..n).map(|_| next()).collect()
+}
+
+#[tokio::test]
+async fn case_61_a_body_that_is_too_large_is_refused_before_it_is_asked_for() {
+    let house = House::open().await;
+    let head = |more: &str| format!("POST /v1/keys HTTP/1.1\r\nhost: a.example\r\nconnection: close\r\n{more}\r\n\r\n");
+
+    let announced = exchange(house.address, head("expect: 100-continue\r\ncontent-length: 99999999").as_bytes()).await;
+    let unknown = exchange(house.address, head("expect: 200-ok\r\ncontent-length: 2").as_bytes()).await;
+
+    assert_eq!((announced.status, &announced.json()["code"]), (413, &json!("request_too_large")), "and no 100 before");
+    assert_eq!((unknown.status, &unknown.json()["code"]), (417, &json!("expectation_failed")));
+}
+
+#[tokio::test]
+async fn case_57_too_many_parameters_are_refused() {
+    let house = House::open().await;
+    let query = |n: usize| vec!["a=b"; n].join("&");
+
+    let too_many = house.call("GET", &format!("/v1/keys?{}", query(101)), None).await;
+    let unknown = house.call("GET", &format!("/v1/keys?{}", query(100)), None).await;
+
+    assert_eq!((too_many.status, &too_many.json()["code"]), (400, &json!("too_many_parameters")));
+    assert_eq!((unknown.status, &unknown.json()["code"]), (400, &json!("parameter_unknown")));
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ mod again;
 mod audit;
 mod house;
 mod keys;
+mod limits;
 mod mail;
 #[path = "../../../testkit/src/mailbox.rs"]
 mod mailbox;

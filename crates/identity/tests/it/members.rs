@@ -28,7 +28,7 @@ on_both_engines!(
 );
 
 impl Process {
-    async fn join(&self, owner: &CallContext, email: &str, role: &str) -> Entered {
+    pub async fn join(&self, owner: &CallContext, email: &str, role: &str) -> Entered {
         let (_, made) = self.identity.invite(owner, email, role).await.unwrap();
         self.follow(&made.token, PASSWORD).await.unwrap()
     }

@@ -1,0 +1,54 @@
+//! Limits that are given to somebody by REST while the house is open.
+
+use serde_json::json;
+
+use crate::story;
+
+story!(a_key_is_limited_at_once_and_set_free_again, |builder| {
+    let sandbox = builder.start().await?;
+    let made = sandbox.admin.post("/v1/keys", &json!({"name": "app"})).await?.json();
+    let app = sandbox.admin.with_key(made["secret"].as_str());
+    let path = format!("/v1/limits/{}", made["id"].as_str().unwrap_or_default());
+
+    let set = sandbox.admin.put(&path, &json!({"limits": [{"name": "minute", "quota": 1, "window": "60s"}]})).await?;
+    let shown = sandbox.admin.get(&path).await?;
+    let (first, second) = (app.chat("manifold/echo", "hi").await?, app.chat("manifold/echo", "hi").await?);
+    let other = sandbox.admin.chat("manifold/echo", "hi").await?;
+    let taken = sandbox.admin.delete(&path).await?;
+    let third = app.chat("manifold/echo", "hi").await?;
+
+    assert_eq!((set.status, set.json()), (200, shown.json()), "{}", set.text);
+    assert_eq!(shown.json()["limits"][0]["window"], "1m");
+    assert_eq!((first.status, first.header("ratelimit-policy")), (200, "\"key/minute\";q=1;w=60"));
+    assert_eq!((second.status, second.json()["error"]["code"].as_str()), (429, Some("rate_limit_exceeded")));
+    assert_eq!((other.status, taken.status, third.status), (200, 204, 200));
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(a_tenant_that_locked_itself_out_lets_itself_in_again, |builder| {
+    let sandbox = builder.start().await?;
+    let once_a_year = json!({"limits": [{"name": "all", "quota": 1, "window": "365days"}]});
+
+    sandbox.admin.put("/v1/limits/tenant", &once_a_year).await?;
+    let statuses = [sandbox.admin.get("/v1/keys").await?, sandbox.admin.get("/v1/keys").await?];
+    let locked = &statuses[1];
+    let freed = sandbox.admin.put("/v1/limits/tenant", &json!({"limits": []})).await?;
+    let after = sandbox.admin.get("/v1/keys").await?;
+
+    assert_eq!((statuses[0].status, locked.status), (200, 429));
+    assert_eq!(locked.json()["violated-policies"], json!(["tenant/all"]));
+    assert_eq!((freed.status, after.status), (200, 200), "{}", freed.text);
+    for (subject, body, status) in [
+        ("tenant", json!({"limits": [{"name": "a", "quota": 0, "window": "60s"}]}), 422),
+        ("tenant", json!({"limits": [{"name": "a", "quota": 1, "window": "week"}]}), 422),
+        ("tenant", json!({"limits": [{"name": "a", "quota": 1, "window": "60s", "per": "ip"}]}), 422),
+        ("key_01h455vb4pex5vsknk084sn02q", json!({"limits": []}), 404),
+        ("everybody", json!({"limits": []}), 404),
+    ] {
+        let refused = sandbox.admin.put(&format!("/v1/limits/{subject}"), &body).await?;
+        assert_eq!(refused.status, status, "{subject} {}", refused.text);
+    }
+    sandbox.stop().await?;
+    Ok(())
+});
