@@ -5,6 +5,7 @@ mod auth;
 mod body;
 mod call;
 mod caps;
+mod condition;
 mod config;
 mod cookie;
 mod cors;

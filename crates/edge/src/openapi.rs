@@ -22,13 +22,14 @@ use crate::rest::{auth, document, errors, invitations, keys, limits, probes, rol
 use crate::routes::documented;
 
 /// Statuses that any native operation may answer.
-const PROBLEMS: [(&str, &str); 11] = [
+const PROBLEMS: [(&str, &str); 12] = [
     ("400", "The request cannot be parsed"),
     ("401", "No key, or one that does not hold"),
     ("403", "The key may not do this"),
     ("404", "There is no such thing"),
     ("408", "The body came too slowly"),
     ("409", "It contradicts what is there"),
+    ("412", "It is not what If-Match names"),
     ("413", "The body is too large"),
     ("415", "The body is not JSON"),
     ("422", "The request is not acceptable"),

@@ -10,7 +10,7 @@ use axum::response::Response;
 use futures::FutureExt;
 use http::header::{CONNECTION, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use manifold_core::{Error, Principal, RequestId, TraceContext};
 use manifold_runtime::CallContext;
@@ -27,9 +27,9 @@ use crate::listen::Peer;
 use crate::measure::Delivery;
 use crate::problem::{self, About};
 use crate::record::{Record, Traced, Tracked};
-use crate::refusal::{Answer, Refusal};
+use crate::refusal::{self, Answer, Refusal};
 use crate::routes::{Access, Operation};
-use crate::{auth, body, cors, csrf, headers, normalise};
+use crate::{auth, body, condition, cors, csrf, headers, normalise};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -105,6 +105,9 @@ async fn gate(
     operation: &Operation,
     deadline: Instant,
 ) -> Answer<Response> {
+    // Our own resources have tags; dialects know none.
+    let has_tag = parts.method == Method::GET && scene.about.dialect == Dialect::Native && !operation.is_probe();
+    let known_tags = condition::known(&parts.headers);
     if !operation.is_probe() {
         // 9 Size and type of the body, by its head.
         let announced = scene.body.as_ref().and_then(|body| body.size_hint().exact());
@@ -129,16 +132,16 @@ async fn gate(
         })?;
         // 16 The body, within its size and time.
         let call = call(edge, scene, &mut parts, coding, principal, deadline).await?;
+        // 16 What the client believes to change.
+        condition::check(edge, &parts.method, &parts.uri, &call).await?;
         parts.extensions.insert(call);
     }
     // 17 The handler.
     let response = edge.router.clone().call(Request::from_parts(parts, Body::empty())).await;
-    let mut response = response.unwrap_or_else(|never| match never {});
+    let response = response.unwrap_or_else(|never| match never {});
     scene.record.delivery = delivery(response.headers());
-    match response.extensions_mut().remove::<Arc<Refusal>>().and_then(Arc::into_inner) {
-        Some(refusal) => Err(refusal),
-        None => Ok(response),
-    }
+    let response = refusal::taken(response)?;
+    if has_tag { condition::tag(response, &known_tags).await } else { Ok(response) }
 }
 
 fn open(edge: &Edge, peer: &Peer, parts: &Parts, body: Incoming) -> Scene {

@@ -90,6 +90,14 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// An answer of a handler, or why it refused.
+pub(crate) fn taken(mut response: Response) -> Answer<Response> {
+    match response.extensions_mut().remove::<Arc<Refusal>>().and_then(Arc::into_inner) {
+        Some(refusal) => Err(refusal),
+        None => Ok(response),
+    }
+}
+
 /// The one place where an error becomes a status. A few reasons have a status that their code alone does not tell.
 fn status(error: &Error) -> StatusCode {
     match error.reason() {

@@ -52,6 +52,27 @@ async fn lists_come_in_pages() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_known_is_not_sent_again_and_one_that_changed_is_not_revoked_by_mistake() {
+    let house = House::open().await;
+    let made = house.call("POST", "/v1/keys", Some(&json!({"name": "site"}))).await.json();
+    let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+    let key = format!("authorization: Bearer {}", house.admin);
+    let ask = async |method: &str, condition: &str| house.call_with(method, &path, &[&key, condition], None).await;
+
+    let shown = house.call("GET", &path, None).await;
+    let tag = shown.header("etag").to_owned();
+    let known = ask("GET", &format!("if-none-match: {tag}")).await;
+    let other = ask("DELETE", "if-match: \"a.b\"").await;
+    let revoked = ask("DELETE", &format!("if-match: \"a.b\", {tag}")).await;
+    let late = ask("DELETE", &format!("if-match: {tag}")).await;
+    let gone = house.call_with("DELETE", "/v1/keys/key_01h455vb4pex5vsknk084sn02q", &[&key, "if-match: *"], None).await;
+
+    assert_eq!((known.status, known.header("etag"), known.body.as_str()), (304, tag.as_str(), ""));
+    assert_eq!((other.status, &other.json()["code"]), (412, &json!("precondition_failed")));
+    assert_eq!((revoked.status, late.status, gone.status), (200, 412, 404));
+}
+
+#[tokio::test]
 async fn unknown_ids_and_false_cursors_are_refused() {
     let house = House::open().await;
 

@@ -66,10 +66,8 @@ impl Identity {
     pub(crate) async fn load_limits(&self) -> Result<()> {
         let _alone = self.inner.limits.reading.lock().await;
         let mut all = HashMap::<TenantId, OfTenant>::new();
-        for (tenant, subject, rules) in store::list_all(&self.inner.db).await? {
-            if let Some((of, policies)) = policies(&subject, &rules)? {
-                all.entry(tenant).or_default().insert(of, policies);
-            }
+        for row in store::list_all(&self.inner.db).await? {
+            all.entry(TenantId(row.tenant_id)).or_default().extend(policies(&row.subject, &row.rules)?);
         }
         let all = all.into_iter().map(|(tenant, known)| (tenant, Arc::new(known))).collect();
         self.inner.limits.all.store(Arc::new(all));
@@ -80,8 +78,8 @@ impl Identity {
     pub(crate) async fn load_limits_of(&self, tenant: TenantId) -> Result<()> {
         let _alone = self.inner.limits.reading.lock().await;
         let mut known = OfTenant::new();
-        for (subject, rules) in store::list(&self.inner.db, tenant).await? {
-            known.extend(policies(&subject, &rules)?);
+        for row in store::list(&self.inner.db, tenant).await? {
+            known.extend(policies(&row.subject, &row.rules)?);
         }
         let mut all = HashMap::clone(&self.inner.limits.all.load());
         all.remove(&tenant);

@@ -2,6 +2,7 @@
 
 use manifold_core::{Result, TenantId, Timestamp};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
+use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
@@ -61,19 +62,26 @@ pub async fn delete(tx: &mut Tx<'_>, tenant: TenantId, subject: &str) -> Result<
         .during("take limits away")
 }
 
-/// Subjects of a tenant, and their limits.
-pub async fn list(db: &Db, tenant: TenantId) -> Result<Vec<(String, Vec<Rule>)>> {
-    let sql = "SELECT subject, rules FROM limit_rule WHERE tenant_id = $1";
-    let rows: Result<Vec<(String, Json<Vec<Rule>>)>, _> =
-        on!(db, |executor| sqlx::query_as(sql).bind(tenant.0).fetch_all(executor).await);
-    Ok(rows.during("read the limits of a tenant")?.into_iter().map(|(subject, rules)| (subject, rules.0)).collect())
+/// The limits of somebody.
+#[derive(FromRow)]
+pub struct RuleRow {
+    /// Of which tenant.
+    pub tenant_id: Uuid,
+    /// Printed id, or `tenant`.
+    pub subject: String,
+    /// Which limits.
+    pub rules: Json<Vec<Rule>>,
 }
 
-/// All subjects of all tenants, and their limits.
-pub async fn list_all(db: &Db) -> Result<Vec<(TenantId, String, Vec<Rule>)>> {
+/// All limits that were given to somebody of a tenant.
+pub async fn list(db: &Db, tenant: TenantId) -> Result<Vec<RuleRow>> {
+    let sql = "SELECT tenant_id, subject, rules FROM limit_rule WHERE tenant_id = $1";
+    on!(db, |executor| sqlx::query_as(sql).bind(tenant.0).fetch_all(executor).await)
+        .during("read the limits of a tenant")
+}
+
+/// The same of all tenants.
+pub async fn list_all(db: &Db) -> Result<Vec<RuleRow>> {
     let sql = "SELECT tenant_id, subject, rules FROM limit_rule";
-    let rows: Result<Vec<(Uuid, String, Json<Vec<Rule>>)>, _> =
-        on!(db, |executor| sqlx::query_as(sql).fetch_all(executor).await);
-    let rows = rows.during("read all limits")?.into_iter();
-    Ok(rows.map(|(tenant, subject, rules)| (TenantId(tenant), subject, rules.0)).collect())
+    on!(db, |executor| sqlx::query_as(sql).fetch_all(executor).await).during("read all limits")
 }
