@@ -16,6 +16,7 @@ mod people;
 mod reasons;
 mod store_faults;
 mod streams;
+mod tenants;
 mod trace;
 
 /// Tells one story in both shapes.

@@ -12,15 +12,15 @@ use crate::story;
 const PASSWORD: &str = "correct horse battery staple";
 
 /// A browser that is logged in.
-struct Browser {
-    client: Client,
+pub struct Browser {
+    pub client: Client,
     cookie: String,
     csrf: String,
 }
 
 impl Browser {
     /// What the answer to a login made of it.
-    fn of(client: Client, reply: &Reply) -> Result<Self> {
+    pub fn of(client: Client, reply: &Reply) -> Result<Self> {
         let line = reply.header("set-cookie");
         let cookie = line.split(';').next().context("a cookie")?.to_owned();
         Ok(Self { client, cookie, csrf: reply.json()["csrf"].as_str().context("a token")?.to_owned() })
@@ -34,21 +34,21 @@ impl Browser {
             .await
     }
 
-    async fn get(&self, path: &str) -> Result<Reply> {
+    pub async fn get(&self, path: &str) -> Result<Reply> {
         self.ask(Method::GET, path, None, &[]).await
     }
 
     /// As our own pages do it.
-    async fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply> {
+    pub async fn change(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Reply> {
         self.ask(method, path, body, &[("manifold-csrf", &self.csrf)]).await
     }
 }
 
-fn code(reply: &Reply) -> (u16, String) {
+pub fn code(reply: &Reply) -> (u16, String) {
     (reply.status, reply.json()["code"].as_str().unwrap_or_default().to_owned())
 }
 
-async fn set_up(sandbox: &Sandbox) -> Result<Browser> {
+pub async fn set_up(sandbox: &Sandbox) -> Result<Browser> {
     let token = std::fs::read_to_string(sandbox.folder.path().join("setup.token"))?;
     let owner = json!({"token": token.trim(), "email": "ada@example.org", "password": PASSWORD, "name": "Ada"});
     let client = sandbox.admin.with_key(None);

@@ -3,7 +3,7 @@
 
 use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use manifold_core::{Code, Principal};
+use manifold_core::{Code, Principal, TenantId};
 use manifold_identity::Identity;
 
 use crate::cookie::Cookie;
@@ -13,6 +13,8 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 const CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"manifold\"");
 const CHALLENGE_AGAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"manifold\", error=\"invalid_token\"");
+
+const TENANT: HeaderName = HeaderName::from_static("manifold-tenant");
 
 /// Who calls.
 pub(crate) async fn authenticate(identity: &Identity, cookie: Cookie, headers: &HeaderMap) -> Answer<Principal> {
@@ -37,6 +39,16 @@ pub(crate) async fn authenticate(identity: &Identity, cookie: Cookie, headers: &
         count("refused");
         Refusal::from(error).with(WWW_AUTHENTICATE, CHALLENGE_AGAIN)
     })
+}
+
+/// Refuses callers of another tenant than the one that `manifold-tenant` asserts. Which one it is, the credential says.
+pub(crate) fn check_tenant(caller: &Principal, headers: &HeaderMap) -> Answer<()> {
+    let asserts = |line: &HeaderValue| line.to_str().ok().and_then(TenantId::parse) == Some(caller.tenant);
+    if headers.get_all(TENANT).iter().all(asserts) {
+        return Ok(());
+    }
+    let message = "the credential belongs to another tenant than the one that manifold-tenant names";
+    Err(Refusal::new(StatusCode::FORBIDDEN, "TENANT_MISMATCH", message))
 }
 
 /// What is asked of people is no key.
@@ -135,6 +147,18 @@ mod tests {
             let refusal = presented(&headers(&lines)).unwrap_err();
 
             assert_eq!((refusal.status.as_u16(), refusal.error.reason()), (400, "AMBIGUOUS_CREDENTIALS"));
+        }
+    }
+
+    #[test]
+    fn a_tenant_that_is_asserted_must_be_the_callers() {
+        let caller = Principal::anonymous();
+
+        assert!(check_tenant(&caller, &headers(&[])).is_ok());
+        assert!(check_tenant(&caller, &headers(&[("manifold-tenant", "ten_00000000000000000000000000")])).is_ok());
+        for foreign in ["ten_01h455vb4pex5vsknk084sn02q", "default", ""] {
+            let refusal = check_tenant(&caller, &headers(&[("manifold-tenant", foreign)])).unwrap_err();
+            assert_eq!((refusal.status.as_u16(), refusal.error.reason()), (403, "TENANT_MISMATCH"), "{foreign}");
         }
     }
 

@@ -18,7 +18,9 @@ use utoipa_axum::routes;
 use crate::edge::House;
 use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
-use crate::rest::{auth, document, errors, invitations, keys, limits, probes, roles, rotation, sessions, usage, users};
+use crate::rest::{
+    auth, document, errors, invitations, keys, limits, probes, roles, rotation, sessions, tenants, usage, users,
+};
 use crate::routes::documented;
 
 /// Statuses that any native operation may answer.
@@ -38,20 +40,24 @@ const PROBLEMS: [(&str, &str); 12] = [
 ];
 
 /// What can be done next with the thing that an operation made: operation, name of the link, next operation.
-const LINKS: [(&str, &str, &str); 4] = [
+const LINKS: [(&str, &str, &str); 7] = [
     ("createKey", "get", "getKey"),
     ("createKey", "revoke", "revokeKey"),
     ("createKey", "rotate", "rotateKey"),
     ("createInvitation", "revoke", "revokeInvitation"),
+    ("createTenant", "get", "getTenant"),
+    ("createTenant", "update", "updateTenant"),
+    ("createTenant", "delete", "deleteTenant"),
 ];
 
-const TAGS: [(&str, &str); 9] = [
+const TAGS: [(&str, &str); 10] = [
     ("Chat", "Conversations with models, in OpenAI's format"),
     ("Embeddings", "Vectors of texts, in OpenAI's format"),
     ("Models", "What can be called, in OpenAI's format"),
     ("Keys", "API keys of a tenant"),
     ("Limits", "What single keys and people may ask for, beside the limits that everybody meets"),
     ("Sessions", "Logging in and out, and where one is logged in"),
+    ("Tenants", "Who is apart from whom"),
     ("Users", "People, their roles and invitations"),
     ("Probes", "Whether the process lives and serves"),
     ("Documents", "Contracts"),
@@ -88,6 +94,9 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(invitations::create_invitation, invitations::list_invitations))
         .routes(routes!(invitations::revoke_invitation))
         .routes(routes!(roles::list_roles))
+        .routes(routes!(tenants::create_tenant, tenants::list_tenants))
+        .routes(routes!(tenants::get_tenant, tenants::update_tenant, tenants::delete_tenant))
+        .routes(routes!(tenants::switch_tenant))
         .routes(routes!(probes::get_health))
         .routes(routes!(probes::get_readiness))
         .routes(routes!(document::get_openapi))
@@ -214,7 +223,7 @@ mod tests {
             assert_eq!(access.count(), 1, "{path}");
             assert!(operation.security.is_some(), "{path}");
         }
-        assert!(ids.len() >= 38);
+        assert!(ids.len() >= 44);
     }
 
     #[test]

@@ -120,6 +120,12 @@ async fn gate(
         edge.limits.charge_address(&asking, &mut scene.record.met).await?;
         // 11, 12 Who calls, and of his own will.
         let known = if operation.is_public() { None } else { Some(caller(edge, &parts, operation).await?) };
+        // 6 Pages that one tenant allows read no answers to the keys of another.
+        if let (Some(_), Some(caller)) = (&scene.origin, &known) {
+            scene.origin = cors::allowed(&edge.config.cors_origins, &parts.headers, |origin| {
+                edge.identity.allows_origin(origin, Some(caller.tenant))
+            });
+        }
         // 13 Limits of the caller, charged before permission so that refused floods cost, too.
         let asking = Asking { caller: known.as_ref(), ..asking };
         let own = known.as_ref().filter(|_| !operation.is_about_limits());
@@ -158,7 +164,9 @@ fn open(edge: &Edge, peer: &Peer, parts: &Parts, body: Incoming) -> Scene {
         about: About { request, trace_id: trace.trace_id, dialect: Dialect::of(parts.uri.path()) },
         trace,
         kept_id: headers::kept_id(&parts.headers),
-        origin: cors::allowed(&edge.config.cors_origins, &parts.headers),
+        origin: cors::allowed(&edge.config.cors_origins, &parts.headers, |origin| {
+            edge.identity.allows_origin(origin, None)
+        }),
         body: Some(body),
         expects_continue: parts.headers.contains_key(EXPECT),
     }
@@ -200,6 +208,7 @@ async fn caller(edge: &Edge, parts: &Parts, operation: &Operation) -> Answer<Pri
         principal => principal?,
     };
     csrf::check(&edge.identity, &principal, &parts.method, &parts.headers, url)?;
+    auth::check_tenant(&principal, &parts.headers)?;
     Ok(principal)
 }
 

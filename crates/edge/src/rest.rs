@@ -10,6 +10,7 @@ pub(crate) mod probes;
 pub(crate) mod roles;
 pub(crate) mod rotation;
 pub(crate) mod sessions;
+pub(crate) mod tenants;
 pub(crate) mod usage;
 pub(crate) mod users;
 

@@ -7,22 +7,21 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use manifold_core::{Code, Error, Principal, RequestId, Result, Secret, SubjectKind, TenantId, TraceContext};
+use manifold_core::{Code, Error, Result, Secret, TenantId};
 use tracing::info;
 
 use crate::key::format::{self, Environment, parse_key};
-use crate::key::{Maker, NewKey, Origin, generate_key};
+use crate::key::{HOUSE, Maker, NewKey, Origin, generate_key};
 use crate::secret_file::{self, Outcome};
 use crate::store::key::{NewRow, insert_key};
 use crate::store::system;
+use crate::store::tenant::{self, NewTenant};
 use crate::{Identity, events};
 
 /// The file in the data folder.
 const FILE: &str = "admin.key";
 /// The first tenant.
 const TENANT: &str = "default";
-/// Who makes the first key.
-const MAKER: &str = "manifold/identity";
 
 /// Makes tenant and key on an empty database; the key, if this process made it.
 pub async fn run(
@@ -87,25 +86,13 @@ fn admin_row(identity: &Identity, key: &Secret<String>) -> Result<NewRow> {
         idempotency_key: None,
     };
     let maker =
-        Maker { tenant: TenantId(identity.inner.ids.next()), name: MAKER.to_owned(), at: identity.inner.clock.now() };
+        Maker { tenant: TenantId(identity.inner.ids.next()), name: HOUSE.to_owned(), at: identity.inner.clock.now() };
     identity.new_row(new, key, maker)
 }
 
 /// Inserts tenant, key and event in one transaction. False if another process was faster.
 async fn insert(identity: &Identity, row: NewRow) -> Result<bool> {
-    let origin = Origin {
-        principal: Principal {
-            tenant: row.tenant,
-            subject: MAKER.into(),
-            kind: SubjectKind::Service,
-            key: None,
-            permissions: [].into(),
-            environment: row.environment.into(),
-            ..Principal::anonymous()
-        },
-        request: RequestId(identity.inner.ids.next()),
-        trace: TraceContext::root(),
-    };
+    let origin = Origin::of_house(identity, row.tenant);
     let environment = Environment::parse(row.environment).unwrap_or(Environment::Live);
     let event = events::key_created(&row, &format::prefix(environment, row.secret.lookup));
     let work = Arc::new((row, event, identity.inner.outbox.clone(), origin));
@@ -116,7 +103,9 @@ async fn insert(identity: &Identity, row: NewRow) -> Result<bool> {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (row, event, outbox, origin) = &*work;
-                if !system::insert_tenant(tx, row.tenant, TENANT, row.created_at).await? {
+                let first =
+                    NewTenant { id: row.tenant, slug: TENANT.to_owned(), name: TENANT.to_owned(), at: row.created_at };
+                if !tenant::insert(tx, &first).await? {
                     return Ok(false);
                 }
                 insert_key(tx, row).await?;

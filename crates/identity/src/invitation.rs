@@ -58,18 +58,9 @@ impl Identity {
     pub async fn invite(&self, caller: &CallContext, email: &str, role: &str) -> Result<(Invitation, OneTime)> {
         caller.principal.require(WRITE)?;
         role::check_gift(&caller.principal, &[role.to_owned()]).map_err(|error| error.at("role"))?;
-        let (token, now) = (session::one_time("mfi"), self.inner.clock.now());
-        step_up::require(&caller.principal, now)?;
-        let new = NewInvitation {
-            id: InvitationId(self.inner.ids.next()),
-            tenant: caller.principal.tenant,
-            email: Email::parse(email)?,
-            role: role.to_owned(),
-            hash: session::hash(token.expose()),
-            invited_by: caller.principal.subject.to_string(),
-            at: now,
-            expires_at: now.after(INVITED),
-        };
+        step_up::require(&caller.principal, self.inner.clock.now())?;
+        let by = caller.principal.subject.to_string();
+        let (new, token) = prepare(self, caller.principal.tenant, Email::parse(email)?, role, by);
         let letter =
             self.inner.post.public_url().map(|url| letter::invitation(url, &new.email, &token, new.expires_at));
         let work = Arc::new((self.clone(), new.clone(), letter.map(Errand::Letter)));
@@ -85,16 +76,7 @@ impl Identity {
             })
         });
         written.await?;
-        let invitation = Invitation {
-            id: new.id,
-            email: new.email.typed,
-            role: new.role,
-            invited_by: new.invited_by,
-            created_at: now,
-            expires_at: new.expires_at,
-        };
-        let expires_at = invitation.expires_at;
-        Ok((invitation, OneTime { token, expires_at }))
+        Ok(show(&new, &token))
     }
 
     /// Invitations into the caller's tenant that still work, the newest first. Needs `users.user.read`.
@@ -171,6 +153,33 @@ impl Identity {
         let account = user::find(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
         self.entered(session, token, account).await
     }
+}
+
+/// A new invitation and its token.
+pub(crate) fn prepare(
+    identity: &Identity,
+    tenant: TenantId,
+    email: Email,
+    role: &str,
+    invited_by: String,
+) -> (NewInvitation, Secret<String>) {
+    let (token, at) = (session::one_time("mfi"), identity.inner.clock.now());
+    let (id, hash) = (InvitationId(identity.inner.ids.next()), session::hash(token.expose()));
+    let role = role.to_owned();
+    (NewInvitation { id, tenant, email, role, hash, invited_by, at, expires_at: at.after(INVITED) }, token)
+}
+
+/// What its maker is shown.
+pub(crate) fn show(new: &NewInvitation, token: &Secret<String>) -> (Invitation, OneTime) {
+    let invitation = Invitation {
+        id: new.id,
+        email: new.email.typed.clone(),
+        role: new.role.clone(),
+        invited_by: new.invited_by.clone(),
+        created_at: new.at,
+        expires_at: new.expires_at,
+    };
+    (invitation, OneTime { token: token.clone(), expires_at: new.expires_at })
 }
 
 /// Somebody who follows an invitation.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use manifold_bus::Cause;
 use manifold_core::{
-    Code, Error, IdempotencyKey, KeyId, Page, PageRequest, Principal, RequestId, Result, Secret, TenantId, Timestamp,
-    TraceContext,
+    Code, Error, IdempotencyKey, KeyId, Page, PageRequest, Principal, RequestId, Result, Secret, SubjectKind, TenantId,
+    Timestamp, TraceContext,
 };
 use manifold_runtime::CallContext;
 use manifold_store::Tx;
@@ -22,6 +22,8 @@ use crate::store::key::{KeyRow, NewRow, NewSecret};
 use crate::store::{key as store, revocation};
 use crate::{Identity, events, name, permission, random, revoke, step_up};
 
+/// Who acts when nobody asked.
+pub(crate) const HOUSE: &str = "manifold/identity";
 pub(crate) const READ: &str = "keys.key.read";
 pub(crate) const WRITE: &str = "keys.key.write";
 
@@ -245,6 +247,13 @@ pub(crate) struct Origin {
 impl Origin {
     pub(crate) fn of(caller: &CallContext) -> Self {
         Self { principal: caller.principal.clone(), request: caller.request, trace: caller.trace }
+    }
+
+    /// The house itself does something to a tenant, and nobody asked for it.
+    pub(crate) fn of_house(identity: &Identity, tenant: TenantId) -> Self {
+        let principal =
+            Principal { tenant, subject: HOUSE.into(), kind: SubjectKind::Service, ..Principal::anonymous() };
+        Self { principal, request: RequestId(identity.inner.ids.next()), trace: TraceContext::root() }
     }
 
     /// In the words of the bus.

@@ -24,6 +24,7 @@ mod session;
 mod setup;
 mod step_up;
 mod store;
+mod tenant;
 mod tidy;
 mod usage;
 mod user;
@@ -31,13 +32,13 @@ mod vault;
 mod verify;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use manifold_bus::{Bus, Jobs};
 use manifold_contract::identity::v1::keys;
-use manifold_core::{Clock, Error, Ids, Result, Secret};
+use manifold_core::{Clock, Error, Ids, Result, Secret, TenantId};
 use manifold_runtime::{Health, Routes, Tasks};
 use manifold_store::{Db, Migrations};
 use tokio::sync::Semaphore;
@@ -52,6 +53,7 @@ use crate::mail::Post;
 use crate::password::Hasher;
 use crate::revoke::Pulse;
 use crate::session::CsrfKey;
+use crate::tenant::origins::Origins;
 use crate::vault::ring::Ring;
 use crate::verify::Outcomes;
 use crate::verify::cache::Cache;
@@ -68,6 +70,9 @@ pub use crate::member::{Member, OneTime, parse_user_id};
 pub use crate::role::BUILT_IN as ROLES;
 pub use crate::session::{Entered, LIFETIME as SESSION_LIFETIME, Present, SessionInfo, Visitor, parse_session_id};
 pub use crate::store::usage::Sums;
+pub use crate::tenant::purge::{KEPT as KEPT_TABLES, TABLES as TENANT_TABLES};
+pub use crate::tenant::settings::{Registration, Settings};
+pub use crate::tenant::{NewTenantInfo, TenantChange, TenantInfo, parse_tenant_id};
 pub use crate::usage::{DEFAULT_WINDOW, UsageRow};
 pub use crate::user::{NewOwner, UserInfo};
 pub use crate::vault::Vault;
@@ -148,8 +153,11 @@ struct Inner {
     csrf: CsrfKey,
     cursor: CursorKey,
     limits: Given,
+    origins: Origins,
     data_dir: PathBuf,
     vault: Vault,
+    /// The tenant that was made first: the house's own.
+    host: OnceLock<TenantId>,
     /// Whether anybody is known to have an account.
     has_users: AtomicBool,
 }
@@ -200,12 +208,17 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             csrf,
             cursor,
             limits: Given::default(),
+            origins: Origins::default(),
             data_dir: config.data_dir.clone(),
             vault,
+            host: OnceLock::new(),
             has_users: AtomicBool::new(false),
         }),
     };
     let first_admin_key = bootstrap::run(&identity, &config.data_dir, config.admin_key.as_ref()).await?;
+    let host = store::tenant::first(&identity.inner.db).await?.ok_or_else(|| Error::internal("there is no tenant"))?;
+    identity.inner.host.get_or_init(|| host);
+    identity.load_origins().await?;
     let setup_token = setup::run(&identity, &config.data_dir).await?;
     // The number first: what changes while limits are read is read again.
     let seq = store::revocation::head(&identity.inner.db).await?;

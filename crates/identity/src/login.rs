@@ -20,7 +20,7 @@ use crate::key::Origin;
 use crate::session::{Entered, Visitor};
 use crate::store::user::{self as store, Account};
 use crate::store::{attempt, session as sessions};
-use crate::{Identity, password, session};
+use crate::{Identity, password, session, tenant};
 
 /// Tries of one account from one network in an hour without a pause.
 const FREE: i64 = 5;
@@ -143,7 +143,11 @@ impl Identity {
         tries: Arc<Tries>,
     ) -> Result<Entered> {
         let user = UserId(account.id);
-        let tenant = store::home(&self.inner.db, user).await?.ok_or_else(refused)?;
+        let tenant = match store::home(&self.inner.db, user).await? {
+            Some(tenant) => tenant,
+            None if store::is_member(&self.inner.db, user).await? => return Err(tenant::suspended()),
+            None => return Err(refused()),
+        };
         let now = self.inner.clock.now();
         let (new, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
         let event = event("identity.login.succeeded", tenant, user, &json!({ "session": new.id.to_string() }));

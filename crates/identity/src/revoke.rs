@@ -29,6 +29,11 @@ pub fn key_subject(id: KeyId) -> String {
     format!("key:{id}")
 }
 
+/// The subject of what changes for a whole tenant.
+pub fn tenant_subject(id: TenantId) -> String {
+    format!("tenant:{id}")
+}
+
 /// Whether the database answers, and when it last did.
 pub struct Pulse {
     heard_at: AtomicI64,
@@ -95,11 +100,15 @@ async fn poll(identity: &Identity, mut seq: i64) -> Result<i64> {
         if identity.inner.pulse.silence(now) > MAX_SILENCE {
             identity.inner.cache.forget_all();
             identity.load_limits().await?;
+            identity.load_origins().await?;
         }
         for tenant in rows.iter().filter_map(|(_, subject)| given::tenant_of(subject)).collect::<HashSet<_>>() {
             identity.load_limits_of(tenant).await?;
         }
         apply(identity, rows.iter().map(|(_, subject)| subject.as_str()));
+        if rows.iter().any(|(_, subject)| subject.starts_with("tenant:")) {
+            identity.load_origins().await?;
+        }
         identity.inner.pulse.heard(now);
         seq = rows.last().map_or(seq, |(last, _)| *last);
         if rows.len() < BATCH as usize {

@@ -10,10 +10,26 @@ pub const OWNER: &str = "owner";
 /// Permissions of each built-in role, the mightiest first.
 pub const BUILT_IN: [(&str, &[&str]); 5] = [
     (OWNER, &["*"]),
-    ("admin", &["ai.*", "keys.*", "limits.*", "roles.*", "users.*"]),
-    ("operator", &["ai.*", "keys.key.read", "limits.rule.read", "roles.role.read", "users.user.read"]),
-    ("developer", &["ai.*", "keys.key.*", "roles.role.read"]),
-    ("viewer", &["keys.key.read", "roles.role.read", "users.user.read"]),
+    (
+        "admin",
+        &[
+            "ai.*",
+            "keys.*",
+            "limits.*",
+            "roles.*",
+            "tenants.tenant.create",
+            "tenants.tenant.read",
+            "tenants.tenant.suspend",
+            "tenants.tenant.write",
+            "users.*",
+        ],
+    ),
+    (
+        "operator",
+        &["ai.*", "keys.key.read", "limits.rule.read", "roles.role.read", "tenants.tenant.read", "users.user.read"],
+    ),
+    ("developer", &["ai.*", "keys.key.*", "roles.role.read", "tenants.tenant.read"]),
+    ("viewer", &["keys.key.read", "roles.role.read", "tenants.tenant.read", "users.user.read"]),
 ];
 
 /// All that the holder of these roles may do. An unknown role grants nothing.
@@ -78,7 +94,7 @@ mod tests {
     #[test]
     fn roles_add_up_and_unknown_ones_grant_nothing() {
         assert_eq!(grants([OWNER, OWNER].into_iter()), ["*"]);
-        assert_eq!(grants(["viewer", "developer"].into_iter()).len(), 5);
+        assert_eq!(grants(["viewer", "developer"].into_iter()).len(), 6);
         assert!(grants(["stranger"].into_iter()).is_empty());
     }
 

@@ -14,9 +14,11 @@ use subtle::ConstantTimeEq;
 
 use crate::key::Origin;
 use crate::store::session::{self as store, NewSession, SessionRow, Which};
+use crate::store::tenant as tenants;
 use crate::store::user::{self, Account};
+use crate::tenant::settings::Settings;
 use crate::user::UserInfo;
-use crate::{Identity, login, random, role};
+use crate::{Identity, login, random, role, tenant};
 
 /// A session that is not used for so long is over.
 pub const IDLE: Duration = Duration::from_secs(30 * 60);
@@ -153,8 +155,11 @@ impl Identity {
         }
         let holder = store::find(&self.inner.db, &hash(token)).await?.ok_or_else(invalid)?;
         let now = self.inner.clock.now();
-        if holder.expires_at <= now || now.since(holder.seen_at) >= IDLE {
+        if holder.settings.is_over(holder.created_at, holder.seen_at, now) {
             return Err(invalid());
+        }
+        if holder.tenant_state != "active" {
+            return Err(tenant::suspended());
         }
         let (session, user, tenant) = (SessionId(holder.id), UserId(holder.user_id), TenantId(holder.tenant_id));
         if now.since(holder.seen_at) >= SEEN {
@@ -191,8 +196,11 @@ impl Identity {
     pub async fn list_sessions(&self, caller: &CallContext) -> Result<Vec<SessionInfo>> {
         let (user, session) = person(&caller.principal)?;
         let now = self.inner.clock.now();
-        let rows = store::list(&self.inner.db, caller.principal.tenant, user, now, now.before(IDLE)).await?;
-        Ok(rows.into_iter().map(|row| describe(row, session)).collect())
+        let tenant = caller.principal.tenant;
+        let rows = store::list(&self.inner.db, tenant, user, now, now.before(IDLE)).await?;
+        let settings = tenants::settings(&self.inner.db, tenant).await?;
+        let alive = rows.into_iter().filter(|row| !settings.is_over(row.created_at, row.seen_at, now));
+        Ok(alive.map(|row| describe(row, session, &settings)).collect())
     }
 
     /// Ends the caller's own session.
@@ -247,11 +255,19 @@ impl Identity {
         Ok(Entered { token, session })
     }
 
-    async fn present(&self, id: SessionId, account: Account, tenant: TenantId, until: Timestamp) -> Result<Present> {
+    pub(crate) async fn present(
+        &self,
+        id: SessionId,
+        account: Account,
+        tenant: TenantId,
+        until: Timestamp,
+    ) -> Result<Present> {
         let user = UserInfo::from(account);
         let roles = user::roles(&self.inner.db, tenant, user.id).await?;
         let permissions = role::grants(roles.iter().map(String::as_str));
-        Ok(Present { id, user, tenant, roles, permissions, csrf: self.inner.csrf.token(id), expires_at: until })
+        let settings = tenants::settings(&self.inner.db, tenant).await?;
+        let expires_at = settings.end_of(until.before(LIFETIME));
+        Ok(Present { id, user, tenant, roles, permissions, csrf: self.inner.csrf.token(id), expires_at })
     }
 
     /// Without making anybody wait: it is known to the minute.
@@ -283,14 +299,14 @@ pub fn parse_session_id(text: &str) -> Result<SessionId> {
     SessionId::parse(text).ok_or_else(not_found)
 }
 
-fn describe(row: SessionRow, current: SessionId) -> SessionInfo {
+fn describe(row: SessionRow, current: SessionId, settings: &Settings) -> SessionInfo {
     SessionInfo {
         id: SessionId(row.id),
         ip: row.ip,
         agent: row.agent,
         created_at: row.created_at,
         seen_at: row.seen_at,
-        expires_at: row.expires_at,
+        expires_at: settings.end_of(row.created_at),
         current: row.id == current.0,
     }
 }

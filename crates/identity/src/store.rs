@@ -10,6 +10,7 @@ pub mod revocation;
 pub mod rotation;
 pub mod session;
 pub mod system;
+pub mod tenant;
 pub mod usage;
 pub mod user;
 pub mod vault;

@@ -35,5 +35,6 @@ async fn prune(identity: &Identity) -> Result<()> {
     manifold_store::prune(&identity.inner.db, "one_time", "expires_at, hash", "expires_at", now.before(KEEP)).await?;
     manifold_store::prune(&identity.inner.db, "invitation", "id", "expires_at", now.before(KEEP)).await?;
     manifold_store::prune(&identity.inner.db, "login_attempt", "at, subject", "at", now.before(KEEP)).await?;
+    identity.purge_tenants().await?;
     identity.inner.outbox.tidy(&identity.inner.db).await
 }

@@ -88,7 +88,7 @@ impl Identity {
                 if !store::use_setup(tx, token, now).await? {
                     return Err(wrong_token());
                 }
-                let tenant = store::first_tenant(tx).await?.ok_or_else(|| Error::internal("there is no tenant"))?;
+                let tenant = identity.host()?;
                 member::lock(tx, tenant).await?;
                 // Whoever was invited before is here, and nobody becomes an owner beside them by this token.
                 if store::has_users_in(tx).await? {

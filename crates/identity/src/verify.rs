@@ -15,10 +15,10 @@ use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::Identity;
 use crate::key::format::{Environment, Lookup, parse_key};
 use crate::key::pepper::Hash;
 use crate::store::key::{self as store, Credential};
+use crate::{Identity, tenant};
 use cache::{Known, Standing};
 
 /// How long a cached key is used without a question.
@@ -127,8 +127,12 @@ fn judge<'k>(known: Option<&'k Known>, environment: Environment, hash: &Hash, no
     let Some(known) = known.filter(|known| proven && known.environment == environment) else {
         return Err(invalid());
     };
-    if known.standing == Standing::Ended {
-        return Err(Error::new(Code::Unauthenticated, "KEY_DISABLED", "this API key was revoked or is disabled"));
+    match known.standing {
+        Standing::Active => {}
+        Standing::Suspended => return Err(tenant::suspended()),
+        Standing::Ended => {
+            return Err(Error::new(Code::Unauthenticated, "KEY_DISABLED", "this API key was revoked or is disabled"));
+        }
     }
     if known.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Err(Error::new(Code::Unauthenticated, "KEY_EXPIRED", "this API key has expired"));
@@ -142,7 +146,12 @@ fn known(lookup: Lookup, row: Credential, read_at: Timestamp) -> Result<Known> {
     let hash = row.hash.try_into().map_err(|_| Error::internal("the hash of an API key has another length"))?;
     let environment = Environment::parse(&row.environment);
     let environment = environment.ok_or_else(|| Error::internal("an API key has an unknown environment"))?;
-    let alive = row.tenant_state == "active" && row.state == "active" && row.secret_state != "revoked";
+    let standing = match (row.tenant_state.as_str(), row.state.as_str(), row.secret_state.as_str()) {
+        (_, _, "revoked") => Standing::Ended,
+        ("active", "active", _) => Standing::Active,
+        (_, "active", _) => Standing::Suspended,
+        _ => Standing::Ended,
+    };
     let ends = [row.expires_at, row.secret_expires_at].into_iter().flatten().map(Timestamp::from);
     let principal = Principal {
         tenant,
@@ -157,7 +166,7 @@ fn known(lookup: Lookup, row: Credential, read_at: Timestamp) -> Result<Known> {
         hash,
         pepper_id: row.pepper_id,
         environment,
-        standing: if alive { Standing::Active } else { Standing::Ended },
+        standing,
         expires_at: ends.min(),
         usage: used::Usage::new(lookup, key, tenant),
         principal,
@@ -192,7 +201,7 @@ impl Outcomes {
         match outcome.as_ref().map_err(Error::reason) {
             Ok(_) => &self.valid,
             Err("INVALID_KEY") => &self.invalid,
-            Err("KEY_DISABLED") => &self.disabled,
+            Err("KEY_DISABLED" | "TENANT_SUSPENDED") => &self.disabled,
             Err("KEY_EXPIRED") => &self.expired,
             Err(_) => &self.failed,
         }

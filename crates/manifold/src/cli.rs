@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use manifold_core::{Error, Result, Secret};
 use manifold_runtime::config::Loaded;
 
-use crate::command::{bus, config as config_command, db, doctor, keys, migrate, serve, status, users};
+use crate::command::{bus, config as config_command, db, doctor, keys, migrate, serve, status, tenants, users};
 use crate::config::{self, Config};
 use crate::explain::{explain, located};
 use crate::output;
@@ -53,6 +53,11 @@ enum Command {
     Keys {
         #[command(subcommand)]
         command: keys::Command,
+    },
+    /// Make, suspend and delete tenants
+    Tenants {
+        #[command(subcommand)]
+        command: tenants::Command,
     },
     /// Invite people, give them roles and new passwords
     Users {
@@ -138,6 +143,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             return serve::run(loaded.value, services.as_deref()).map_err(|error| located(error, &loaded.settings));
         }
         Command::Keys { command } => return block_on(keys::run(read(settings, Vec::new())?.value, command)),
+        Command::Tenants { command } => return block_on(tenants::run(read(settings, Vec::new())?.value, command)),
         Command::Users { command } => return block_on(users::run(read(settings, Vec::new())?.value, command)),
         Command::Doctor { offline, json } => {
             let environment = environment();

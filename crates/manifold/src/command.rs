@@ -9,4 +9,5 @@ pub mod keys;
 pub mod migrate;
 pub mod serve;
 pub mod status;
+pub mod tenants;
 pub mod users;

@@ -305,12 +305,12 @@ fn come_in(house: &House, call: &Call) -> Answer<()> {
     csrf::from_own_page(&call.headers, house.public_url.as_deref())
 }
 
-fn visitor(call: &Call) -> Visitor {
+pub(crate) fn visitor(call: &Call) -> Visitor {
     let agent = call.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok());
     Visitor { ip: call.client, agent: agent.unwrap_or_default().to_owned() }
 }
 
-fn enter(house: &House, status: StatusCode, entered: Entered) -> Answer<Response> {
+pub(crate) fn enter(house: &House, status: StatusCode, entered: Entered) -> Answer<Response> {
     let cookie = house.cookie.set(&entered.token, SESSION_LIFETIME.as_secs());
     let mut response = respond(status, &Session::from(entered.session))?;
     response.headers_mut().insert(SET_COOKIE, cookie);

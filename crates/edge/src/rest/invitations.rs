@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use manifold_identity::{Invitation as InvitationInfo, parse_invitation_id};
+use manifold_identity::{Invitation as InvitationInfo, OneTime, parse_invitation_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -77,6 +77,12 @@ impl From<InvitationInfo> for Invitation {
     }
 }
 
+impl From<(InvitationInfo, OneTime)> for CreatedInvitation {
+    fn from((invitation, made): (InvitationInfo, OneTime)) -> Self {
+        Self { invitation: invitation.into(), token: made.token.expose().clone() }
+    }
+}
+
 /// Invite somebody
 ///
 /// Give the token to the person, who joins with `POST /v1/auth/register`. It works once, for a week; an earlier invitation of
@@ -96,9 +102,8 @@ impl From<InvitationInfo> for Invitation {
 )]
 pub(crate) async fn create_invitation(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     let body: InviteRequest = json::read_strictly(&call.body)?;
-    let (invitation, made) = house.identity.invite(&call.context, &body.email, &body.role).await?;
-    let body = CreatedInvitation { invitation: invitation.into(), token: made.token.expose().clone() };
-    Ok(respond(StatusCode::CREATED, &body)?)
+    let made = house.identity.invite(&call.context, &body.email, &body.role).await?;
+    Ok(respond(StatusCode::CREATED, &CreatedInvitation::from(made))?)
 }
 
 /// List invitations

@@ -3,7 +3,10 @@
 use manifold_core::{Result, SessionId, TenantId, Timestamp, UserId};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
 use sqlx::FromRow;
+use sqlx::types::Json;
 use uuid::Uuid;
+
+use crate::tenant::settings::Settings;
 
 /// A session to insert.
 #[derive(Clone, Debug)]
@@ -43,9 +46,6 @@ pub struct SessionRow {
     /// When it was last used, to the minute.
     #[sqlx(try_from = "Micros")]
     pub seen_at: Timestamp,
-    /// When it ends in any case.
-    #[sqlx(try_from = "Micros")]
-    pub expires_at: Timestamp,
 }
 
 /// All that deciding about a presented token needs.
@@ -65,9 +65,13 @@ pub struct Holder {
     /// When it was last used.
     #[sqlx(try_from = "Micros")]
     pub seen_at: Timestamp,
-    /// When it ends in any case.
+    /// When its holder logged in.
     #[sqlx(try_from = "Micros")]
-    pub expires_at: Timestamp,
+    pub created_at: Timestamp,
+    /// State of the tenant.
+    pub tenant_state: String,
+    /// What the tenant decided about sessions.
+    pub settings: Json<Settings>,
 }
 
 /// Inserts a session.
@@ -82,12 +86,25 @@ pub async fn insert(tx: &mut Tx<'_>, new: &NewSession) -> Result<()> {
     .during("insert a session")
 }
 
+/// Inserts a session that goes on where `before` was; when it ends in any case. None if that one was ended.
+pub async fn follow(tx: &mut Tx<'_>, new: &NewSession, before: SessionId) -> Result<Option<Timestamp>> {
+    let sql = "INSERT INTO session (id, hash, user_id, tenant_id, auth_time, mfa, ip, agent, created_at, seen_at, expires_at) \
+               SELECT $1, $2, user_id, $3, auth_time, mfa, $4, $5, created_at, $6, expires_at FROM session \
+               WHERE user_id = $7 AND id = $8 AND revoked_at IS NULL RETURNING expires_at";
+    let until: Result<Option<Micros>, _> = on!(tx, |executor| {
+        let query = sqlx::query_scalar(sql).bind(new.id.0).bind(new.hash.as_slice()).bind(new.tenant.0).bind(&new.ip);
+        let query = query.bind(&new.agent).bind(Micros::from(new.at)).bind(new.user.0).bind(before.0);
+        query.fetch_optional(executor).await
+    });
+    Ok(until.during("go on with a session")?.map(Timestamp::from))
+}
+
 /// Who holds the session with this hash, if it was not ended and its holder may still act in its tenant. It says whose it is.
 pub async fn find(db: &Db, hash: &[u8]) -> Result<Option<Holder>> {
-    let sql = "SELECT s.id, s.user_id, s.tenant_id, s.auth_time, s.mfa, s.seen_at, s.expires_at FROM session s \
+    let sql = "SELECT s.id, s.user_id, s.tenant_id, s.auth_time, s.mfa, s.seen_at, s.created_at, t.state AS tenant_state, t.settings FROM session s \
                JOIN user_account u ON u.id = s.user_id JOIN tenant t ON t.id = s.tenant_id \
                JOIN membership m ON m.tenant_id = s.tenant_id AND m.user_id = s.user_id \
-               WHERE s.hash = $1 AND s.revoked_at IS NULL AND u.state = 'active' AND t.state = 'active'";
+               WHERE s.hash = $1 AND s.revoked_at IS NULL AND u.state = 'active'";
     on!(db, |executor| sqlx::query_as(sql).bind(hash).fetch_optional(executor).await).during("look a session up")
 }
 
@@ -106,7 +123,7 @@ pub async fn list(
     now: Timestamp,
     idle_since: Timestamp,
 ) -> Result<Vec<SessionRow>> {
-    let sql = "SELECT id, ip, agent, created_at, seen_at, expires_at FROM session WHERE tenant_id = $1 AND user_id = $2 \
+    let sql = "SELECT id, ip, agent, created_at, seen_at FROM session WHERE tenant_id = $1 AND user_id = $2 \
                AND revoked_at IS NULL AND expires_at > $3 AND seen_at > $4 ORDER BY id DESC LIMIT 200";
     on!(db, |executor| {
         let query = sqlx::query_as(sql).bind(tenant.0).bind(user.0).bind(Micros::from(now));

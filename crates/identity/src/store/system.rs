@@ -1,9 +1,8 @@
-//! SQL of `system_key`, whose rows belong to the installation, and of `tenant` itself.
+//! SQL of `system_key`, whose rows belong to the installation.
 
-use manifold_core::{Result, TenantId, Timestamp};
-use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
+use manifold_core::Result;
+use manifold_store::{Db, SqlResultExt, Tx, on};
 use sqlx::FromRow;
-use sqlx::types::Json;
 
 use crate::key::format::Lookup;
 
@@ -42,17 +41,6 @@ pub async fn has_tenants(db: &Db) -> Result<bool> {
     let sql = "SELECT COUNT(*) FROM tenant";
     let count = on!(db, |executor| sqlx::query_scalar::<_, i64>(sql).fetch_one(executor).await);
     Ok(count.during("count tenants")? > 0)
-}
-
-/// Inserts the first tenant. False if there is one of that slug: another process was faster.
-pub async fn insert_tenant(tx: &mut Tx<'_>, id: TenantId, slug: &str, at: Timestamp) -> Result<bool> {
-    let sql = "INSERT INTO tenant (id, slug, name, state, settings, created_at) VALUES ($1, $2, $2, 'active', $3, $4) \
-               ON CONFLICT (slug) DO NOTHING";
-    let inserted = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(id.0).bind(slug).bind(Json(serde_json::Map::new())).bind(Micros::from(at));
-        query.execute(executor).await.map(|done| done.rows_affected())
-    });
-    Ok(inserted.during("insert a tenant")? == 1)
 }
 
 /// Whether some key has this lookup.

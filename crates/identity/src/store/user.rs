@@ -146,11 +146,11 @@ pub async fn home(db: &Db, user: UserId) -> Result<Option<TenantId>> {
     Ok(found.during("find the tenant of a person")?.map(TenantId))
 }
 
-/// The tenant that was made first.
-pub async fn first_tenant(tx: &mut Tx<'_>) -> Result<Option<TenantId>> {
-    let sql = "SELECT id FROM tenant ORDER BY created_at, id LIMIT 1";
-    let found: Result<Option<Uuid>, _> = on!(tx, |executor| sqlx::query_scalar(sql).fetch_optional(executor).await);
-    Ok(found.during("find the first tenant")?.map(TenantId))
+/// Whether the person is a member of any tenant, active or not.
+pub async fn is_member(db: &Db, user: UserId) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM membership WHERE user_id = $1";
+    let count = on!(db, |executor| sqlx::query_scalar::<_, i64>(sql).bind(user.0).fetch_one(executor).await);
+    Ok(count.during("look for memberships")? > 0)
 }
 
 /// Inserts a token for the first account.

@@ -43,7 +43,9 @@ pub struct Known {
 pub enum Standing {
     /// It works.
     Active,
-    /// It was revoked or disabled, or its tenant was.
+    /// Its tenant was suspended.
+    Suspended,
+    /// It was revoked or disabled.
     Ended,
 }
 

@@ -49,5 +49,6 @@ mod rotation;
 mod rpc;
 mod start;
 mod step_up;
+mod tenants;
 mod vault;
 mod verify;

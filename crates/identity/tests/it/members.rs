@@ -33,12 +33,12 @@ impl Process {
         self.follow(&made.token, PASSWORD).await.unwrap()
     }
 
-    async fn follow(&self, token: &Secret<String>, password: &str) -> Result<Entered, Error> {
+    pub async fn follow(&self, token: &Secret<String>, password: &str) -> Result<Entered, Error> {
         let new = Newcomer { token: token.clone(), name: "Grace".to_owned(), password: Secret::from(password) };
         self.identity.join(&nobody(), visitor("127.0.0.1"), new).await
     }
 
-    async fn owner(&self, house: &House) -> CallContext {
+    pub async fn owner(&self, house: &House) -> CallContext {
         let entered = self.set_up(house).await;
         self.caller(&entered).await
     }

@@ -162,7 +162,7 @@ async fn what_changed_without_a_revocation_is_seen_after_five_seconds(house: &Ho
 
     assert_eq!(young, None);
     eventually(Duration::from_secs(2), || async {
-        refusal(&process.identity, &house.admin_key()).await == refused("KEY_DISABLED")
+        refusal(&process.identity, &house.admin_key()).await == Some((Code::Denied, "TENANT_SUSPENDED".to_owned()))
     })
     .await;
     process.stop().await;
@@ -177,7 +177,7 @@ async fn keys_of_a_revoked_tenant_are_read_again_at_once(house: &House) {
     process.execute(&format!("{values} (1, 'tenant:{tenant}', 0, {now})")).await;
 
     eventually(Duration::from_secs(1), || async {
-        refusal(&process.identity, &house.admin_key()).await == refused("KEY_DISABLED")
+        refusal(&process.identity, &house.admin_key()).await == Some((Code::Denied, "TENANT_SUSPENDED".to_owned()))
     })
     .await;
     process.stop().await;
