@@ -13,8 +13,17 @@ use crate::store::{revocation, tenant as store};
 use crate::{Identity, revoke};
 
 /// Tables with a column `tenant_id` whose rows go, those first that refer to others.
-pub const TABLES: [&str; 7] =
-    ["key_usage", "session", "role_binding", "membership", "invitation", "api_key", "vault_key"];
+pub const TABLES: [&str; 9] = [
+    "key_usage",
+    "session",
+    "role_binding",
+    "membership",
+    "invitation",
+    "api_key",
+    "vault_secret",
+    "vault_holder",
+    "vault_key",
+];
 /// Those whose rows stay: what was done is not undone by who did it.
 pub const KEPT: [&str; 2] = ["audit_entry", "audit_head"];
 
