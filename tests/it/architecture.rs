@@ -13,11 +13,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("manifold-contract", &[]),
     ("manifold-store", &["manifold-core"]),
     ("manifold-cache", &["manifold-core"]),
+    ("manifold-expr", &["manifold-core"]),
     ("manifold-runtime", &["manifold-core", "manifold-contract"]),
     ("manifold-bus", &["manifold-core", "manifold-contract", "manifold-store"]),
     (
         "manifold-identity",
-        &["manifold-core", "manifold-contract", "manifold-runtime", "manifold-store", "manifold-cache", "manifold-bus"],
+        &[
+            "manifold-core",
+            "manifold-contract",
+            "manifold-runtime",
+            "manifold-store",
+            "manifold-cache",
+            "manifold-expr",
+            "manifold-bus",
+        ],
     ),
     (
         "manifold-ai-router",
@@ -47,6 +56,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["manifold-edge"]),
     ("utoipa", &["manifold-edge"]),
     ("redis", &["manifold-cache"]),
+    ("cel", &["manifold-expr"]),
     ("prost", &["manifold-contract", "manifold-runtime", "manifold-bus"]),
 ];
 

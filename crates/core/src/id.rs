@@ -104,6 +104,7 @@ id!(/** An API key. */ KeyId, "key");
 id!(/** A person. */ UserId, "usr");
 id!(/** What a person is logged in by. */ SessionId, "ses");
 id!(/** An invitation into a tenant. */ InvitationId, "inv");
+id!(/** A role that a tenant made. */ RoleId, "rol");
 id!(/** One request of a client. */ RequestId, "req");
 id!(/** One event. */ EventId, "evt");
 id!(/** A job. */ JobId, "job");

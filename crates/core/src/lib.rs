@@ -4,6 +4,7 @@
 mod decimal;
 mod error;
 mod error_pages;
+mod grant;
 mod id;
 mod idempotency;
 mod money;
@@ -16,11 +17,14 @@ mod trace;
 pub use decimal::Decimal;
 pub use error::{Code, Error, Result, ResultExt};
 pub use error_pages::error_page;
-pub use id::{EventId, Ids, InvitationId, JobId, KeyId, RequestId, SessionId, TenantId, UserId, decode_id, encode_id};
+pub use grant::{Grant, NOW, permission_matches};
+pub use id::{
+    EventId, Ids, InvitationId, JobId, KeyId, RequestId, RoleId, SessionId, TenantId, UserId, decode_id, encode_id,
+};
 pub use idempotency::IdempotencyKey;
 pub use money::Nanos;
 pub use page::{Page, PageRequest};
-pub use principal::{Principal, SubjectKind, permission_matches};
+pub use principal::{Principal, SubjectKind};
 pub use secret::Secret;
 pub use time::{Clock, Timestamp, parse_iso_duration};
 pub use trace::TraceContext;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::grant::{Grant, permission_matches};
 use crate::{Code, Error, KeyId, Result, SessionId, TenantId, Timestamp};
 
 /// What kind of caller it is.
@@ -60,45 +61,56 @@ impl Principal {
         }
     }
 
-    /// Whether some grant covers `permission`.
+    /// Whether some grant permits it for everything.
     pub fn allows(&self, permission: &str) -> bool {
-        self.permissions.iter().any(|grant| permission_matches(grant, permission))
+        self.grants_of(permission).any(Grant::is_for_all)
     }
 
-    /// Denies unless some grant covers `permission`.
+    /// Whether some grant permits it for some things at least.
+    pub fn allows_some(&self, permission: &str) -> bool {
+        self.grants_of(permission).next().is_some()
+    }
+
+    /// Whether some grant permits it for a thing with these labels, such as `own` or `env:test`.
+    pub fn allows_on(&self, permission: &str, thing: &[&str]) -> bool {
+        self.grants_of(permission).any(|grant| grant.is_for(thing))
+    }
+
+    /// Whether it may pass on this grant: some own one covers all of it, at any time.
+    pub fn covers(&self, grant: &str) -> bool {
+        self.permissions.iter().any(|own| Grant::read(own).covers(Grant::read(grant)))
+    }
+
+    /// Denies unless some grant permits it for everything.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_SCOPE`.
     pub fn require(&self, permission: &'static str) -> Result<()> {
-        if self.allows(permission) {
-            return Ok(());
-        }
-        Err(Error::new(Code::Denied, "INSUFFICIENT_SCOPE", format!("the caller lacks the permission {permission}")))
+        if self.allows(permission) { Ok(()) } else { Err(lacking(permission)) }
+    }
+
+    /// Denies unless some grant permits it for some things at least. Whoever asks this looks at the things next.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_SCOPE`.
+    pub fn require_some(&self, permission: &'static str) -> Result<()> {
+        if self.allows_some(permission) { Ok(()) } else { Err(lacking(permission)) }
+    }
+
+    /// Denies unless some grant permits it for a thing with these labels.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_SCOPE`.
+    pub fn require_on(&self, permission: &'static str, thing: &[&str]) -> Result<()> {
+        if self.allows_on(permission, thing) { Ok(()) } else { Err(lacking(permission)) }
+    }
+
+    fn grants_of(&self, permission: &str) -> impl Iterator<Item = Grant<'_>> {
+        let grants = self.permissions.iter().map(|text| Grant::read(text));
+        grants.filter(move |grant| permission_matches(grant.permission, permission))
     }
 }
 
-/// Whether `grant` covers `permission`: equal, or equal up to a last part `*`, which stands for everything below.
-pub fn permission_matches(grant: &str, permission: &str) -> bool {
-    match grant.strip_suffix('*') {
-        Some("") => true,
-        Some(prefix) => prefix.ends_with('.') && permission.starts_with(prefix),
-        None => grant == permission,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_covers_what_is_below_it_and_nothing_else() {
-        for (grant, permission, covers) in [
-            ("*", "keys.key.read", true),
-            ("keys.*", "keys.key.read", true),
-            ("keys.key.read", "keys.key.read", true),
-            ("keys.key.*", "keys.key.write", true),
-            ("keys.*", "keysmith.key.read", false),
-            ("key*", "keys.key.read", false),
-            ("keys.key.read", "keys.key.write", false),
-        ] {
-            assert_eq!(permission_matches(grant, permission), covers, "{grant} {permission}");
-        }
-    }
+fn lacking(permission: &str) -> Error {
+    Error::new(Code::Denied, "INSUFFICIENT_SCOPE", format!("the caller lacks the permission {permission}"))
 }

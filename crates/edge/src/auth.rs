@@ -1,6 +1,8 @@
 //! Which credential a request presents: one, a key in a header or a session in a cookie, never in the address. Whether it
 //! holds, identity says.
 
+use std::net::IpAddr;
+
 use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use manifold_core::{Code, Principal, TenantId};
@@ -17,12 +19,17 @@ const CHALLENGE_AGAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"ma
 const TENANT: HeaderName = HeaderName::from_static("manifold-tenant");
 
 /// Who calls.
-pub(crate) async fn authenticate(identity: &Identity, cookie: Cookie, headers: &HeaderMap) -> Answer<Principal> {
+pub(crate) async fn authenticate(
+    identity: &Identity,
+    cookie: Cookie,
+    headers: &HeaderMap,
+    client: IpAddr,
+) -> Answer<Principal> {
     let (key, session) = (presented(headers)?, cookie.find(headers)?);
     let known = match (key, session) {
         (Some(_), Some(_)) => return Err(ambiguous()),
         (Some(key), None) => identity.authenticate(key).await,
-        (None, Some(session)) => identity.authenticate_session(session).await,
+        (None, Some(session)) => identity.authenticate_session(session, client).await,
         (None, None) => {
             count("missing");
             return Err(unauthenticated(

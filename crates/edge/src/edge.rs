@@ -12,6 +12,7 @@ use crate::config::Checked;
 use crate::cookie::Cookie;
 use crate::limit::Limits;
 use crate::record::InFlight;
+use crate::rest::roles::Permission;
 use crate::routes::Routes;
 
 /// What handlers need of the house.
@@ -21,6 +22,8 @@ pub(crate) struct House {
     pub(crate) health: Health,
     /// `/openapi.json` as it is sent.
     pub(crate) openapi: bytes::Bytes,
+    /// All that can be granted.
+    pub(crate) permissions: Vec<Permission>,
     /// How browsers keep sessions.
     pub(crate) cookie: Cookie,
     /// Where clients reach us, if it is told.

@@ -109,6 +109,7 @@ fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Vec<Leaving>)> {
     let checked = config.check()?;
     let (router, document) = openapi::api();
     let routes = Routes::new(&document, &checked)?;
+    let permissions = openapi::permissions(&document);
     let published = openapi::publish(document, checked.public_url.as_deref());
     let openapi = published.to_json().map_err(|error| Error::internal("print the contract").because(error))?;
     let inference = inference::Client::new(deps.mesh.channel("ai-router"));
@@ -117,6 +118,7 @@ fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Vec<Leaving>)> {
         inference,
         health: deps.health.clone(),
         openapi: openapi.into(),
+        permissions,
         cookie: checked.cookie,
         public_url: checked.public_url.clone(),
     };

@@ -1,5 +1,6 @@
 //! The contract of the public door: every handler with its documentation, and what the document says beside them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -18,6 +19,7 @@ use utoipa_axum::routes;
 use crate::edge::House;
 use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
+use crate::rest::roles::Permission;
 use crate::rest::{
     auth, document, errors, invitations, keys, limits, probes, roles, rotation, sessions, tenants, usage, users,
 };
@@ -40,17 +42,20 @@ const PROBLEMS: [(&str, &str); 12] = [
 ];
 
 /// What can be done next with the thing that an operation made: operation, name of the link, next operation.
-const LINKS: [(&str, &str, &str); 7] = [
+const LINKS: [(&str, &str, &str); 10] = [
     ("createKey", "get", "getKey"),
     ("createKey", "revoke", "revokeKey"),
     ("createKey", "rotate", "rotateKey"),
     ("createInvitation", "revoke", "revokeInvitation"),
+    ("createRole", "get", "getRole"),
+    ("createRole", "update", "updateRole"),
+    ("createRole", "delete", "deleteRole"),
     ("createTenant", "get", "getTenant"),
     ("createTenant", "update", "updateTenant"),
     ("createTenant", "delete", "deleteTenant"),
 ];
 
-const TAGS: [(&str, &str); 10] = [
+const TAGS: [(&str, &str); 11] = [
     ("Chat", "Conversations with models, in OpenAI's format"),
     ("Embeddings", "Vectors of texts, in OpenAI's format"),
     ("Models", "What can be called, in OpenAI's format"),
@@ -59,6 +64,7 @@ const TAGS: [(&str, &str); 10] = [
     ("Sessions", "Logging in and out, and where one is logged in"),
     ("Tenants", "Who is apart from whom"),
     ("Users", "People, their roles and invitations"),
+    ("Roles", "What people may do"),
     ("Probes", "Whether the process lives and serves"),
     ("Documents", "Contracts"),
 ];
@@ -93,7 +99,9 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(users::create_reset_link))
         .routes(routes!(invitations::create_invitation, invitations::list_invitations))
         .routes(routes!(invitations::revoke_invitation))
-        .routes(routes!(roles::list_roles))
+        .routes(routes!(roles::create_role, roles::list_roles))
+        .routes(routes!(roles::list_permissions))
+        .routes(routes!(roles::get_role, roles::update_role, roles::delete_role))
         .routes(routes!(tenants::create_tenant, tenants::list_tenants))
         .routes(routes!(tenants::get_tenant, tenants::update_tenant, tenants::delete_tenant))
         .routes(routes!(tenants::switch_tenant))
@@ -127,6 +135,20 @@ pub(crate) fn publish(mut document: OpenApi, public_url: Option<&str>) -> OpenAp
         document.paths.paths.insert(path.replace("{*", "{"), item);
     }
     document
+}
+
+/// Every permission that some operation asks for, by name.
+pub(crate) fn permissions(document: &OpenApi) -> Vec<Permission> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for operation in document.paths.paths.values().flat_map(documented).map(|(_, operation)| operation) {
+        let extensions = operation.extensions.as_ref();
+        let asked = |name| extensions.and_then(|extensions| extensions.get(name)).and_then(|value| value.as_str());
+        for permission in ["x-permission", "x-permission-too"].into_iter().filter_map(asked) {
+            let operations = found.entry(permission.to_owned()).or_default();
+            operations.extend(operation.operation_id.clone());
+        }
+    }
+    found.into_iter().map(|(permission, operations)| Permission::new(permission, operations)).collect()
 }
 
 fn base() -> OpenApi {
@@ -223,7 +245,7 @@ mod tests {
             assert_eq!(access.count(), 1, "{path}");
             assert!(operation.security.is_some(), "{path}");
         }
-        assert!(ids.len() >= 44);
+        assert!(ids.len() >= 49);
     }
 
     #[test]
@@ -247,6 +269,16 @@ mod tests {
                 assert!(printed.contains("\"example"), "{path} {status} {printed}");
             }
         }
+    }
+
+    #[test]
+    fn every_permission_has_the_form_of_one_and_leads_to_operations() {
+        let permissions = serde_json::to_value(permissions(&api().1)).unwrap();
+        let names: Vec<_> =
+            permissions.as_array().unwrap().iter().map(|one| one["permission"].as_str().unwrap()).collect();
+
+        assert!(names.contains(&"tenants.tenant.suspend") && names.contains(&"keys.key.read"), "{names:?}");
+        assert!(names.iter().all(|name| name.split('.').count() == 3), "{names:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The way of every request through the door, in order. Order is meaning: what stands further up protects what stands
 //! below. `answer` is the outside, `admit` runs before the operation is known to be the caller's, `gate` after.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +120,7 @@ async fn gate(
         let asking = Asking { operation, client, request, caller: None, now: edge.clock.now(), until };
         edge.limits.charge_address(&asking, &mut scene.record.met).await?;
         // 11, 12 Who calls, and of his own will.
-        let known = if operation.is_public() { None } else { Some(caller(edge, &parts, operation).await?) };
+        let known = if operation.is_public() { None } else { Some(caller(edge, &parts, operation, client).await?) };
         // 6 Pages that one tenant allows read no answers to the keys of another.
         if let (Some(_), Some(caller)) = (&scene.origin, &known) {
             scene.origin = cors::allowed(&edge.config.cors_origins, &parts.headers, |origin| {
@@ -197,9 +198,9 @@ async fn call(
     Ok(Call { context, headers: std::mem::take(&mut parts.headers), body, stopwatch, client })
 }
 
-async fn caller(edge: &Edge, parts: &Parts, operation: &Operation) -> Answer<Principal> {
+async fn caller(edge: &Edge, parts: &Parts, operation: &Operation, client: IpAddr) -> Answer<Principal> {
     let url = edge.config.public_url.as_deref();
-    let principal = match auth::authenticate(&edge.identity, edge.config.cookie, &parts.headers).await {
+    let principal = match auth::authenticate(&edge.identity, edge.config.cookie, &parts.headers, client).await {
         // Nobody can be logged in before the first account is made.
         Err(refusal) if operation.access == Access::User => {
             edge.identity.require_setup().await?;

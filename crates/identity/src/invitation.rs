@@ -13,10 +13,11 @@ use crate::key::Origin;
 use crate::login::Tries;
 use crate::mail::{Errand, letter};
 use crate::member::{OneTime, READ, WRITE, wrong_token};
+use crate::role::Roles;
 use crate::session::{self, Entered, Visitor};
 use crate::store::member::{self as store, InvitationRow, NewInvitation};
-use crate::store::user;
-use crate::{Identity, login, name, password, role, setup, step_up};
+use crate::store::{role as roles, user};
+use crate::{Identity, login, name, password, setup, step_up};
 
 /// How long an invitation works.
 const INVITED: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -57,17 +58,18 @@ impl Identity {
     /// `EMAIL_INVALID`, `ROLE_UNKNOWN`, `ESCALATION`.
     pub async fn invite(&self, caller: &CallContext, email: &str, role: &str) -> Result<(Invitation, OneTime)> {
         caller.principal.require(WRITE)?;
-        role::check_gift(&caller.principal, &[role.to_owned()]).map_err(|error| error.at("role"))?;
         step_up::require(&caller.principal, self.inner.clock.now())?;
         let by = caller.principal.subject.to_string();
         let (new, token) = prepare(self, caller.principal.tenant, Email::parse(email)?, role, by);
         let letter =
             self.inner.post.public_url().map(|url| letter::invitation(url, &new.email, &token, new.expires_at));
-        let work = Arc::new((self.clone(), new.clone(), letter.map(Errand::Letter)));
+        let work = Arc::new((self.clone(), new.clone(), letter.map(Errand::Letter), caller.principal.clone()));
         let written = self.inner.db.write("invite somebody", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (identity, new, letter) = &*work;
+                let (identity, new, letter, caller) = &*work;
+                let roles = Roles::of(roles::list_in(tx, new.tenant).await?);
+                roles.check_gift(caller, std::slice::from_ref(&new.role)).map_err(|error| error.at("role"))?;
                 store::invite(tx, new).await?;
                 match letter {
                     Some(letter) => identity.inner.post.send(tx, new.tenant, letter).await,

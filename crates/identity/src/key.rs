@@ -166,26 +166,34 @@ impl Identity {
         Ok(Created { key, secret, replayed: true })
     }
 
-    /// A page of the keys of the caller's tenant, newest first. Needs `keys.key.read`.
+    /// A page of the keys of the caller's tenant, newest first; fewer where the caller sees some of them only. Needs
+    /// `keys.key.read`.
     pub async fn list_keys(&self, caller: &CallContext, page: PageRequest) -> Result<Page<KeyInfo>> {
-        caller.principal.require(READ)?;
+        caller.principal.require_some(READ)?;
         let (before, limit) = manifold_store::newest_first(&page);
         let rows = store::list_keys(&self.inner.db, caller.principal.tenant, before, limit).await?;
         let now = self.inner.clock.now();
-        let keys = rows.into_iter().map(|row| describe(row, now)).collect();
-        Ok(Page::cut(&page, keys, |key: &KeyInfo| key.id.0))
+        let Page { data, next } = Page::cut(&page, rows, |row: &KeyRow| row.id);
+        let seen = data.into_iter().filter(|row| check_sight(&caller.principal, row, READ).is_ok());
+        Ok(Page { data: seen.map(|row| describe(row, now)).collect(), next })
     }
 
     /// One key of the caller's tenant. Needs `keys.key.read`.
     pub async fn get_key(&self, caller: &CallContext, id: KeyId) -> Result<KeyInfo> {
-        caller.principal.require(READ)?;
-        let row = store::find_key(&self.inner.db, caller.principal.tenant, id).await?;
-        row.map(|row| describe(row, self.inner.clock.now())).ok_or_else(not_found)
+        Ok(describe(self.seen_key(caller, id).await?, self.inner.clock.now()))
+    }
+
+    /// One key that the caller sees.
+    pub(crate) async fn seen_key(&self, caller: &CallContext, id: KeyId) -> Result<KeyRow> {
+        caller.principal.require_some(READ)?;
+        let row = store::find_key(&self.inner.db, caller.principal.tenant, id).await?.ok_or_else(not_found)?;
+        check_sight(&caller.principal, &row, READ)?;
+        Ok(row)
     }
 
     /// Ends a key of the caller's tenant for good; repeating it changes nothing. Needs `keys.key.write`.
     pub async fn revoke_key(&self, caller: &CallContext, id: KeyId) -> Result<KeyInfo> {
-        caller.principal.require(WRITE)?;
+        caller.principal.require_some(WRITE)?;
         let now = self.inner.clock.now();
         step_up::require(&caller.principal, now)?;
         let work = Arc::new((id, self.inner.outbox.clone(), Origin::of(caller)));
@@ -198,7 +206,7 @@ impl Identity {
             })
             .await?;
         self.inner.cache.forget(|known| known.principal.key == Some(id));
-        row.map(|row| describe(row, now)).ok_or_else(not_found)
+        Ok(describe(row, now))
     }
 
     /// The row of a new key, from the text that its holder gets.
@@ -264,7 +272,7 @@ impl Origin {
 
 /// Checks everything about a new key that needs no database, and fills in what was left open.
 fn check_new(maker: &Principal, mut new: NewKey, now: Timestamp) -> Result<NewKey> {
-    maker.require(WRITE)?;
+    maker.require_on(WRITE, &["own", label(new.environment.name())])?;
     new.name = name::read(&new.name)?;
     if new.expires_at.is_some_and(|expires_at| expires_at <= now) {
         return Err(Error::invalid("EXPIRY_INVALID", "a key must expire in the future").at("expires_at"));
@@ -281,14 +289,16 @@ fn check_new(maker: &Principal, mut new: NewKey, now: Timestamp) -> Result<NewKe
 }
 
 /// Revokes the key, tells the other processes and the bus, and reads what became of it.
-async fn revoke(tx: &mut Tx<'_>, outbox: &Outbox, id: KeyId, origin: &Origin, at: Timestamp) -> Result<Option<KeyRow>> {
+async fn revoke(tx: &mut Tx<'_>, outbox: &Outbox, id: KeyId, origin: &Origin, at: Timestamp) -> Result<KeyRow> {
     let tenant = origin.principal.tenant;
+    let row = store::find_key_in(tx, tenant, id).await?.ok_or_else(not_found)?;
+    check_sight(&origin.principal, &row, WRITE)?;
     if store::revoke_key(tx, tenant, id, at).await? {
         revocation::append(tx, &revoke::key_subject(id), at).await?;
         let event = events::key_revoked(tenant, id, &origin.principal.subject, at);
         outbox.append(tx, &[event], &origin.cause()).await?;
     }
-    store::find_key_in(tx, tenant, id).await
+    store::find_key_in(tx, tenant, id).await?.ok_or_else(not_found)
 }
 
 fn describe(row: KeyRow, now: Timestamp) -> KeyInfo {
@@ -330,16 +340,32 @@ fn describe_new(row: &NewRow) -> KeyInfo {
     }
 }
 
+/// Refuses callers who have the permission for other keys only. A key that they may not even see is none.
+fn check_sight(caller: &Principal, row: &KeyRow, permission: &'static str) -> Result<()> {
+    let own = if *row.created_by == *caller.subject { "own" } else { "" };
+    let thing = [own, label(&row.environment)];
+    if !caller.allows_on(READ, &thing) {
+        return Err(not_found());
+    }
+    caller.require_on(permission, &thing)
+}
+
+/// What grants call an environment.
+fn label(environment: &str) -> &'static str {
+    if environment == Environment::Test.name() { "env:test" } else { "env:live" }
+}
+
 /// The key of a caller who may change it: who changes a key, or takes a secret of it, must hold all that it may do. Until the
 /// transaction ends nobody else changes it.
 pub(crate) async fn govern(tx: &mut Tx<'_>, caller: &Principal, id: KeyId) -> Result<KeyRow> {
     crate::store::rotation::lock_key(tx, caller.tenant, id).await?;
     let row = store::find_key_in(tx, caller.tenant, id).await?.ok_or_else(not_found)?;
+    check_sight(caller, &row, WRITE)?;
     if row.state == "revoked" {
         return Err(Error::new(Code::Conflict, "KEY_REVOKED", "a revoked key stays as it is: make a new one"));
     }
     let above = row.environment == Environment::Live.name() && &*caller.environment == Environment::Test.name();
-    if above || !row.grants.0.iter().all(|grant| caller.allows(grant)) {
+    if above || !row.grants.0.iter().all(|grant| caller.covers(grant)) {
         return Err(Error::new(Code::Denied, "ESCALATION", "this key may do what the caller may not"));
     }
     Ok(row)

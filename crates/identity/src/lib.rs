@@ -52,6 +52,7 @@ use crate::limit::given::Given;
 use crate::mail::Post;
 use crate::password::Hasher;
 use crate::revoke::Pulse;
+use crate::role::grants::Conditions;
 use crate::session::CsrfKey;
 use crate::tenant::origins::Origins;
 use crate::vault::ring::Ring;
@@ -67,7 +68,8 @@ pub use crate::limit::given::Own as OwnLimits;
 pub use crate::limit::{Limited, Rule, Rules};
 pub use crate::mail::{MailConfig, MailTls};
 pub use crate::member::{Member, OneTime, parse_user_id};
-pub use crate::role::BUILT_IN as ROLES;
+pub use crate::role::RoleInfo;
+pub use crate::role::grants::RoleGrant;
 pub use crate::session::{Entered, LIFETIME as SESSION_LIFETIME, Present, SessionInfo, Visitor, parse_session_id};
 pub use crate::store::usage::Sums;
 pub use crate::tenant::purge::{KEPT as KEPT_TABLES, TABLES as TENANT_TABLES};
@@ -154,6 +156,7 @@ struct Inner {
     cursor: CursorKey,
     limits: Given,
     origins: Origins,
+    conditions: Conditions,
     data_dir: PathBuf,
     vault: Vault,
     /// The tenant that was made first: the house's own.
@@ -209,6 +212,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             cursor,
             limits: Given::default(),
             origins: Origins::default(),
+            conditions: Conditions::default(),
             data_dir: config.data_dir.clone(),
             vault,
             host: OnceLock::new(),

@@ -14,10 +14,11 @@ use manifold_store::Tx;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::Identity;
 use crate::audit::Outbox;
 use crate::key::Origin;
-use crate::store::{key as keys, limit as store, member as members, revocation};
-use crate::{Identity, role};
+use crate::role::Roles;
+use crate::store::{key as keys, limit as store, member as members, revocation, role as made};
 
 const READ: &str = "limits.rule.read";
 const WRITE: &str = "limits.rule.write";
@@ -162,7 +163,7 @@ async fn set(
     let roles = find_subject(tx, tenant, of).await?;
     // Keys are what their makers make of them; people and tenants are real.
     if !matches!(of, Limited::Key(_)) {
-        role::check_power(&origin.principal, &roles)?;
+        Roles::of(made::list_in(tx, tenant).await?).check_power(&origin.principal, &roles)?;
     }
     let before = store::find_in(tx, tenant, &subject).await?.unwrap_or_default();
     if before.rules == rules {

@@ -11,12 +11,13 @@ use serde_json::json;
 
 use crate::email::Email;
 use crate::key::Origin;
+use crate::role::Roles;
 use crate::session;
 use crate::store::member::{self as store, MemberRow};
 use crate::store::session::{self as sessions, Which};
-use crate::store::user;
+use crate::store::{role as roles, user};
 use crate::user::UserInfo;
-use crate::{Identity, login, password, role, step_up};
+use crate::{Identity, login, password, step_up};
 
 pub(crate) const READ: &str = "users.user.read";
 pub(crate) const WRITE: &str = "users.user.write";
@@ -73,7 +74,6 @@ impl Identity {
     /// `USER_NOT_FOUND`, `ROLE_UNKNOWN`, `ESCALATION`, `LAST_OWNER`.
     pub async fn set_roles(&self, caller: &CallContext, user: UserId, mut roles: Vec<String>) -> Result<Member> {
         caller.principal.require(WRITE)?;
-        role::check_gift(&caller.principal, &roles)?;
         step_up::require(&caller.principal, self.inner.clock.now())?;
         roles.sort();
         roles.dedup();
@@ -162,6 +162,9 @@ impl Identity {
             Box::pin(async move {
                 let (change, outbox, origin) = &*work;
                 let before = govern(tx, &origin.principal, user).await?;
+                if let Change::Roles(roles) = change {
+                    Roles::of(roles::list_in(tx, tenant).await?).check_gift(&origin.principal, roles)?;
+                }
                 store::end_promises(tx, tenant, user).await?;
                 let data = match change {
                     Change::Roles(roles) => {
@@ -201,9 +204,9 @@ impl Identity {
 /// The roles of a member, over whom the caller must have power. Until the transaction ends nobody else changes members.
 async fn govern(tx: &mut Tx<'_>, caller: &Principal, user: UserId) -> Result<Vec<String>> {
     store::lock(tx, caller.tenant).await?;
-    let roles = store::roles_of(tx, caller.tenant, user).await?.ok_or_else(no_member)?;
-    role::check_power(caller, &roles)?;
-    Ok(roles)
+    let held = store::roles_of(tx, caller.tenant, user).await?.ok_or_else(no_member)?;
+    Roles::of(roles::list_in(tx, caller.tenant).await?).check_power(caller, &held)?;
+    Ok(held)
 }
 
 /// What becomes of a member.

@@ -15,16 +15,33 @@ pub fn check_grants(maker: &Principal, permissions: &[String]) -> Result<()> {
         return Err(Error::invalid("PERMISSION_INVALID", message).at("permissions"));
     }
     for (index, permission) in permissions.iter().enumerate() {
-        if !is_permission(permission) {
-            let message = "a permission is service.resource.action in lower case, and its last part may be *";
-            return Err(Error::invalid("PERMISSION_INVALID", message).at(format!("permissions[{index}]")));
-        }
-        if !maker.allows(permission) {
+        check_form(permission).map_err(|error| error.at(format!("permissions[{index}]")))?;
+        if !maker.covers(permission) {
             let message = format!("a key cannot be given {permission}, which its maker does not hold");
             return Err(Error::new(Code::Denied, "ESCALATION", message).at(format!("permissions[{index}]")));
         }
     }
     Ok(())
+}
+
+/// Refuses what is no grant: a permission, and perhaps an `@` and the labels of things that it is for.
+///
+/// # Errors
+/// `PERMISSION_INVALID`.
+pub fn check_form(text: &str) -> Result<()> {
+    let (permission, labels) =
+        text.split_once('@').map_or((text, None), |(permission, labels)| (permission, Some(labels)));
+    let labelled = labels.is_none_or(|labels| labels.split(',').all(is_label));
+    if text.len() <= MAX_LENGTH && is_permission(permission) && labelled {
+        return Ok(());
+    }
+    let message = "a permission is service.resource.action in lower case, its last part may be *, and after an @ it may name \
+                   the things that it is for: own, env:live, env:test, api:<name>";
+    Err(Error::invalid("PERMISSION_INVALID", message))
+}
+
+fn is_label(text: &str) -> bool {
+    matches!(text, "own" | "env:live" | "env:test") || text.strip_prefix("api:").is_some_and(is_name)
 }
 
 /// `service.resource.action`, `service.resource.*`, `service.*` or `*`.
@@ -34,7 +51,7 @@ fn is_permission(text: &str) -> bool {
         Some((&"*", named)) => (named, named.len() <= 2),
         _ => (parts.as_slice(), parts.len() == 3),
     };
-    complete && text.len() <= MAX_LENGTH && named.iter().all(|part| is_name(part))
+    complete && named.iter().all(|part| is_name(part))
 }
 
 fn is_name(part: &str) -> bool {
@@ -43,7 +60,7 @@ fn is_name(part: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use manifold_core::{SubjectKind, TenantId, permission_matches};
+    use manifold_core::{SubjectKind, TenantId};
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -76,6 +93,19 @@ mod tests {
     }
 
     #[test]
+    fn labels_say_what_a_permission_is_for() {
+        for text in ["keys.key.*@own", "keys.*@env:test,own", "ai.inference.run@api:weather", "*"] {
+            assert!(check_form(text).is_ok(), "{text}");
+        }
+        let long = format!("a.b.c@{}", vec!["own"; 60].join(","));
+        for text in
+            ["keys.key.read@", "keys.key.read@now", "keys.key.read@own,", "@own", "a.b.c@env:prod", "a.b.c@api:", &long]
+        {
+            assert_eq!(check_form(text).unwrap_err().reason(), "PERMISSION_INVALID", "{text}");
+        }
+    }
+
+    #[test]
     fn nobody_gives_away_what_he_does_not_hold() {
         let maker = maker(&["keys.key.*".to_owned(), "ai.inference.run".to_owned()]);
 
@@ -98,7 +128,7 @@ mod tests {
     }
 
     fn some_permission() -> impl Strategy<Value = String> {
-        "(\\*|[ab]\\.\\*|[ab]\\.[ab]\\.\\*|[ab]\\.[ab]\\.[ab])"
+        "(\\*|[ab]\\.\\*|[ab]\\.[ab]\\.\\*|[ab]\\.[ab]\\.[ab])(@(own|env:live|env:test)(,(own|env:test))?)?"
     }
 
     proptest! {
@@ -107,12 +137,13 @@ mod tests {
             held in prop::collection::vec(some_permission(), 0..4),
             given in prop::collection::vec(some_permission(), 1..4),
             action in "[ab]\\.[ab]\\.[ab]",
+            thing in prop::sample::subsequence(vec!["own", "env:live", "env:test"], 0..=3),
         ) {
             let maker = maker(&held);
-            prop_assume!(check_grants(&maker, &given).is_ok());
-            prop_assume!(given.iter().any(|grant| permission_matches(grant, &action)));
+            let given: Vec<_> = given.into_iter().filter(|grant| check_grants(&maker, std::slice::from_ref(grant)).is_ok()).collect();
+            let made = Principal { permissions: given.into(), ..maker.clone() };
 
-            prop_assert!(maker.allows(&action));
+            prop_assert!(!made.allows_on(&action, &thing) || maker.allows_on(&action, &thing));
         }
     }
 }

@@ -34,6 +34,11 @@ pub fn tenant_subject(id: TenantId) -> String {
     format!("tenant:{id}")
 }
 
+/// The subject of what the roles of a tenant permit.
+pub fn roles_subject(id: TenantId) -> String {
+    format!("roles:{id}")
+}
+
 /// Whether the database answers, and when it last did.
 pub struct Pulse {
     heard_at: AtomicI64,

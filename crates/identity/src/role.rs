@@ -1,8 +1,19 @@
-//! Built-in roles: what their holders may do in a tenant. Pure.
+//! Roles: what their holders may do in a tenant. Five are built in, a tenant makes others.
 
-use manifold_core::{Code, Error, Principal, Result};
+pub mod grants;
 
+use std::sync::Arc;
+
+use manifold_core::{Code, Error, Principal, Result, RoleId, TenantId, Timestamp};
+use manifold_runtime::CallContext;
+use serde_json::json;
+
+use crate::key::Origin;
 use crate::key::format::Environment;
+use crate::role::grants::{Moment, RoleGrant};
+use crate::store::revocation;
+use crate::store::role::{self as store, RoleRow};
+use crate::{Identity, name, revoke, step_up};
 
 /// Who made the house: everything.
 pub const OWNER: &str = "owner";
@@ -28,47 +39,94 @@ pub const BUILT_IN: [(&str, &[&str]); 5] = [
         "operator",
         &["ai.*", "keys.key.read", "limits.rule.read", "roles.role.read", "tenants.tenant.read", "users.user.read"],
     ),
-    ("developer", &["ai.*", "keys.key.*", "roles.role.read", "tenants.tenant.read"]),
+    ("developer", &["ai.*", "keys.key.*@own", "roles.role.read", "tenants.tenant.read"]),
     ("viewer", &["keys.key.read", "roles.role.read", "tenants.tenant.read", "users.user.read"]),
 ];
 
-/// All that the holder of these roles may do. An unknown role grants nothing.
-pub fn grants<'r>(roles: impl Iterator<Item = &'r str>) -> Vec<String> {
-    let mut granted: Vec<String> = roles.filter_map(find).flatten().map(ToString::to_string).collect();
-    granted.sort();
-    granted.dedup();
-    granted
+const READ: &str = "roles.role.read";
+const WRITE: &str = "roles.role.write";
+/// Most roles that a tenant makes.
+const MAX_ROLES: usize = 100;
+
+/// A role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleInfo {
+    /// What it is bound by: `rol_…`, or the name of a built-in one.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Whether every tenant has it, and none changes it.
+    pub built_in: bool,
+    /// What its holders may do.
+    pub grants: Vec<RoleGrant>,
+    /// When it was made, unless it is built in.
+    pub created_at: Option<Timestamp>,
 }
 
-/// Refuses roles that do not exist, and those that can do what `giver` cannot.
-///
-/// # Errors
-/// `ROLE_UNKNOWN`, `ESCALATION`.
-pub fn check_gift(giver: &Principal, roles: &[String]) -> Result<()> {
-    check_environment(giver)?;
-    for (index, role) in roles.iter().enumerate() {
-        let Some(grants) = find(role) else {
-            let known = BUILT_IN.map(|(name, _)| name).join(", ");
-            return Err(Error::invalid("ROLE_UNKNOWN", format!("the roles are {known}")).at(format!("roles[{index}]")));
-        };
-        if !grants.iter().all(|grant| giver.allows(grant)) {
-            let message = format!("nobody can give the role {role} who cannot do all that it can");
-            return Err(Error::new(Code::Denied, "ESCALATION", message).at(format!("roles[{index}]")));
+/// The roles that there are in a tenant, the built-in ones first.
+pub struct Roles(Vec<RoleInfo>);
+
+impl Roles {
+    /// The built-in ones, and those that the tenant made.
+    pub fn of(made: Vec<RoleRow>) -> Self {
+        let built_in = BUILT_IN.iter().map(|(name, grants)| RoleInfo {
+            id: (*name).to_owned(),
+            name: (*name).to_owned(),
+            built_in: true,
+            grants: grants.iter().map(|grant| RoleGrant::of(grant)).collect(),
+            created_at: None,
+        });
+        Self(built_in.chain(made.into_iter().map(RoleInfo::from)).collect())
+    }
+
+    fn find(&self, id: &str) -> Option<&RoleInfo> {
+        self.0.iter().find(|role| role.id == id)
+    }
+
+    /// What the holder of these roles is granted. An unknown role grants nothing.
+    pub fn grants<'r>(&'r self, held: &'r [String]) -> impl Iterator<Item = &'r RoleGrant> {
+        held.iter().filter_map(|id| self.find(id)).flat_map(|role| &role.grants)
+    }
+
+    /// Refuses roles that do not exist, and those that can do what `giver` cannot.
+    ///
+    /// # Errors
+    /// `ROLE_UNKNOWN`, `ESCALATION`.
+    pub fn check_gift(&self, giver: &Principal, given: &[String]) -> Result<()> {
+        check_environment(giver)?;
+        for (index, id) in given.iter().enumerate() {
+            let Some(role) = self.find(id) else {
+                let known = self.0.iter().map(|role| role.id.as_str()).collect::<Vec<_>>().join(", ");
+                return Err(
+                    Error::invalid("ROLE_UNKNOWN", format!("the roles are {known}")).at(format!("roles[{index}]"))
+                );
+            };
+            if !role.grants.iter().all(|grant| giver.covers(&grant.text())) {
+                let message = format!("nobody can give the role {} who cannot do all that it can", role.name);
+                return Err(Error::new(Code::Denied, "ESCALATION", message).at(format!("roles[{index}]")));
+            }
         }
+        Ok(())
     }
-    Ok(())
+
+    /// Refuses to touch people who can do what `caller` cannot.
+    ///
+    /// # Errors
+    /// `ESCALATION`.
+    pub fn check_power(&self, caller: &Principal, held: &[String]) -> Result<()> {
+        check_environment(caller)?;
+        if self.grants(held).all(|grant| caller.covers(&grant.text())) {
+            return Ok(());
+        }
+        Err(Error::new(Code::Denied, "ESCALATION", "this person can do what the caller cannot"))
+    }
 }
 
-/// Refuses to touch people who can do what `caller` cannot.
-///
-/// # Errors
-/// `ESCALATION`.
-pub fn check_power(caller: &Principal, roles: &[String]) -> Result<()> {
-    check_environment(caller)?;
-    if grants(roles.iter().map(String::as_str)).iter().all(|grant| caller.allows(grant)) {
-        return Ok(());
+impl From<RoleRow> for RoleInfo {
+    fn from(row: RoleRow) -> Self {
+        let (id, created_at) = (RoleId(row.id).to_string(), Some(row.created_at));
+        Self { id, name: row.name, built_in: false, grants: row.grants.0, created_at }
     }
-    Err(Error::new(Code::Denied, "ESCALATION", "this person can do what the caller cannot"))
 }
 
 /// People are real whatever a key is for.
@@ -79,8 +137,187 @@ fn check_environment(caller: &Principal) -> Result<()> {
     Ok(())
 }
 
-fn find(role: &str) -> Option<&'static [&'static str]> {
-    BUILT_IN.iter().find(|(name, _)| *name == role).map(|(_, grants)| *grants)
+impl Identity {
+    /// What these roles permit their holder in this moment.
+    pub(crate) async fn resolve(&self, tenant: TenantId, held: &[String], moment: Moment<'_>) -> Result<Vec<String>> {
+        let made = match held.iter().any(|id| RoleId::parse(id).is_some()) {
+            true => store::list(&self.inner.db, tenant).await?,
+            false => Vec::new(),
+        };
+        Ok(self.inner.conditions.resolve(Roles::of(made).grants(held), moment))
+    }
+
+    /// The roles of the caller's tenant, the built-in ones first. Needs `roles.role.read`.
+    pub async fn list_roles(&self, caller: &CallContext) -> Result<Vec<RoleInfo>> {
+        caller.principal.require(READ)?;
+        Ok(Roles::of(store::list(&self.inner.db, caller.principal.tenant).await?).0)
+    }
+
+    /// One role of the caller's tenant. Needs `roles.role.read`.
+    ///
+    /// # Errors
+    /// `ROLE_NOT_FOUND`.
+    pub async fn get_role(&self, caller: &CallContext, id: &str) -> Result<RoleInfo> {
+        self.list_roles(caller).await?.into_iter().find(|role| role.id == id).ok_or_else(not_found)
+    }
+
+    /// Makes a role of the caller's tenant, that can do no more than the caller. Needs `roles.role.write`.
+    ///
+    /// # Errors
+    /// `NAME_INVALID`, `PERMISSION_INVALID`, `EXPRESSION_INVALID`, `ESCALATION`, `ROLE_EXISTS`, `TOO_MANY_ROLES`.
+    pub async fn create_role(&self, caller: &CallContext, name: &str, grants: Vec<RoleGrant>) -> Result<RoleInfo> {
+        self.check_role(caller, &grants)?;
+        grants::check(&grants)?;
+        let now = self.inner.clock.now();
+        let row = RoleRow {
+            id: self.inner.ids.next(),
+            name: read_name(name)?,
+            grants: sqlx::types::Json(grants),
+            created_at: now,
+        };
+        let work = Arc::new((row, self.inner.outbox.clone(), Origin::of(caller)));
+        let made = self.inner.db.write("make a role", move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (row, outbox, origin) = &*work;
+                let tenant = origin.principal.tenant;
+                crate::store::member::lock(tx, tenant).await?;
+                if store::list_in(tx, tenant).await?.len() >= MAX_ROLES {
+                    let message = format!("a tenant makes at most {MAX_ROLES} roles: remove one that nobody holds");
+                    return Err(Error::new(Code::Conflict, "TOO_MANY_ROLES", message));
+                }
+                if !store::insert(tx, tenant, row).await? {
+                    return Err(exists());
+                }
+                let data = json!({ "id": RoleId(row.id).to_string(), "name": row.name, "grants": row.grants });
+                outbox.append(tx, &[event(tenant, row, &data)], &origin.cause()).await?;
+                Ok(row.clone())
+            })
+        });
+        Ok(made.await?.into())
+    }
+
+    /// Changes a role that the tenant made, at once for all who hold it. Needs `roles.role.write`, and all that the role can
+    /// do before and after. None = it stays.
+    ///
+    /// # Errors
+    /// `ROLE_NOT_FOUND`, `ROLE_BUILT_IN`, and those of [`Identity::create_role`].
+    pub async fn update_role(
+        &self,
+        caller: &CallContext,
+        id: &str,
+        name: Option<&str>,
+        grants: Option<Vec<RoleGrant>>,
+    ) -> Result<RoleInfo> {
+        self.check_role(caller, grants.as_deref().unwrap_or_default())?;
+        grants.as_deref().map_or(Ok(()), grants::check)?;
+        let (id, name) = (made(id)?, name.map(read_name).transpose()?);
+        let now = self.inner.clock.now();
+        let work = Arc::new((name, grants, self.inner.outbox.clone(), Origin::of(caller)));
+        let changed = self.inner.db.write("change a role", move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (name, grants, outbox, origin) = &*work;
+                let tenant = origin.principal.tenant;
+                crate::store::member::lock(tx, tenant).await?;
+                let roles = store::list_in(tx, tenant).await?;
+                let before = roles.iter().find(|row| row.id == id.0).ok_or_else(not_found)?;
+                check_covers(&origin.principal, &before.grants)?;
+                let mut row = before.clone();
+                row.name = name.clone().unwrap_or(row.name);
+                row.grants.0 = grants.clone().unwrap_or(row.grants.0);
+                if roles.iter().any(|other| other.id != row.id && other.name == row.name) {
+                    return Err(exists());
+                }
+                store::update(tx, tenant, &row).await?;
+                revocation::append(tx, &revoke::roles_subject(tenant), now).await?;
+                let was = json!({ "name": before.name, "grants": before.grants });
+                let data = json!({ "id": id.to_string(), "name": row.name, "grants": row.grants, "before": was });
+                outbox.append(tx, &[event(tenant, &row, &data)], &origin.cause()).await?;
+                Ok(row)
+            })
+        });
+        Ok(changed.await?.into())
+    }
+
+    /// Removes a role that nobody holds; invitations that promise it end. Needs `roles.role.write`, and all that the role can
+    /// do.
+    ///
+    /// # Errors
+    /// `ROLE_NOT_FOUND`, `ROLE_BUILT_IN`, `ROLE_IN_USE`, `ESCALATION`.
+    pub async fn delete_role(&self, caller: &CallContext, id: &str) -> Result<()> {
+        self.check_role(caller, &[])?;
+        let id = made(id)?;
+        let work = Arc::new((self.inner.outbox.clone(), Origin::of(caller)));
+        let removed = self.inner.db.write("remove a role", move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (outbox, origin) = &*work;
+                let tenant = origin.principal.tenant;
+                crate::store::member::lock(tx, tenant).await?;
+                let row = store::list_in(tx, tenant).await?.into_iter().find(|row| row.id == id.0).ok_or_else(not_found)?;
+                check_covers(&origin.principal, &row.grants)?;
+                let holders = store::count_holders(tx, tenant, id).await?;
+                if holders > 0 {
+                    let message = format!("{holders} hold this role: give them others first");
+                    return Err(Error::new(Code::Conflict, "ROLE_IN_USE", message));
+                }
+                store::remove(tx, tenant, id).await?;
+                let data = json!({ "id": id.to_string(), "removed": true, "before": { "name": row.name, "grants": row.grants } });
+                outbox.append(tx, &[event(tenant, &row, &data)], &origin.cause()).await.map(|_| ())
+            })
+        });
+        removed.await
+    }
+
+    fn check_role(&self, caller: &CallContext, grants: &[RoleGrant]) -> Result<()> {
+        caller.principal.require(WRITE)?;
+        step_up::require(&caller.principal, self.inner.clock.now())?;
+        check_environment(&caller.principal)?;
+        check_covers(&caller.principal, grants)
+    }
+}
+
+/// Refuses grants of more than the caller has.
+fn check_covers(caller: &Principal, grants: &[RoleGrant]) -> Result<()> {
+    match grants.iter().position(|grant| !caller.covers(&grant.text())) {
+        None => Ok(()),
+        Some(index) => {
+            let message = format!("nobody grants {}, who does not hold it", grants[index].text());
+            Err(Error::new(Code::Denied, "ESCALATION", message).at(format!("grants[{index}].permission")))
+        }
+    }
+}
+
+/// A role's name is not that of a built-in one.
+fn read_name(text: &str) -> Result<String> {
+    let name = name::read(text)?;
+    if BUILT_IN.iter().any(|(built_in, _)| built_in.eq_ignore_ascii_case(&name)) {
+        return Err(exists());
+    }
+    Ok(name)
+}
+
+/// The id of a role that a tenant made.
+fn made(id: &str) -> Result<RoleId> {
+    if BUILT_IN.iter().any(|(name, _)| *name == id) {
+        let message = "a built-in role stays as it is: make another one";
+        return Err(Error::new(Code::Conflict, "ROLE_BUILT_IN", message));
+    }
+    RoleId::parse(id).ok_or_else(not_found)
+}
+
+fn event(tenant: TenantId, row: &RoleRow, data: &serde_json::Value) -> manifold_bus::Draft {
+    let (subject, data) = (RoleId(row.id).to_string(), data.to_string().into());
+    manifold_bus::Draft { type_: "identity.role.changed", subject, tenant, data }
+}
+
+fn exists() -> Error {
+    Error::new(Code::Conflict, "ROLE_EXISTS", "there is a role of this name").at("name")
+}
+
+fn not_found() -> Error {
+    Error::not_found("ROLE_NOT_FOUND", "no such role")
 }
 
 #[cfg(test)]
@@ -88,18 +325,27 @@ mod tests {
     use super::*;
 
     fn holder(role: &str) -> Principal {
-        Principal { permissions: grants([role].into_iter()).into(), ..Principal::anonymous() }
+        let roles = Roles::of(Vec::new());
+        let permissions = roles.grants(&[role.to_owned()]).map(RoleGrant::text).collect::<Vec<_>>().into();
+        Principal { permissions, ..Principal::anonymous() }
     }
 
     #[test]
-    fn roles_add_up_and_unknown_ones_grant_nothing() {
-        assert_eq!(grants([OWNER, OWNER].into_iter()), ["*"]);
-        assert_eq!(grants(["viewer", "developer"].into_iter()).len(), 6);
-        assert!(grants(["stranger"].into_iter()).is_empty());
+    fn unknown_roles_grant_nothing() {
+        assert!(Roles::of(Vec::new()).grants(&["stranger".to_owned(), "rol_x".to_owned()]).next().is_none());
+    }
+
+    #[test]
+    fn every_built_in_grant_has_the_form_of_one() {
+        let roles = Roles::of(Vec::new());
+        for role in &roles.0 {
+            assert!(grants::check(&role.grants).is_ok(), "{}", role.name);
+        }
     }
 
     #[test]
     fn nobody_gives_a_mightier_role_than_the_own() {
+        let roles = Roles::of(Vec::new());
         for (giver, role, reason) in [
             ("owner", "owner", None),
             ("owner", "viewer", None),
@@ -110,12 +356,12 @@ mod tests {
             ("developer", "viewer", Some("ESCALATION")),
             ("owner", "stranger", Some("ROLE_UNKNOWN")),
         ] {
-            let refused = check_gift(&holder(giver), &[role.to_owned()]).err();
+            let refused = roles.check_gift(&holder(giver), &[role.to_owned()]).err();
             assert_eq!(refused.as_ref().map(Error::reason), reason, "{giver} gives {role}");
             let test = Principal { environment: "test".into(), ..holder(giver) };
-            assert!(check_gift(&test, &[role.to_owned()]).is_err(), "a test key gives nothing");
+            assert!(roles.check_gift(&test, &[role.to_owned()]).is_err(), "a test key gives nothing");
             if reason != Some("ROLE_UNKNOWN") {
-                assert_eq!(check_power(&holder(giver), &[role.to_owned()]).is_ok(), reason.is_none());
+                assert_eq!(roles.check_power(&holder(giver), &[role.to_owned()]).is_ok(), reason.is_none());
             }
         }
     }

@@ -13,12 +13,13 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::key::Origin;
+use crate::role::grants::Moment;
 use crate::store::session::{self as store, NewSession, SessionRow, Which};
 use crate::store::tenant as tenants;
 use crate::store::user::{self, Account};
 use crate::tenant::settings::Settings;
 use crate::user::UserInfo;
-use crate::{Identity, login, random, role, tenant};
+use crate::{Identity, login, random, tenant};
 
 /// A session that is not used for so long is over.
 pub const IDLE: Duration = Duration::from_secs(30 * 60);
@@ -149,7 +150,7 @@ impl Identity {
     ///
     /// # Errors
     /// `INVALID_SESSION` if it is over, was ended, or never was.
-    pub async fn authenticate_session(&self, token: &str) -> Result<Principal> {
+    pub async fn authenticate_session(&self, token: &str, ip: IpAddr) -> Result<Principal> {
         if token.len() != TOKEN {
             return Err(invalid());
         }
@@ -165,17 +166,18 @@ impl Identity {
         if now.since(holder.seen_at) >= SEEN {
             self.note_seen(session, now);
         }
-        let roles = user::roles(&self.inner.db, tenant, user).await?;
-        Ok(Principal {
+        let caller = Principal {
             tenant,
             subject: user.to_string().into(),
             kind: SubjectKind::User,
             session: Some(session),
-            permissions: role::grants(roles.iter().map(String::as_str)).into(),
             mfa: holder.mfa,
             auth_time: Some(holder.auth_time),
             ..Principal::anonymous()
-        })
+        };
+        let roles = user::roles(&self.inner.db, tenant, user).await?;
+        let permissions = self.resolve(tenant, &roles, Moment { caller: &caller, ip, now }).await?.into();
+        Ok(Principal { permissions, ..caller })
     }
 
     /// Whether this is the token against forged requests of the caller's session.
@@ -189,7 +191,7 @@ impl Identity {
         let account = user::find(&self.inner.db, user).await?.ok_or_else(invalid)?;
         let tenant = caller.principal.tenant;
         let end = store::end_of(&self.inner.db, tenant, user, session).await?.ok_or_else(invalid)?;
-        self.present(session, account, tenant, end).await
+        self.present(session, account, &caller.principal, end).await
     }
 
     /// The sessions of the caller, the newest first; at most 200.
@@ -251,7 +253,9 @@ impl Identity {
     }
 
     pub(crate) async fn entered(&self, new: NewSession, token: Secret<String>, account: Account) -> Result<Entered> {
-        let session = self.present(new.id, account, new.tenant, new.expires_at).await?;
+        let ip = new.ip.parse().map_err(|error| Error::internal("read an address").because(error))?;
+        let caller = self.authenticate_session(token.expose(), ip).await?;
+        let session = self.present(new.id, account, &caller, new.expires_at).await?;
         Ok(Entered { token, session })
     }
 
@@ -259,12 +263,11 @@ impl Identity {
         &self,
         id: SessionId,
         account: Account,
-        tenant: TenantId,
+        caller: &Principal,
         until: Timestamp,
     ) -> Result<Present> {
-        let user = UserInfo::from(account);
+        let (user, tenant, permissions) = (UserInfo::from(account), caller.tenant, caller.permissions.to_vec());
         let roles = user::roles(&self.inner.db, tenant, user.id).await?;
-        let permissions = role::grants(roles.iter().map(String::as_str));
         let settings = tenants::settings(&self.inner.db, tenant).await?;
         let expires_at = settings.end_of(until.before(LIFETIME));
         Ok(Present { id, user, tenant, roles, permissions, csrf: self.inner.csrf.token(id), expires_at })

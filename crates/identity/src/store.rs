@@ -7,6 +7,7 @@ pub mod key;
 pub mod limit;
 pub mod member;
 pub mod revocation;
+pub mod role;
 pub mod rotation;
 pub mod session;
 pub mod system;

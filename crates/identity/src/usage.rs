@@ -14,8 +14,6 @@ use manifold_store::Tx;
 use serde::Deserialize;
 
 use crate::Identity;
-use crate::key::{READ, not_found};
-use crate::store::key as keys;
 use crate::store::usage::{self as store, Slot, Sums};
 
 pub use crate::store::usage::UsageRow;
@@ -115,12 +113,11 @@ impl Identity {
     /// What a key of the caller's tenant was used for since `window` ago, by hour, the oldest first, about a second late.
     /// The first hour is whole. Needs `keys.key.read`.
     pub async fn key_usage(&self, caller: &CallContext, id: KeyId, window: Duration) -> Result<Vec<UsageRow>> {
-        caller.principal.require(READ)?;
         if window > MAX_WINDOW || window.is_zero() {
             return Err(Error::invalid("WINDOW_INVALID", "window is between an hour and 90 days").at("window"));
         }
+        self.seen_key(caller, id).await?;
         let tenant = caller.principal.tenant;
-        keys::find_key(&self.inner.db, tenant, id).await?.ok_or_else(not_found)?;
         let from = self.inner.clock.now().before(window).micros();
         let from = Timestamp::from_micros(from - from.rem_euclid(HOUR_US));
         store::list(&self.inner.db, tenant, id.0, from).await

@@ -280,7 +280,7 @@ pub(crate) async fn get_tenant(State(house): State<Arc<House>>, Id(id): Id, call
             "session_lifetime_minutes": 720, "origins": []},
         "created_at": "2026-11-20T09:00:10Z", "delete_after": null}))),
     security(("api_key" = []), ("session" = [])),
-    extensions(("x-permission" = json!("tenants.tenant.write")))
+    extensions(("x-permission" = json!("tenants.tenant.write")), ("x-permission-too" = json!("tenants.tenant.suspend")))
 )]
 pub(crate) async fn update_tenant(State(house): State<Arc<House>>, Id(id): Id, call: Call) -> Answer<Response> {
     let id = parse_tenant_id(&id)?;

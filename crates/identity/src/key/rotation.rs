@@ -79,7 +79,7 @@ impl Identity {
     /// # Errors
     /// `GRACE_INVALID`, `KEY_NOT_FOUND`, `KEY_REVOKED`, `ESCALATION`, `ROTATION_IN_PROGRESS`.
     pub async fn rotate_key(&self, caller: &CallContext, id: KeyId, grace: Duration) -> Result<Created> {
-        caller.principal.require(WRITE)?;
+        caller.principal.require_some(WRITE)?;
         if grace > MAX_GRACE {
             return Err(Error::invalid("GRACE_INVALID", "an old secret goes on for at most 30 days").at("grace"));
         }
@@ -97,7 +97,7 @@ impl Identity {
     /// # Errors
     /// `KEY_NOT_FOUND`, `KEY_REVOKED`, `ESCALATION`, `ROTATION_NOT_FOUND`, `NEW_SECRET_UNUSED`.
     pub async fn finish_rotation(&self, caller: &CallContext, id: KeyId, finish: Finish) -> Result<KeyInfo> {
-        caller.principal.require(WRITE)?;
+        caller.principal.require_some(WRITE)?;
         // Uses are noted every few seconds; those of this process are known at once.
         used::flush(self).await;
         self.step(caller, id, Step::Finish(finish)).await
@@ -109,7 +109,7 @@ impl Identity {
     /// # Errors
     /// `KEY_NOT_FOUND`, `KEY_REVOKED`, `ESCALATION`, `ROTATION_NOT_FOUND`.
     pub async fn cancel_rotation(&self, caller: &CallContext, id: KeyId) -> Result<KeyInfo> {
-        caller.principal.require(WRITE)?;
+        caller.principal.require_some(WRITE)?;
         self.step(caller, id, Step::Cancel).await
     }
 

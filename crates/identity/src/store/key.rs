@@ -54,6 +54,8 @@ pub struct KeyRow {
     pub grants: Json<Vec<String>>,
     /// `active` or `revoked`.
     pub state: String,
+    /// Printed id of its maker.
+    pub created_by: String,
     /// When it was made.
     #[sqlx(try_from = "Micros")]
     pub created_at: Timestamp,
@@ -120,6 +122,7 @@ macro_rules! select_keys {
     ($rest:literal) => {
         concat!(
             "SELECT k.id, k.name, k.environment, k.grants, k.state, k.created_at, k.expires_at, k.last_used_at, k.revoked_at, ",
+            "k.created_by, ",
             "s.lookup, s.first_used_at AS secret_used_at, ",
             "p.lookup AS old_lookup, p.expires_at AS old_expires_at, p.last_used_at AS old_used_at ",
             "FROM api_key k JOIN api_key_secret s ON s.lookup = (SELECT n.lookup FROM api_key_secret n WHERE n.key_id = k.id ",

@@ -13,12 +13,13 @@ use crate::store::{revocation, tenant as store};
 use crate::{Identity, revoke};
 
 /// Tables with a column `tenant_id` whose rows go, those first that refer to others.
-pub const TABLES: [&str; 9] = [
+pub const TABLES: [&str; 10] = [
     "key_usage",
     "session",
     "role_binding",
     "membership",
     "invitation",
+    "role",
     "api_key",
     "vault_secret",
     "vault_holder",

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use manifold_core::{Result, SessionId, TenantId};
+use manifold_core::{Result, TenantId};
 use manifold_runtime::CallContext;
 use serde_json::json;
 
 use super::{not_found, suspended};
 use crate::key::Origin;
 use crate::session::{self, Entered, Visitor, person};
-use crate::store::session::{self as store, Which};
+use crate::store::session::{self as store, NewSession, Which};
 use crate::store::{tenant as tenants, user};
 use crate::{Identity, login};
 
@@ -30,7 +30,7 @@ impl Identity {
         let account = user::find(&self.inner.db, user).await?.ok_or_else(session::invalid)?;
         let now = self.inner.clock.now();
         let (new, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
-        let (id, work) = (new.id, Arc::new((new, self.inner.outbox.clone(), Origin::of(caller))));
+        let (id, work) = (new.id, Arc::new((new.clone(), self.inner.outbox.clone(), Origin::of(caller))));
         let moved = self.inner.db.write("go to another tenant", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
@@ -48,7 +48,6 @@ impl Identity {
             })
         });
         let until = moved.await?;
-        let session = self.present(SessionId(id.0), account, tenant, until).await?;
-        Ok(Entered { token, session })
+        self.entered(NewSession { expires_at: until, ..new }, token, account).await
     }
 }

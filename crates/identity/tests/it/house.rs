@@ -1,5 +1,6 @@
 //! A database, a data folder and a clock, on which any number of processes can start.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+/// Where callers are.
+pub const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub const GRACE: Duration = Duration::from_secs(600);
 
 /// Where processes start.

@@ -45,6 +45,7 @@ mod mailbox;
 mod members;
 mod people;
 mod race;
+mod roles;
 mod rotation;
 mod rpc;
 mod start;

@@ -7,7 +7,7 @@ use manifold_identity::{Entered, Newcomer};
 use manifold_runtime::CallContext;
 use uuid::Uuid;
 
-use crate::house::{House, Process, calling};
+use crate::house::{House, LOCAL, Process, calling};
 use crate::people::{PASSWORD, nobody, visitor};
 
 on_both_engines!(
@@ -197,7 +197,7 @@ async fn a_member_who_is_removed_is_logged_out(house: &House) {
 
     process.identity.remove_member(&owner, grace.session.user.id).await.unwrap();
 
-    assert!(process.identity.authenticate_session(grace.token.expose()).await.is_err());
+    assert!(process.identity.authenticate_session(grace.token.expose(), LOCAL).await.is_err());
     assert_eq!(
         process.log_in("127.0.0.1", "grace@example.org", PASSWORD).await.unwrap_err().reason(),
         "INVALID_CREDENTIALS"
@@ -205,7 +205,7 @@ async fn a_member_who_is_removed_is_logged_out(house: &House) {
     let gone = process.identity.remove_member(&owner, grace.session.user.id).await.unwrap_err();
     assert_eq!(gone.reason(), "USER_NOT_FOUND");
     process.join(&owner, "grace@example.org", "viewer").await;
-    assert!(process.identity.authenticate_session(grace.token.expose()).await.is_err(), "it does not come back");
+    assert!(process.identity.authenticate_session(grace.token.expose(), LOCAL).await.is_err(), "it does not come back");
     process.stop().await;
 }
 
@@ -232,7 +232,7 @@ async fn who_forgot_the_password_gets_a_link(house: &House) {
     house.clock.advance(Duration::from_secs(25 * 3_600));
     assert_eq!(reset(&late, "yet another four words").await.unwrap_err(), "TOKEN_INVALID");
 
-    assert!(process.identity.authenticate_session(grace.token.expose()).await.is_err());
+    assert!(process.identity.authenticate_session(grace.token.expose(), LOCAL).await.is_err());
     assert!(process.log_in("127.0.0.1", "grace@example.org", PASSWORD).await.is_err());
     assert!(process.log_in("127.0.0.1", "grace@example.org", "another four words here").await.is_ok());
     process.stop().await;
@@ -320,7 +320,7 @@ async fn an_old_password_lets_nobody_in_while_it_is_being_changed(house: &House)
         reset.unwrap();
         for thief in thieves.into_iter().flatten() {
             assert!(
-                process.identity.authenticate_session(thief.token.expose()).await.is_err(),
+                process.identity.authenticate_session(thief.token.expose(), LOCAL).await.is_err(),
                 "it outlived the reset"
             );
         }

@@ -6,7 +6,7 @@ use manifold_core::{Code, Error, Principal, Secret, SessionId, SubjectKind};
 use manifold_identity::{Entered, NewOwner, Visitor};
 use uuid::Uuid;
 
-use crate::house::{House, Process, calling};
+use crate::house::{House, LOCAL, Process, calling};
 
 pub const PASSWORD: &str = "correct horse battery staple";
 
@@ -38,7 +38,7 @@ impl Process {
     }
 
     pub async fn caller(&self, entered: &Entered) -> manifold_runtime::CallContext {
-        calling(self.identity.authenticate_session(entered.token.expose()).await.unwrap())
+        calling(self.identity.authenticate_session(entered.token.expose(), LOCAL).await.unwrap())
     }
 }
 
@@ -148,7 +148,7 @@ async fn a_session_is_a_person_with_the_rights_of_the_roles(house: &House) {
     }
     let token = entered.token.expose();
     for wrong in ["", "x", &token[1..], &token.chars().rev().collect::<String>(), &format!("{token}A")] {
-        assert_eq!(process.identity.authenticate_session(wrong).await.unwrap_err().reason(), "INVALID_SESSION");
+        assert_eq!(process.identity.authenticate_session(wrong, LOCAL).await.unwrap_err().reason(), "INVALID_SESSION");
     }
     process.stop().await;
 }
@@ -186,7 +186,7 @@ async fn who_guesses_has_to_wait_longer_and_longer(house: &House) {
         house.clock.advance(Duration::from_secs(seconds));
     }
 
-    assert!(process.identity.authenticate_session(entered.token.expose()).await.is_ok(), "who is in stays in");
+    assert!(process.identity.authenticate_session(entered.token.expose(), LOCAL).await.is_ok(), "who is in stays in");
     let wrong = process.log_in("203.0.113.7", "ada@example.org", "wrong horse battery").await.unwrap_err();
     let early = process.log_in("203.0.113.7", "ada@example.org", PASSWORD).await.unwrap_err();
     assert_eq!((wrong.reason(), early.reason()), ("INVALID_CREDENTIALS", "TOO_MANY_ATTEMPTS"));
@@ -231,9 +231,9 @@ async fn a_session_ends_without_use_and_after_half_a_day(house: &House) {
         })
         .await;
     }
-    let idle = process.identity.authenticate_session(unused.token.expose()).await.unwrap_err();
+    let idle = process.identity.authenticate_session(unused.token.expose(), LOCAL).await.unwrap_err();
     house.clock.advance(Duration::from_secs(20 * 60));
-    let old = process.identity.authenticate_session(used.token.expose()).await.unwrap_err();
+    let old = process.identity.authenticate_session(used.token.expose(), LOCAL).await.unwrap_err();
 
     assert_eq!((idle.reason(), old.reason()), ("INVALID_SESSION", "INVALID_SESSION"));
     process.stop().await;
@@ -262,10 +262,10 @@ async fn sessions_are_ended_one_by_one_or_all_but_ones_own(house: &House) {
 
     assert_eq!((twice.reason(), rest), ("SESSION_NOT_FOUND", 2));
     for ended in &others {
-        assert!(process.identity.authenticate_session(ended.token.expose()).await.is_err());
+        assert!(process.identity.authenticate_session(ended.token.expose(), LOCAL).await.is_err());
     }
     process.identity.log_out(&caller).await.unwrap();
-    assert!(process.identity.authenticate_session(first.token.expose()).await.is_err());
+    assert!(process.identity.authenticate_session(first.token.expose(), LOCAL).await.is_err());
     process.stop().await;
 }
 
@@ -285,9 +285,9 @@ async fn a_new_password_ends_every_session(house: &House) {
 
     assert_eq!((wrong.reason(), weak.reason()), ("INVALID_CREDENTIALS", "PASSWORD_WEAK"));
     for ended in [&first, &other] {
-        assert!(process.identity.authenticate_session(ended.token.expose()).await.is_err());
+        assert!(process.identity.authenticate_session(ended.token.expose(), LOCAL).await.is_err());
     }
-    assert!(process.identity.authenticate_session(changed.token.expose()).await.is_ok());
+    assert!(process.identity.authenticate_session(changed.token.expose(), LOCAL).await.is_ok());
     assert!(process.log_in("127.0.0.1", "ada@example.org", PASSWORD).await.is_err());
     assert!(process.log_in("127.0.0.1", "ada@example.org", "another four words here").await.is_ok());
     process.stop().await;
@@ -297,12 +297,12 @@ async fn who_was_suspended_or_left_is_nobody(house: &House) {
     let process = house.start().await;
     let entered = process.set_up(house).await;
     process.execute("UPDATE user_account SET state = 'suspended'").await;
-    let refused = process.identity.authenticate_session(entered.token.expose()).await.unwrap_err();
+    let refused = process.identity.authenticate_session(entered.token.expose(), LOCAL).await.unwrap_err();
     let login = process.log_in("127.0.0.1", "ada@example.org", PASSWORD).await.unwrap_err();
     assert_eq!((refused.reason(), login.reason()), ("INVALID_SESSION", "INVALID_CREDENTIALS"));
     process.execute("UPDATE user_account SET state = 'active'").await;
     process.execute("DELETE FROM membership").await;
-    assert!(process.identity.authenticate_session(entered.token.expose()).await.is_err());
+    assert!(process.identity.authenticate_session(entered.token.expose(), LOCAL).await.is_err());
     process.stop().await;
 }
 
@@ -330,7 +330,7 @@ async fn nobody_is_let_in_while_the_database_is_away(house: &House) {
     let entered = process.set_up(house).await;
     process.lose_database().await;
 
-    let session = process.identity.authenticate_session(entered.token.expose()).await.unwrap_err();
+    let session = process.identity.authenticate_session(entered.token.expose(), LOCAL).await.unwrap_err();
     let login = process.log_in("127.0.0.1", "ada@example.org", PASSWORD).await.unwrap_err();
 
     assert_eq!((session.code(), login.code()), (Code::Unavailable, Code::Unavailable));

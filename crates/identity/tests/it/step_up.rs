@@ -6,7 +6,7 @@ use manifold_core::{Code, Error, Secret};
 use manifold_identity::Entered;
 use manifold_runtime::CallContext;
 
-use crate::house::{House, Process, key};
+use crate::house::{House, LOCAL, Process, key};
 use crate::people::{PASSWORD, visitor};
 
 on_both_engines!(
@@ -68,7 +68,7 @@ async fn a_new_proof_makes_a_new_session(house: &House) {
 
     assert!(new.session.id != old.session.id && new.token.expose() != old.token.expose());
     assert_ne!(new.session.csrf, old.session.csrf);
-    let ended = process.identity.authenticate_session(old.token.expose()).await.unwrap_err();
+    let ended = process.identity.authenticate_session(old.token.expose(), LOCAL).await.unwrap_err();
     let twice = process.step_up(&before, PASSWORD).await.unwrap_err();
     assert_eq!((ended.reason(), twice.reason()), ("INVALID_SESSION", "INVALID_SESSION"));
     let after = process.caller(&new).await.principal;
@@ -100,6 +100,6 @@ async fn a_wrong_proof_counts_as_a_try_to_log_in(house: &House) {
     }
 
     assert_eq!(process.step_up(&caller, PASSWORD).await.unwrap_err().reason(), "TOO_MANY_ATTEMPTS");
-    assert!(process.identity.authenticate_session(entered.token.expose()).await.is_ok(), "who is in stays in");
+    assert!(process.identity.authenticate_session(entered.token.expose(), LOCAL).await.is_ok(), "who is in stays in");
     process.stop().await;
 }

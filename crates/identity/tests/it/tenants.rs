@@ -7,7 +7,7 @@ use manifold_identity::{Entered, NewTenantInfo, Settings, TenantChange, TenantIn
 use manifold_runtime::CallContext;
 use manifold_store::{Engine, on};
 
-use crate::house::{House, Process, calling, eventually, key};
+use crate::house::{House, LOCAL, Process, calling, eventually, key};
 use crate::people::visitor;
 
 on_both_engines!(
@@ -23,7 +23,7 @@ on_both_engines!(
 );
 
 impl Process {
-    async fn tenant(&self, by: &CallContext, slug: &str, owner: &str) -> (TenantInfo, CallContext) {
+    pub async fn tenant(&self, by: &CallContext, slug: &str, owner: &str) -> (TenantInfo, CallContext) {
         let new = NewTenantInfo { name: slug.to_owned(), slug: slug.to_owned(), owner: Some(owner.to_owned()) };
         let (tenant, invited) = self.identity.create_tenant(by, new).await.unwrap();
         let entered = self.follow(&invited.unwrap().1.token, crate::people::PASSWORD).await.unwrap();
@@ -43,7 +43,7 @@ impl Process {
     }
 
     async fn reason_for(&self, entered: &Entered) -> Option<String> {
-        let refused = self.identity.authenticate_session(entered.token.expose()).await.err();
+        let refused = self.identity.authenticate_session(entered.token.expose(), LOCAL).await.err();
         refused.map(|error| error.reason().to_owned())
     }
 }
