@@ -13,7 +13,7 @@ use crate::store::{revocation, tenant as store};
 use crate::{Identity, revoke};
 
 /// Tables with a column `tenant_id` whose rows go, those first that refer to others.
-pub const TABLES: [&str; 10] = [
+pub const TABLES: [&str; 11] = [
     "key_usage",
     "session",
     "role_binding",
@@ -21,6 +21,7 @@ pub const TABLES: [&str; 10] = [
     "invitation",
     "role",
     "api_key",
+    "limit_rule",
     "vault_secret",
     "vault_holder",
     "vault_key",
