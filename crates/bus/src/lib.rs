@@ -28,7 +28,7 @@ pub use event::{Cause, Draft};
 pub use failure::Failure;
 pub use jetstream::{Broker, BrokerConfig};
 pub use job::{Done, Job, JobFilter, Jobs, NewJob, Progress, Running, State, Worker, all_jobs};
-pub use once::{Asked, prune_answers};
+pub use once::{Asked, Claimed, Turn, prune_answers};
 pub use outbox::{Outbox, OutboxRow};
 pub use place::Source;
 pub use redrive::redrive;

@@ -30,6 +30,7 @@ mod pipeline;
 mod problem;
 mod record;
 mod refusal;
+mod replay;
 mod rest;
 mod routes;
 

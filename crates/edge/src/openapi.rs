@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::link::Link;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Response,
+    Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, Response,
     ResponseBuilder, Server,
 };
 use utoipa::{PartialSchema, ToSchema};
@@ -54,6 +56,9 @@ const LINKS: [(&str, &str, &str); 10] = [
     ("createTenant", "update", "updateTenant"),
     ("createTenant", "delete", "deleteTenant"),
 ];
+
+/// The header by which a client says that two requests are one.
+const REPETITION: &str = "Idempotency-Key";
 
 const TAGS: [(&str, &str); 11] = [
     ("Chat", "Conversations with models, in OpenAI's format"),
@@ -124,6 +129,11 @@ pub(crate) fn publish(mut document: OpenApi, public_url: Option<&str>) -> OpenAp
     document.servers = public_url.map(|url| vec![Server::new(url)]);
     let paths = std::mem::take(&mut document.paths.paths);
     for (path, mut item) in paths {
+        if let Some(operation) =
+            item.post.as_mut().filter(|operation| !is_public(operation) && !speaks_openai(operation))
+        {
+            add_repetition(operation);
+        }
         for operation in
             [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten()
         {
@@ -200,6 +210,35 @@ fn add_links(operation: &mut Operation) {
     for (_, name, target) in LINKS.iter().filter(|(from, ..)| *from == id) {
         let link = Link::builder().operation_id(*target).parameter("id", "$response.body#/id").build();
         created.links.insert((*name).to_owned(), RefOr::T(link));
+    }
+}
+
+/// What any native operation that makes something understands, if it does not say it itself.
+fn add_repetition(operation: &mut Operation) {
+    let known = operation.parameters.get_or_insert_default();
+    let says = |parameter: &RefOr<Parameter>| matches!(parameter, RefOr::T(parameter) if parameter.name == REPETITION);
+    if known.iter().any(says) {
+        return;
+    }
+    let text = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
+    let parameter = ParameterBuilder::new()
+        .name(REPETITION)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Any text that is new for each new request, such as a UUID; who repeats it with the same request \
+                           within 24 hours gets the same answer, and nothing is done again",
+        ))
+        .schema(Some(text))
+        .example(Some("8e03978e-40d5-43e8-bc93-6894a57f9324".into()));
+    known.push(RefOr::T(parameter.build()));
+    let successes = operation.responses.responses.iter_mut().filter(|(status, _)| status.starts_with('2'));
+    for (_, success) in successes {
+        if let RefOr::T(success) = success {
+            let text = "`true`: this is the answer to an earlier request";
+            let told = HeaderBuilder::new().description(Some(text)).build();
+            success.headers.entry("Idempotent-Replayed".to_owned()).or_insert(RefOr::T(told));
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::measure::Delivery;
 use crate::problem::{self, About};
 use crate::record::{Record, Traced, Tracked};
 use crate::refusal::{self, Answer, Refusal};
+use crate::replay::{self, Begun};
 use crate::routes::{Access, Operation};
 use crate::{auth, body, condition, cors, csrf, headers, normalise};
 
@@ -109,6 +110,7 @@ async fn gate(
     // Our own resources have tags; dialects know none.
     let has_tag = parts.method == Method::GET && scene.about.dialect == Dialect::Native && !operation.is_probe();
     let known_tags = condition::known(&parts.headers);
+    let mut promise = None;
     if !operation.is_probe() {
         // 9 Size and type of the body, by its head.
         let announced = scene.body.as_ref().and_then(|body| body.size_hint().exact());
@@ -141,14 +143,23 @@ async fn gate(
         let call = call(edge, scene, &mut parts, coding, principal, deadline).await?;
         // 16 What the client believes to change.
         condition::check(edge, &parts.method, &parts.uri, &call).await?;
+        // 15 What was asked before is not done again. Its body, too, tells whether it is the same.
+        match replay::begin(&edge.identity, operation, &parts.uri, &call).await? {
+            Begun::Answered(response) => return Ok(response),
+            Begun::Run(made) => promise = made,
+        }
         parts.extensions.insert(call);
     }
     // 17 The handler.
     let response = edge.router.clone().call(Request::from_parts(parts, Body::empty())).await;
     let response = response.unwrap_or_else(|never| match never {});
     scene.record.delivery = delivery(response.headers());
-    let response = refusal::taken(response)?;
-    if has_tag { condition::tag(response, &known_tags).await } else { Ok(response) }
+    let outcome = refusal::taken(response);
+    match promise {
+        Some(promise) => replay::end(&edge.identity, promise, outcome).await,
+        None if has_tag => condition::tag(outcome?, &known_tags).await,
+        None => outcome,
+    }
 }
 
 fn open(edge: &Edge, peer: &Peer, parts: &Parts, body: Incoming) -> Scene {

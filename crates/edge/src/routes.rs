@@ -45,6 +45,8 @@ pub(crate) struct Operation {
     pub(crate) access: Access,
     pub(crate) max_body: u64,
     pub(crate) deadline: Duration,
+    /// It keeps its answers for repetitions itself.
+    pub(crate) keeps_answers: bool,
     pub(crate) durations: Durations,
 }
 
@@ -147,8 +149,9 @@ fn read(path: &str, method: Method, documented: &Documented, config: &Checked) -
     };
     let id = documented.operation_id.clone().unwrap_or_default();
     let salt = salt(&id);
+    let keeps_answers = extensions.contains_key("x-manifold-idempotency");
     let durations = Durations::new(method.clone(), path);
-    Operation { id, route: path.to_owned(), salt, method, access, max_body, deadline, durations }
+    Operation { id, route: path.to_owned(), salt, method, access, max_body, deadline, keeps_answers, durations }
 }
 
 /// The same in every process.

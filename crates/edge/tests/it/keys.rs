@@ -52,6 +52,28 @@ async fn lists_come_in_pages() {
 }
 
 #[tokio::test]
+async fn whatever_is_made_is_made_once_for_one_idempotency_key() {
+    let house = House::open().await;
+    let wish = json!({"email": "grace@example.org", "role": "developer"});
+    let ask = async |key: &str, body: &Value| {
+        let authorization = format!("authorization: Bearer {}", house.admin);
+        let key = format!("idempotency-key: {key}");
+        house.call_with("POST", "/v1/invitations", &[&authorization, &key], Some(body)).await
+    };
+
+    let refused = ask("one", &json!({"email": "nobody", "role": "developer"})).await;
+    let first = ask("one", &wish).await;
+    let again = ask("one", &wish).await;
+    let reused = ask("one", &json!({"email": "ada@example.org", "role": "developer"})).await;
+    let other = ask("two", &wish).await;
+
+    assert_eq!((refused.status, first.status, first.header("idempotent-replayed")), (422, 201, ""), "{}", first.body);
+    assert_eq!((again.status, &again.body, again.header("idempotent-replayed")), (201, &first.body, "true"));
+    assert_eq!((reused.status, &reused.json()["code"]), (422, &json!("idempotency_key_reused")));
+    assert_ne!(other.json()["token"], first.json()["token"]);
+}
+
+#[tokio::test]
 async fn a_key_that_is_known_is_not_sent_again_and_one_that_changed_is_not_revoked_by_mistake() {
     let house = House::open().await;
     let made = house.call("POST", "/v1/keys", Some(&json!({"name": "site"}))).await.json();

@@ -45,6 +45,7 @@ mod mailbox;
 mod members;
 mod people;
 mod race;
+mod repeat;
 mod roles;
 mod rotation;
 mod rpc;

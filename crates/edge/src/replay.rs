@@ -1,0 +1,96 @@
+//! Requests that make something and may be sent twice: the first answer is kept and given again, whatever the operation.
+//! Operations whose whole effect is one transaction keep it there themselves and say so by `x-manifold-idempotency`.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http_body_util::BodyExt;
+use manifold_core::Error;
+use manifold_identity::{Identity, Promise, Repeat, Repeatable};
+use serde::{Deserialize, Serialize};
+
+use crate::call::Call;
+use crate::dialect::Dialect;
+use crate::headers::value;
+use crate::idempotency::{self, REPLAYED};
+use crate::refusal::{Answer, Refusal};
+use crate::routes::Operation;
+
+/// Beyond the deadline of a request nobody works on it any more.
+const SLACK: Duration = Duration::from_secs(10);
+/// Headers that belong to an answer and are kept with it.
+const KEPT: [HeaderName; 2] = [CONTENT_TYPE, LOCATION];
+
+/// What becomes of a request.
+pub(crate) enum Begun {
+    /// It takes its way. With a promise, its answer goes through [`end`].
+    Run(Option<Promise>),
+    /// It was answered before.
+    Answered(Response),
+}
+
+#[derive(Deserialize, Serialize)]
+struct Kept {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// Finds out whether a request came before.
+pub(crate) async fn begin(identity: &Identity, operation: &Operation, uri: &Uri, call: &Call) -> Answer<Begun> {
+    let native = Dialect::of(uri.path()) == Dialect::Native;
+    if operation.method != Method::POST || !native || operation.is_public() || operation.keeps_answers {
+        return Ok(Begun::Run(None));
+    }
+    let Some(key) = idempotency::key(&call.headers)? else { return Ok(Begun::Run(None)) };
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    let request = [target.as_bytes(), &call.body];
+    let (caller, name) = (&call.context.principal, &operation.id);
+    let asked = Repeatable { caller, operation: name, key: &key, request: &request };
+    match identity.begin_request(&asked, operation.deadline + SLACK).await? {
+        Repeat::First(promise) => Ok(Begun::Run(Some(promise))),
+        Repeat::Again(answer) => Ok(Begun::Answered(unpack(answer.expose())?)),
+        Repeat::Busy => {
+            let message = "the first request with this key is being answered";
+            let busy = Refusal::new(StatusCode::CONFLICT, "IDEMPOTENCY_IN_FLIGHT", message).at("Idempotency-Key");
+            Err(busy.retry_after(Duration::from_secs(1)))
+        }
+    }
+}
+
+/// Keeps an answer that tells of something done. A refusal did nothing: it is decided anew when it is asked for again.
+pub(crate) async fn end(identity: &Identity, promise: Promise, outcome: Answer<Response>) -> Answer<Response> {
+    let response = match outcome {
+        Ok(response) if response.status().is_success() => response,
+        refused => {
+            identity.forget_request(promise).await?;
+            return refused;
+        }
+    };
+    let (head, body) = response.into_parts();
+    let body =
+        body.collect().await.map_err(|error| Error::internal("read an answer of ours").because(error))?.to_bytes();
+    let headers =
+        KEPT.iter().filter_map(|name| Some((name.to_string(), head.headers.get(name)?.to_str().ok()?.to_owned())));
+    let text = String::from_utf8_lossy(&body).into_owned();
+    let kept = Kept { status: head.status.as_u16(), headers: headers.collect(), body: text };
+    let kept = serde_json::to_vec(&kept).map_err(|error| Error::internal("print an answer").because(error))?;
+    identity.keep_answer(promise, &kept).await?;
+    Ok(Response::from_parts(head, Body::from(body)))
+}
+
+fn unpack(answer: &[u8]) -> Answer<Response> {
+    let broken = || Error::internal("an answer that was kept cannot be read");
+    let kept: Kept = serde_json::from_slice(answer).map_err(|error| broken().because(error))?;
+    let mut response = Response::new(Body::from(kept.body));
+    *response.status_mut() = StatusCode::from_u16(kept.status).map_err(|error| broken().because(error))?;
+    for (name, text) in kept.headers {
+        let name: HeaderName = name.parse().map_err(|error| broken().because(error))?;
+        response.headers_mut().insert(name, value(text));
+    }
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    Ok(response)
+}
