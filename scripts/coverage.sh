@@ -15,6 +15,7 @@ export LLVM_COV LLVM_PROFDATA
 PATH=$PATH:/usr/sbin
 need nats-server nats-server
 need nginx nginx-light
+need oathtool oathtool
 [ -n "${MANIFOLD_TEST_POSTGRES:-}" ] || start_postgres
 [ -n "${MANIFOLD_TEST_REDIS:-}" ] || start_redis
 

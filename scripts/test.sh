@@ -26,6 +26,7 @@ need python3 python3
 PATH=$PATH:/usr/sbin
 need nats-server nats-server
 need nginx nginx-light
+need oathtool oathtool
 scripts/tools.sh client-tests
 if [ -z "${MANIFOLD_TEST_POSTGRES:-}" ]; then
     start_postgres

@@ -1,5 +1,6 @@
 //! A newcomer's first hour: the first account, logging in by cookie, and what a browser may not be made to do.
 
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -133,6 +134,70 @@ story!(power_is_for_who_has_just_proven_to_be_the_person, |builder| {
     assert_eq!(code(&wrong), (401, "invalid_credentials".into()));
     assert_eq!(fresh.change(Method::POST, "/v1/keys", Some(&body)).await?.status, 201);
     assert_eq!(code(&ada.get("/v1/users/me").await?), (401, "invalid_session".into()), "the old session ended");
+    sandbox.stop().await?;
+    Ok(())
+});
+
+/// What an app shows for this secret at the sandbox's time: the reference program's answer.
+fn shown(sandbox: &Sandbox, secret: &str) -> Result<String> {
+    let now = format!("@{}", sandbox.clock.now().seconds());
+    let output = Command::new("oathtool").args(["--totp", "-b", secret, "--now", &now]).output();
+    let output = output.context("oathtool is not installed")?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+story!(who_has_a_second_factor_logs_in_with_the_code_of_an_app, |builder| {
+    let sandbox = builder.start().await?;
+    let ada = set_up(&sandbox).await?;
+    let factors = "/v1/users/me/factors";
+    let unknown = ada.change(Method::POST, factors, Some(&json!({"kind": "sms"}))).await?;
+    assert_eq!(unknown.status, 422, "{}", unknown.text);
+    let begun = ada.change(Method::POST, factors, Some(&json!({"kind": "totp"}))).await?;
+    assert_eq!((begun.status, begun.header("cache-control")), (201, "no-store"), "{}", begun.text);
+    let secret = begun.json()["secret"].as_str().context("a secret")?.to_owned();
+    assert!(
+        begun.json()["uri"].as_str().is_some_and(|uri| uri.contains(&format!("secret={secret}&"))),
+        "{}",
+        begun.text
+    );
+    let path = format!("{factors}/{}", begun.json()["id"].as_str().context("an id")?);
+    let code_now = json!({"code": shown(&sandbox, &secret)?});
+
+    let confirmed = ada.change(Method::POST, &format!("{path}/confirm"), Some(&code_now)).await?;
+    assert_eq!(confirmed.status, 200, "{}", confirmed.text);
+    let ada = Browser::of(ada.client, &confirmed)?;
+    let codes = ada.change(Method::POST, "/v1/users/me/recovery-codes", None).await?;
+    assert_eq!((codes.status, codes.json()["codes"].as_array().map(Vec::len)), (201, Some(10)), "{}", codes.text);
+    let listed = ada.get(factors).await?;
+    assert!(listed.json()["data"][0]["confirmed_at"].is_string() && !listed.text.contains(&secret), "{}", listed.text);
+
+    let nobody = sandbox.admin.with_key(None);
+    let half = log_in(&sandbox, PASSWORD).await?;
+    assert_eq!((half.status, &half.json()["mfa_required"], half.header("set-cookie")), (200, &json!(true), ""));
+    let with = |code: &str| json!({"ticket": half.json()["ticket"], "code": code});
+    let used = nobody.post("/v1/auth/login/mfa", &with(&shown(&sandbox, &secret)?)).await?;
+    assert_eq!(code(&used), (401, "code_invalid".into()), "it confirmed the factor");
+    sandbox.clock.advance(Duration::from_secs(30));
+    let full = nobody.post("/v1/auth/login/mfa", &with(&shown(&sandbox, &secret)?)).await?;
+    assert_eq!(full.status, 200, "{}", full.text);
+    assert_eq!(Browser::of(nobody.clone(), &full)?.get("/v1/users/me").await?.status, 200);
+    let twice = nobody.post("/v1/auth/login/mfa", &with(&shown(&sandbox, &secret)?)).await?;
+    assert_eq!(code(&twice), (401, "token_invalid".into()));
+    let recovery = json!({"email": "ada@example.org", "password": PASSWORD, "code": codes.json()["codes"][0]});
+    assert_eq!(nobody.post("/v1/auth/login", &recovery).await?.status, 200);
+    assert_eq!(code(&nobody.post("/v1/auth/login", &recovery).await?), (401, "code_invalid".into()));
+
+    let stepping = ada.change(Method::POST, "/v1/auth/step-up", Some(&json!({"password": PASSWORD}))).await?;
+    assert_eq!(code(&stepping), (401, "code_required".into()));
+    assert_eq!(
+        code(&ada.change(Method::DELETE, &format!("{factors}/fac_x"), None).await?),
+        (404, "factor_not_found".into())
+    );
+    let id = ada.get("/v1/users/me").await?.json()["id"].as_str().context("an id")?.to_owned();
+    assert_eq!(sandbox.admin.delete(&format!("/v1/users/{id}/factors")).await?.status, 204);
+    assert_eq!(code(&ada.get("/v1/users/me").await?), (401, "invalid_session".into()), "who has the phone is out");
+    assert!(log_in(&sandbox, PASSWORD).await?.header("set-cookie").contains("manifold_dev="));
     sandbox.stop().await?;
     Ok(())
 });

@@ -103,6 +103,7 @@ id!(/** A tenant: everything belongs to one. */ TenantId, "ten");
 id!(/** An API key. */ KeyId, "key");
 id!(/** A person. */ UserId, "usr");
 id!(/** What a person is logged in by. */ SessionId, "ses");
+id!(/** A second factor of a person. */ FactorId, "fac");
 id!(/** An invitation into a tenant. */ InvitationId, "inv");
 id!(/** A role that a tenant made. */ RoleId, "rol");
 id!(/** One request of a client. */ RequestId, "req");

@@ -43,6 +43,9 @@ pub struct Principal {
     pub mfa: bool,
     /// When a person last proved to be one; None of keys and services.
     pub auth_time: Option<Timestamp>,
+    /// The tenant asks people for more than a password, and this one has not proven it: nothing may be done but setting a
+    /// second factor up. Such a caller has no permissions and gets no further than the public door.
+    pub lacks_factor: bool,
 }
 
 impl Principal {
@@ -58,6 +61,7 @@ impl Principal {
             environment: "live".into(),
             mfa: false,
             auth_time: None,
+            lacks_factor: false,
         }
     }
 

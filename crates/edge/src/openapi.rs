@@ -23,7 +23,8 @@ use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
-    auth, document, errors, invitations, keys, limits, probes, roles, rotation, sessions, tenants, usage, users,
+    auth, document, errors, factors, invitations, keys, limits, probes, roles, rotation, sessions, tenants, usage,
+    users,
 };
 use crate::routes::documented;
 
@@ -44,7 +45,9 @@ const PROBLEMS: [(&str, &str); 12] = [
 ];
 
 /// What can be done next with the thing that an operation made: operation, name of the link, next operation.
-const LINKS: [(&str, &str, &str); 10] = [
+const LINKS: [(&str, &str, &str); 12] = [
+    ("createFactor", "confirm", "confirmFactor"),
+    ("createFactor", "remove", "removeFactor"),
     ("createKey", "get", "getKey"),
     ("createKey", "revoke", "revokeKey"),
     ("createKey", "rotate", "rotateKey"),
@@ -91,6 +94,7 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(auth::set_up))
         .routes(routes!(auth::register))
         .routes(routes!(auth::log_in))
+        .routes(routes!(auth::log_in_with_code))
         .routes(routes!(auth::log_out))
         .routes(routes!(auth::get_session))
         .routes(routes!(auth::change_password))
@@ -99,9 +103,14 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(sessions::list_sessions, sessions::revoke_other_sessions))
         .routes(routes!(sessions::revoke_session))
         .routes(routes!(users::get_me, users::update_me))
+        .routes(routes!(factors::create_factor, factors::list_factors))
+        .routes(routes!(factors::confirm_factor))
+        .routes(routes!(factors::remove_factor))
+        .routes(routes!(factors::create_recovery_codes))
         .routes(routes!(users::list_users))
         .routes(routes!(users::get_user, users::update_user, users::remove_user))
         .routes(routes!(users::create_reset_link))
+        .routes(routes!(factors::reset_factors))
         .routes(routes!(invitations::create_invitation, invitations::list_invitations))
         .routes(routes!(invitations::revoke_invitation))
         .routes(routes!(roles::create_role, roles::list_roles))

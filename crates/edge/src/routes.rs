@@ -1,5 +1,6 @@
 //! The table of what is served and who may call it, made at start from the same documentation that clients read.
-//! An operation that says none of `x-permission`, `x-user` and `x-public`, or more than one, is denied.
+//! An operation that says none of `x-permission`, `x-user` and `x-public`, or more than one, is denied. `x-factor-setup` is for
+//! people, too, whose tenant asks for a second factor that they have not set up yet.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,6 +44,8 @@ pub(crate) struct Operation {
     pub(crate) salt: u128,
     pub(crate) method: Method,
     pub(crate) access: Access,
+    /// Whether it is there to set a second factor up.
+    pub(crate) is_factor_setup: bool,
     pub(crate) max_body: u64,
     pub(crate) deadline: Duration,
     /// It keeps its answers for repetitions itself.
@@ -75,6 +78,11 @@ impl Operation {
 
     /// Denies callers without the permission.
     pub(crate) fn authorise(&self, caller: &Principal) -> Answer<()> {
+        if caller.lacks_factor && !self.is_factor_setup {
+            let message = "this tenant asks for a second factor: set one up with POST /v1/users/me/factors, or prove it with \
+                           POST /v1/auth/step-up";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "MFA_REQUIRED", message));
+        }
         let lacking = match &self.access {
             Access::Public => return Ok(()),
             Access::User if caller.kind == SubjectKind::User => return Ok(()),
@@ -143,6 +151,7 @@ fn read(path: &str, method: Method, documented: &Documented, config: &Checked) -
         (false, false, Some(permission)) => Access::Permission(permission.to_owned()),
         _ => Access::Nobody,
     };
+    let is_factor_setup = says("x-factor-setup");
     let (max_body, deadline) = match Dialect::of(path) {
         Dialect::Native => (config.max_body, config.deadline),
         Dialect::OpenAi => (AI_MAX_BODY, AI_DEADLINE),
@@ -151,7 +160,18 @@ fn read(path: &str, method: Method, documented: &Documented, config: &Checked) -
     let salt = salt(&id);
     let keeps_answers = extensions.contains_key("x-manifold-idempotency");
     let durations = Durations::new(method.clone(), path);
-    Operation { id, route: path.to_owned(), salt, method, access, max_body, deadline, keeps_answers, durations }
+    Operation {
+        id,
+        route: path.to_owned(),
+        salt,
+        method,
+        access,
+        is_factor_setup,
+        max_body,
+        deadline,
+        keeps_answers,
+        durations,
+    }
 }
 
 /// The same in every process.
@@ -177,4 +197,46 @@ pub(crate) fn documented(item: &PathItem) -> Vec<(Method, &Documented)> {
         (Method::DELETE, &item.delete),
     ];
     all.into_iter().filter_map(|(method, operation)| operation.as_ref().map(|operation| (method, operation))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::openapi;
+
+    #[test]
+    fn who_lacks_a_second_factor_reaches_only_what_sets_one_up() {
+        let (document, config) = (openapi::api().1, Config::default().check().unwrap());
+        let all = document.paths.paths.iter().flat_map(|(path, item)| {
+            documented(item).into_iter().map(|(method, operation)| read(path, method, operation, &config))
+        });
+        let kind = SubjectKind::User;
+        let free = Principal { kind, permissions: ["*".to_owned()].into(), ..Principal::anonymous() };
+        let lacking = Principal { lacks_factor: true, ..free.clone() };
+        let (mut reached, mut n_free) = (Vec::new(), 0);
+
+        for operation in all.filter(|operation| !operation.is_public()) {
+            n_free += usize::from(operation.authorise(&free).is_ok());
+            match operation.authorise(&lacking) {
+                Ok(()) => reached.push(format!("{} {}", operation.method, operation.route)),
+                Err(refusal) => {
+                    assert_eq!((refusal.status, refusal.error.reason()), (StatusCode::FORBIDDEN, "MFA_REQUIRED"));
+                }
+            }
+        }
+
+        reached.sort();
+        let expected = [
+            "GET /v1/auth/session",
+            "GET /v1/users/me",
+            "GET /v1/users/me/factors",
+            "POST /v1/auth/logout",
+            "POST /v1/auth/step-up",
+            "POST /v1/users/me/factors",
+            "POST /v1/users/me/factors/{id}/confirm",
+        ];
+        assert_eq!(reached, expected);
+        assert!(n_free > 20, "everybody else reaches all");
+    }
 }

@@ -14,8 +14,10 @@ use crate::login::Tries;
 use crate::mail::{Errand, letter};
 use crate::member::{OneTime, READ, WRITE, wrong_token};
 use crate::role::Roles;
+use crate::second::Second;
 use crate::session::{self, Entered, Visitor};
 use crate::store::member::{self as store, InvitationRow, NewInvitation};
+use crate::store::session::NewSession;
 use crate::store::{role as roles, user};
 use crate::{Identity, login, name, password, setup, step_up};
 
@@ -48,6 +50,8 @@ pub struct Newcomer {
     pub name: String,
     /// The new password; of who has an account, the one that there is.
     pub password: Secret<String>,
+    /// Of who has an account with a second factor: a code.
+    pub code: Option<Secret<String>>,
 }
 
 impl Identity {
@@ -108,7 +112,7 @@ impl Identity {
     ///
     /// # Errors
     /// `TOKEN_INVALID`, `NAME_INVALID`, `PASSWORD_INVALID`, `PASSWORD_WEAK`; for who has an account those of
-    /// [`Identity::log_in`].
+    /// [`Identity::log_in`], `CODE_REQUIRED` and `CODE_INVALID`.
     pub async fn join(&self, call: &CallContext, visitor: Visitor, new: Newcomer) -> Result<Entered> {
         let now = self.inner.clock.now();
         let hash = session::hash(new.token.expose());
@@ -118,12 +122,9 @@ impl Identity {
         let join = match known {
             Some(account) => {
                 let tries = self.prove(Some(&account), &email, visitor.ip, new.password).await?;
-                Join {
-                    user: UserId(account.id),
-                    proof: Proof::Known { tries, generation: account.generation },
-                    email,
-                    row,
-                }
+                let (tenant, user) = (TenantId(row.tenant_id), UserId(account.id));
+                let second = Box::new(self.second(call, tenant, user, new.code.as_ref()).await?);
+                Join { user, proof: Proof::Known { tries, second, generation: account.generation }, email, row }
             }
             None => {
                 let name = name::read(&new.name)?;
@@ -135,6 +136,7 @@ impl Identity {
         };
         let (user, tenant) = (join.user, TenantId(join.row.tenant_id));
         let (session, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
+        let session = NewSession { mfa: join.proof.is_twofold(), ..session };
         let data = json!({ "id": user.to_string(), "email": join.email.typed, "role": join.row.role });
         let kind = match join.proof {
             Proof::Known { .. } => "identity.role.changed",
@@ -146,11 +148,13 @@ impl Identity {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (join, session, event, outbox, origin) = &*work;
-                join.write(tx, now).await?;
-                login::open(tx, session, event, outbox, origin).await
+                if let Err(refused) = join.write(tx, now).await? {
+                    return Ok(Err(refused));
+                }
+                login::open(tx, session, event, outbox, origin).await.map(Ok)
             })
         });
-        joined.await?;
+        joined.await??;
         setup::done(self);
         let account = user::find(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
         self.entered(session, token, account).await
@@ -195,35 +199,44 @@ struct Join {
 /// Who it is.
 enum Proof {
     /// Who has an account, and knew its password.
-    Known { tries: Arc<Tries>, generation: i64 },
+    Known { tries: Arc<Tries>, second: Box<Second>, generation: i64 },
     /// Who gets one.
     New { name: String, phc: String },
 }
 
+impl Proof {
+    /// Whether by more than a password.
+    fn is_twofold(&self) -> bool {
+        matches!(self, Self::Known { second, .. } if second.kind().is_some())
+    }
+}
+
 impl Join {
-    async fn write(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+    /// As with [`Second::settle`], a wrong code counts.
+    async fn write(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<Result<()>> {
         let tenant = TenantId(self.row.tenant_id);
         store::lock(tx, tenant).await?;
+        if let Proof::Known { tries, second, generation } = &self.proof {
+            if !user::hold(tx, self.user, *generation).await? {
+                return Err(login::refused());
+            }
+            if let Err(refused) = second.settle(tx, now).await? {
+                return Ok(Err(refused));
+            }
+            tries.succeeded(tx, now).await?;
+            // Whoever could choose a new password for the person had no power over what the person is now.
+            user::end_resets_of(tx, self.user).await?;
+        }
         if !store::use_invitation(tx, tenant, InvitationId(self.row.id), now).await? {
             return Err(wrong_token());
         }
-        match &self.proof {
-            Proof::Known { tries, generation } => {
-                if !user::hold(tx, self.user, *generation).await? {
-                    return Err(login::refused());
-                }
-                tries.succeeded(tx, now).await?;
-                // Whoever could choose a new password for the person had no power over what the person is now.
-                user::end_resets_of(tx, self.user).await?;
+        if let Proof::New { name, phc } = &self.proof {
+            if !user::insert(tx, self.user, &self.email, name, now).await? {
+                return Err(wrong_token());
             }
-            Proof::New { name, phc } => {
-                if !user::insert(tx, self.user, &self.email, name, now).await? {
-                    return Err(wrong_token());
-                }
-                user::set_password(tx, self.user, phc, now).await?;
-            }
+            user::set_password(tx, self.user, phc, now).await?;
         }
-        user::join(tx, tenant, self.user, &self.row.role, now).await
+        user::join(tx, tenant, self.user, &self.row.role, now).await.map(Ok)
     }
 }
 

@@ -2,10 +2,12 @@
 //! public JSON. Its rpc is mounted on the mesh.
 
 mod audit;
+mod base32;
 mod bootstrap;
 mod cursor;
 mod email;
 mod events;
+mod factor;
 mod grpc;
 mod invitation;
 mod key;
@@ -20,6 +22,7 @@ mod random;
 mod repeat;
 mod revoke;
 mod role;
+mod second;
 mod secret_file;
 mod session;
 mod setup;
@@ -27,6 +30,7 @@ mod step_up;
 mod store;
 mod tenant;
 mod tidy;
+mod totp;
 mod usage;
 mod user;
 mod vault;
@@ -61,12 +65,14 @@ use crate::verify::Outcomes;
 use crate::verify::cache::Cache;
 use crate::verify::used::{self, Used};
 
+pub use crate::factor::{FactorInfo, NewFactor, parse_factor_id};
 pub use crate::invitation::{Invitation, Newcomer, parse_invitation_id};
 pub use crate::key::format::{Environment, Parsed, parse_key};
 pub use crate::key::rotation::{Finish, MAX_GRACE, Rotation};
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
 pub use crate::limit::given::Own as OwnLimits;
 pub use crate::limit::{Limited, Rule, Rules};
+pub use crate::login::Login;
 pub use crate::mail::{MailConfig, MailTls};
 pub use crate::member::{Member, OneTime, parse_user_id};
 pub use crate::repeat::{Promise, Repeat, Repeatable};

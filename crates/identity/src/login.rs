@@ -17,9 +17,10 @@ use sha2::{Digest, Sha256};
 use crate::audit::Outbox;
 use crate::email::Email;
 use crate::key::Origin;
+use crate::member::{OneTime, wrong_token};
 use crate::session::{Entered, Visitor};
 use crate::store::user::{self as store, Account};
-use crate::store::{attempt, session as sessions};
+use crate::store::{attempt, factor, session as sessions};
 use crate::{Identity, password, session, tenant};
 
 /// Tries of one account from one network in an hour without a pause.
@@ -28,6 +29,27 @@ const FREE: i64 = 5;
 const FREE_OF_ACCOUNT: i64 = 100;
 /// Tries from one network: more people than one may be behind it.
 const FREE_OF_NETWORK: i64 = 20;
+
+/// How long a ticket works.
+const TICKET: Duration = Duration::from_secs(5 * 60);
+
+/// What a right password leads to.
+#[derive(Debug)]
+pub enum Login {
+    /// Somebody has logged in.
+    Done(Box<Entered>),
+    /// There is a second factor: this works once, together with its code.
+    Ticket(OneTime),
+}
+
+/// Who knew the password, and what else was given.
+struct Proven {
+    account: Account,
+    tries: Arc<Tries>,
+    code: Option<Secret<String>>,
+    /// Hash of the ticket, if the password was proven before.
+    ticket: Option<Vec<u8>>,
+}
 
 /// Who tries: the account, the network, and both together.
 pub(crate) struct Tries {
@@ -74,18 +96,20 @@ impl Tries {
 }
 
 impl Identity {
-    /// A session for the owner of this address and password.
+    /// A session for the owner of this address and password; for who has a second factor and gives no code, a ticket for
+    /// [`Identity::log_in_with_code`].
     ///
     /// # Errors
-    /// `INVALID_CREDENTIALS` for whatever does not fit; `TOO_MANY_ATTEMPTS` with the time to wait; `SETUP_REQUIRED` while
-    /// nobody has an account; `TEMPORARY_REDUCED_CAPACITY` while too many log in at once.
+    /// `INVALID_CREDENTIALS` for whatever does not fit; `CODE_INVALID`; `TOO_MANY_ATTEMPTS` with the time to wait;
+    /// `SETUP_REQUIRED` while nobody has an account; `TEMPORARY_REDUCED_CAPACITY` while too many log in at once.
     pub async fn log_in(
         &self,
         call: &CallContext,
         visitor: Visitor,
         email: &str,
         typed: Secret<String>,
-    ) -> Result<Entered> {
+        code: Option<Secret<String>>,
+    ) -> Result<Login> {
         self.require_setup().await?;
         let email = Email::parse(email)?;
         let account = store::find_by_email(&self.inner.db, &email.norm).await?;
@@ -93,7 +117,64 @@ impl Identity {
         let outcome = if proven.is_ok() { "ok" } else { "refused" };
         metrics::counter!("manifold_logins_total", "outcome" => outcome).increment(1);
         let tries = proven?;
-        self.enter(call, visitor, account.ok_or_else(refused)?, tries).await
+        let account = account.ok_or_else(refused)?;
+        let user = UserId(account.id);
+        match &code {
+            None if factor::find_confirmed(&self.inner.db, user).await?.is_some() => {
+                self.make_ticket(user, account.generation).await.map(Login::Ticket)
+            }
+            _ => self.enter(call, visitor, Proven { account, tries, code, ticket: None }).await.map(Login::Done),
+        }
+    }
+
+    /// A session for who knew the password and has the code.
+    ///
+    /// # Errors
+    /// `TOKEN_INVALID` if the ticket was used, is over or was made before a new password; `CODE_INVALID`, `TOO_MANY_ATTEMPTS`.
+    pub async fn log_in_with_code(
+        &self,
+        call: &CallContext,
+        visitor: Visitor,
+        ticket: &Secret<String>,
+        code: Secret<String>,
+    ) -> Result<Box<Entered>> {
+        let (hash, now) = (session::hash(ticket.expose()), self.inner.clock.now());
+        let (user, generation) = factor::find_ticket(&self.inner.db, &hash, now).await?.ok_or_else(wrong_token)?;
+        let account = store::find(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
+        if account.generation != generation || factor::find_confirmed(&self.inner.db, user).await?.is_none() {
+            return Err(wrong_token());
+        }
+        let tries = self.begin_try(&Email::parse(&account.email)?, visitor.ip).await?;
+        self.enter(call, visitor, Proven { account, tries, code: Some(code), ticket: Some(hash) }).await
+    }
+
+    async fn make_ticket(&self, user: UserId, generation: i64) -> Result<OneTime> {
+        let token = session::one_time("mft");
+        let (hash, expires_at) = (session::hash(token.expose()), self.inner.clock.now().after(TICKET));
+        let made = self.inner.db.write("make a ticket", move |tx| {
+            let hash = hash.clone();
+            Box::pin(async move {
+                // The password may have changed while it was compared.
+                if !store::hold(tx, user, generation).await? {
+                    return Err(refused());
+                }
+                factor::insert_ticket(tx, user, generation, &hash, expires_at).await
+            })
+        });
+        made.await?;
+        Ok(OneTime { token, expires_at })
+    }
+
+    /// Counts a try to log in.
+    async fn begin_try(&self, email: &Email, ip: IpAddr) -> Result<Arc<Tries>> {
+        let (tries, now) = (Arc::new(Tries::of(email, ip)), self.inner.clock.now());
+        let begun = Arc::clone(&tries);
+        let begun = self.inner.db.write("begin to log in", move |tx| {
+            let tries = Arc::clone(&begun);
+            Box::pin(async move { tries.begin(tx, now).await })
+        });
+        begun.await?;
+        Ok(tries)
     }
 
     /// Fails unless the password is that of the account. Every try counts; see [`Tries::succeeded`].
@@ -104,13 +185,7 @@ impl Identity {
         ip: IpAddr,
         typed: Secret<String>,
     ) -> Result<Arc<Tries>> {
-        let (tries, now) = (Arc::new(Tries::of(email, ip)), self.inner.clock.now());
-        let begun = Arc::clone(&tries);
-        let begun = self.inner.db.write("begin to log in", move |tx| {
-            let tries = Arc::clone(&begun);
-            Box::pin(async move { tries.begin(tx, now).await })
-        });
-        begun.await?;
+        let (tries, now) = (self.begin_try(email, ip).await?, self.inner.clock.now());
         let hash = account.and_then(|account| account.phc.clone());
         // What no password can be is compared, too: with nobody's.
         let (password, hash) = match password::read(&typed) {
@@ -134,40 +209,49 @@ impl Identity {
         }
     }
 
-    /// Opens a session for a person who has proven to be one.
-    async fn enter(
-        &self,
-        call: &CallContext,
-        visitor: Visitor,
-        account: Account,
-        tries: Arc<Tries>,
-    ) -> Result<Entered> {
+    /// Opens a session for a person who has proven to be one, if the code fits, too.
+    async fn enter(&self, call: &CallContext, visitor: Visitor, proven: Proven) -> Result<Box<Entered>> {
+        let Proven { account, tries, code, ticket } = proven;
         let user = UserId(account.id);
         let tenant = match store::home(&self.inner.db, user).await? {
             Some(tenant) => tenant,
             None if store::is_member(&self.inner.db, user).await? => return Err(tenant::suspended()),
             None => return Err(refused()),
         };
+        let second = self.second(call, tenant, user, code.as_ref()).await?;
         let now = self.inner.clock.now();
         let (new, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
-        let event = event("identity.login.succeeded", tenant, user, &json!({ "session": new.id.to_string() }));
-        let (work, generation) =
-            ((new.clone(), event, self.inner.outbox.clone(), Origin::of(call), tries), account.generation);
-        let work = Arc::new(work);
+        let new = sessions::NewSession { mfa: second.kind().is_some(), ..new };
+        let data = json!({ "session": new.id.to_string(), "second_factor": second.kind() });
+        let event = event("identity.login.succeeded", tenant, user, &data);
+        let noted = Arc::clone(&tries);
+        let work = (new.clone(), event, self.inner.outbox.clone(), Origin::of(call), tries, second, ticket);
+        let (work, generation) = (Arc::new(work), account.generation);
         let written = self.inner.db.write("log in", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (new, event, outbox, origin, tries) = &*work;
+                let (new, event, outbox, origin, tries, second, ticket) = &*work;
                 // The password may have changed while it was compared.
                 if !store::hold(tx, user, generation).await? {
                     return Err(refused());
                 }
+                if let Err(refused) = second.settle(tx, new.at).await? {
+                    return Ok(Err(refused));
+                }
+                if let Some(ticket) = ticket
+                    && !(new.mfa && factor::use_ticket(tx, user, ticket, new.at).await?)
+                {
+                    return Err(wrong_token());
+                }
                 tries.succeeded(tx, new.at).await?;
-                open(tx, new, event, outbox, origin).await
+                open(tx, new, event, outbox, origin).await.map(Ok)
             })
         });
-        written.await?;
-        self.entered(new, token, account).await
+        if let Err(refused) = written.await? {
+            self.note_failed_login(Some(user), &noted.account, visitor.ip);
+            return Err(refused);
+        }
+        self.entered(new, token, account).await.map(Box::new)
     }
 }
 

@@ -202,7 +202,7 @@ impl Identity {
 }
 
 /// The roles of a member, over whom the caller must have power. Until the transaction ends nobody else changes members.
-async fn govern(tx: &mut Tx<'_>, caller: &Principal, user: UserId) -> Result<Vec<String>> {
+pub(crate) async fn govern(tx: &mut Tx<'_>, caller: &Principal, user: UserId) -> Result<Vec<String>> {
     store::lock(tx, caller.tenant).await?;
     let held = store::roles_of(tx, caller.tenant, user).await?.ok_or_else(no_member)?;
     Roles::of(roles::list_in(tx, caller.tenant).await?).check_power(caller, &held)?;

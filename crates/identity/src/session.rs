@@ -166,6 +166,7 @@ impl Identity {
         if now.since(holder.seen_at) >= SEEN {
             self.note_seen(session, now);
         }
+        let lacks_factor = !holder.mfa && holder.settings.mfa_required;
         let caller = Principal {
             tenant,
             subject: user.to_string().into(),
@@ -173,9 +174,10 @@ impl Identity {
             session: Some(session),
             mfa: holder.mfa,
             auth_time: Some(holder.auth_time),
+            lacks_factor,
             ..Principal::anonymous()
         };
-        let roles = user::roles(&self.inner.db, tenant, user).await?;
+        let roles = if lacks_factor { Vec::new() } else { user::roles(&self.inner.db, tenant, user).await? };
         let permissions = self.resolve(tenant, &roles, Moment { caller: &caller, ip, now }).await?.into();
         Ok(Principal { permissions, ..caller })
     }

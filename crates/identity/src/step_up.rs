@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::email::Email;
 use crate::key::Origin;
 use crate::session::{self, Entered, Visitor, person};
-use crate::store::session::{self as sessions, Which};
+use crate::store::session::{self as sessions, NewSession, Which};
 use crate::store::user as store;
 use crate::{Identity, login};
 
@@ -35,33 +35,46 @@ impl Identity {
     /// The caller proves again to be the person, and goes on with a new session; the old one ends.
     ///
     /// # Errors
-    /// `INVALID_CREDENTIALS` and the others of [`Identity::log_in`]; `INVALID_SESSION` if the old session ended meanwhile.
-    pub async fn step_up(&self, caller: &CallContext, visitor: Visitor, typed: Secret<String>) -> Result<Entered> {
+    /// `INVALID_CREDENTIALS` and the others of [`Identity::log_in`]; `CODE_REQUIRED`, `CODE_INVALID`; `INVALID_SESSION` if the
+    /// old session ended meanwhile.
+    pub async fn step_up(
+        &self,
+        caller: &CallContext,
+        visitor: Visitor,
+        typed: Secret<String>,
+        code: Option<Secret<String>>,
+    ) -> Result<Entered> {
         let (user, old) = person(&caller.principal)?;
         let account = store::find(&self.inner.db, user).await?.ok_or_else(login::refused)?;
         let tries = self.prove(Some(&account), &Email::parse(&account.email)?, visitor.ip, typed).await?;
         let (tenant, now) = (caller.principal.tenant, self.inner.clock.now());
+        let second = self.second(caller, tenant, user, code.as_ref()).await?;
         let (opened, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
-        let data = json!({ "session": opened.id.to_string(), "before": old.to_string() });
+        let opened = NewSession { mfa: second.kind().is_some(), ..opened };
+        let data =
+            json!({ "session": opened.id.to_string(), "before": old.to_string(), "second_factor": second.kind() });
         let event = login::event("identity.session.renewed", tenant, user, &data);
         let generation = account.generation;
-        let work = Arc::new((opened.clone(), event, tries, self.inner.outbox.clone(), Origin::of(caller)));
+        let work = Arc::new((opened.clone(), event, tries, second, self.inner.outbox.clone(), Origin::of(caller)));
         let renewed = self.inner.db.write("renew a session", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (opened, event, tries, outbox, origin) = &*work;
+                let (opened, event, tries, second, outbox, origin) = &*work;
                 // The password may have changed while it was compared, and the session may have ended.
                 if !store::hold(tx, user, generation).await? {
                     return Err(login::refused());
+                }
+                if let Err(refused) = second.settle(tx, now).await? {
+                    return Ok(Err(refused));
                 }
                 if sessions::revoke(tx, user, Which::One(old), now).await? == 0 {
                     return Err(session::invalid());
                 }
                 tries.succeeded(tx, now).await?;
-                login::open(tx, opened, event, outbox, origin).await
+                login::open(tx, opened, event, outbox, origin).await.map(Ok)
             })
         });
-        renewed.await?;
+        renewed.await??;
         self.entered(opened, token, account).await
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod attempt;
 pub mod audit;
+pub mod factor;
 pub mod key;
 pub mod limit;
 pub mod member;

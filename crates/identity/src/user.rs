@@ -11,7 +11,7 @@ use crate::email::Email;
 use crate::key::Origin;
 use crate::session::{self, Entered, Visitor, person};
 use crate::store::member;
-use crate::store::session::{self as sessions, Which};
+use crate::store::session::{self as sessions, NewSession, Which};
 use crate::store::user::{self as store, Account};
 use crate::{Identity, login, name, password, role, setup};
 
@@ -135,13 +135,15 @@ impl Identity {
     /// Changes the caller's password. All sessions end, and the caller goes on with a new one.
     ///
     /// # Errors
-    /// `INVALID_CREDENTIALS` if `current` is wrong, which counts as a try to log in; `PASSWORD_INVALID`, `PASSWORD_WEAK`.
+    /// `INVALID_CREDENTIALS` if `current` is wrong, which counts as a try to log in; `CODE_REQUIRED`, `CODE_INVALID`;
+    /// `PASSWORD_INVALID`, `PASSWORD_WEAK`.
     pub async fn change_password(
         &self,
         caller: &CallContext,
         visitor: Visitor,
         current: Secret<String>,
         new: Secret<String>,
+        code: Option<Secret<String>>,
     ) -> Result<Entered> {
         let (user, _) = person(&caller.principal)?;
         let account = store::find(&self.inner.db, user).await?.ok_or_else(login::refused)?;
@@ -149,28 +151,34 @@ impl Identity {
         let new = password::read(&new)?;
         password::check_strength(&new, &email, &account.name)?;
         let tries = self.prove(Some(&account), &email, visitor.ip, current).await?;
+        let tenant = caller.principal.tenant;
+        let second = self.second(caller, tenant, user, code.as_ref()).await?;
         let phc = self.inner.hasher.hash(new).await?;
-        let (tenant, now) = (caller.principal.tenant, self.inner.clock.now());
+        let now = self.inner.clock.now();
         let (opened, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
+        let opened = NewSession { mfa: second.kind().is_some(), ..opened };
         let generation = account.generation;
-        let work = Arc::new((opened.clone(), phc, tries, self.inner.outbox.clone(), Origin::of(caller)));
+        let work = Arc::new((opened.clone(), phc, tries, second, self.inner.outbox.clone(), Origin::of(caller)));
         let changed = self.inner.db.write("change a password", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (opened, phc, tries, outbox, origin) = &*work;
+                let (opened, phc, tries, second, outbox, origin) = &*work;
                 // Somebody else may have changed it while it was compared.
                 if !store::hold(tx, user, generation).await? {
                     return Err(login::refused());
+                }
+                if let Err(refused) = second.settle(tx, now).await? {
+                    return Ok(Err(refused));
                 }
                 tries.succeeded(tx, now).await?;
                 store::set_password(tx, user, phc, now).await?;
                 sessions::revoke(tx, user, Which::All, now).await?;
                 let data = json!({ "reason": "password_changed" });
                 let event = login::event("identity.session.revoked", tenant, user, &data);
-                login::open(tx, opened, &event, outbox, origin).await
+                login::open(tx, opened, &event, outbox, origin).await.map(Ok)
             })
         });
-        changed.await?;
+        changed.await??;
         self.entered(opened, token, account).await
     }
 }

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{SET_COOKIE, USER_AGENT};
 use manifold_core::Secret;
-use manifold_identity::{Entered, NewOwner, Newcomer, Present, SESSION_LIFETIME, Visitor};
+use manifold_identity::{Entered, Login, NewOwner, Newcomer, OneTime, Present, SESSION_LIFETIME, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::{ToResponse, ToSchema};
 
@@ -44,6 +44,22 @@ pub(crate) struct LoginRequest {
     email: String,
     #[schema(value_type = String, example = "correct horse battery staple")]
     password: Secret<String>,
+    /// Of the app, or a recovery code; who has a second factor and sends none gets a ticket.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "287082")]
+    code: Option<Secret<String>>,
+}
+
+/// Who knew the password, and has a second factor.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CodeRequest {
+    /// From the answer to `POST /v1/auth/login`.
+    #[schema(value_type = String, example = "mft_2q7…")]
+    ticket: Secret<String>,
+    /// Of the app, or a recovery code.
+    #[schema(value_type = String, example = "287082")]
+    code: Secret<String>,
 }
 
 /// A new password, and the proof that one knows the old one.
@@ -55,6 +71,10 @@ pub(crate) struct PasswordRequest {
     /// 8 to 128 characters that are not easily guessed.
     #[schema(value_type = String, example = "another four words here", min_length = 8, max_length = 128)]
     new: Secret<String>,
+    /// Of the app, or a recovery code, if the account has a second factor.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "287082")]
+    code: Option<Secret<String>>,
 }
 
 /// Who follows an invitation.
@@ -70,6 +90,10 @@ pub(crate) struct RegisterRequest {
     /// A new one; who has an account gives the one of the account.
     #[schema(value_type = String, example = "correct horse battery staple", min_length = 8, max_length = 128)]
     password: Secret<String>,
+    /// Of the app, or a recovery code, if the account has a second factor.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "287082")]
+    code: Option<Secret<String>>,
 }
 
 /// Who forgot the password.
@@ -90,6 +114,10 @@ pub(crate) struct ResetRequest {
 pub(crate) struct StepUpRequest {
     #[schema(value_type = String, example = "correct horse battery staple")]
     password: Secret<String>,
+    /// Of the app, or a recovery code, if the account has a second factor.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, example = "287082")]
+    code: Option<Secret<String>>,
 }
 
 /// The session of the caller. Where it begins, the answer sets its cookie.
@@ -119,6 +147,52 @@ pub(crate) struct Session {
     csrf: String,
     #[schema(value_type = String, format = DateTime)]
     expires_at: String,
+}
+
+/// A session in a cookie, or a ticket for who has a second factor.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum Entrance {
+    /// In a cookie.
+    Session(Session),
+    /// A code is needed.
+    Ticket(Ticket),
+}
+
+/// A session in a cookie, or a ticket for who has a second factor.
+#[derive(Serialize, ToResponse)]
+#[response(
+    headers(("Set-Cookie" = String, description = "The session, unless a code is needed")),
+    examples(
+        ("cookie" = (summary = "In a cookie", value = json!({
+            "id": "ses_01h455vb4pex5vsknk084sn02q",
+            "user": {"id": "usr_01h455vb4pex5vsknk084sn02q", "email": "ada@example.org", "name": "Ada",
+                "created_at": "2026-11-20T09:00:10Z"},
+            "tenant": "ten_01h455vb4pex5vsknk084sn02q", "roles": ["owner"], "permissions": ["*"], "csrf": "hVJ9…",
+            "expires_at": "2026-11-20T21:00:10Z"
+        }))),
+        ("ticket" = (summary = "A code is needed", value = json!({"mfa_required": true, "ticket": "mft_2q7…",
+            "expires_at": "2026-11-20T09:05:10Z"})))
+    )
+)]
+pub(crate) struct Entry(Entrance);
+
+/// What works once, together with a code.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Ticket {
+    /// Always true.
+    mfa_required: bool,
+    /// For `POST /v1/auth/login/mfa`.
+    #[schema(example = "mft_2q7…")]
+    ticket: String,
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: String,
+}
+
+impl From<OneTime> for Ticket {
+    fn from(made: OneTime) -> Self {
+        Self { mfa_required: true, ticket: made.token.expose().clone(), expires_at: made.expires_at.to_string() }
+    }
 }
 
 impl From<Present> for Session {
@@ -175,7 +249,7 @@ pub(crate) async fn set_up(State(house): State<Arc<House>>, call: Call) -> Answe
 pub(crate) async fn register(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     come_in(&house, &call)?;
     let body: RegisterRequest = json::read_strictly(&call.body)?;
-    let new = Newcomer { token: body.token, name: body.name, password: body.password };
+    let new = Newcomer { token: body.token, name: body.name, password: body.password, code: body.code };
     let entered = house.identity.join(&call.context, visitor(&call), new).await?;
     enter(&house, StatusCode::CREATED, entered)
 }
@@ -203,7 +277,8 @@ pub(crate) async fn reset_password(State(house): State<Arc<House>>, call: Call) 
 /// Log in
 ///
 /// The session is in a cookie that no script can read. The answer is the same for an unknown address and a wrong password;
-/// after five tries each further one has to wait longer.
+/// after five tries each further one has to wait longer. Who has a second factor and sends no code gets a ticket for
+/// `POST /v1/auth/login/mfa` instead of a session.
 #[utoipa::path(
     post,
     path = "/v1/auth/login",
@@ -211,15 +286,39 @@ pub(crate) async fn reset_password(State(house): State<Arc<House>>, call: Call) 
     tag = "Sessions",
     request_body(content = LoginRequest,
         example = json!({"email": "ada@example.org", "password": "correct horse battery staple"})),
-    responses((status = 200, response = inline(Session))),
+    responses((status = 200, response = inline(Entry))),
     security(()),
     extensions(("x-public" = json!(true)))
 )]
 pub(crate) async fn log_in(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     come_in(&house, &call)?;
     let body: LoginRequest = json::read_strictly(&call.body)?;
-    let entered = house.identity.log_in(&call.context, visitor(&call), &body.email, body.password).await?;
-    enter(&house, StatusCode::OK, entered)
+    let login = house.identity.log_in(&call.context, visitor(&call), &body.email, body.password, body.code).await?;
+    match login {
+        Login::Done(entered) => enter(&house, StatusCode::OK, *entered),
+        Login::Ticket(ticket) => Ok(respond(StatusCode::OK, &Entry(Entrance::Ticket(ticket.into())))?),
+    }
+}
+
+/// Log in with a code
+///
+/// The second half of logging in, for who has a second factor: the ticket of the first half, and a code of the app or a recovery
+/// code. Each code works once; five wrong ones lock the factor for 15 minutes, and then for longer, but not recovery codes.
+#[utoipa::path(
+    post,
+    path = "/v1/auth/login/mfa",
+    operation_id = "logInWithCode",
+    tag = "Sessions",
+    request_body(content = CodeRequest, example = json!({"ticket": "mft_2q7…", "code": "287082"})),
+    responses((status = 200, response = inline(Session))),
+    security(()),
+    extensions(("x-public" = json!(true)))
+)]
+pub(crate) async fn log_in_with_code(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    come_in(&house, &call)?;
+    let body: CodeRequest = json::read_strictly(&call.body)?;
+    let entered = house.identity.log_in_with_code(&call.context, visitor(&call), &body.ticket, body.code).await?;
+    enter(&house, StatusCode::OK, *entered)
 }
 
 /// Log out
@@ -232,7 +331,7 @@ pub(crate) async fn log_in(State(house): State<Arc<House>>, call: Call) -> Answe
     tag = "Sessions",
     responses((status = 204, description = "Nobody is logged in any more")),
     security(("session" = [])),
-    extensions(("x-user" = json!(true)))
+    extensions(("x-user" = json!(true)), ("x-factor-setup" = json!(true)))
 )]
 pub(crate) async fn log_out(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     house.identity.log_out(&call.context).await?;
@@ -251,7 +350,7 @@ pub(crate) async fn log_out(State(house): State<Arc<House>>, call: Call) -> Answ
     tag = "Sessions",
     responses((status = 200, response = inline(Session))),
     security(("session" = [])),
-    extensions(("x-user" = json!(true)))
+    extensions(("x-user" = json!(true)), ("x-factor-setup" = json!(true)))
 )]
 pub(crate) async fn get_session(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     let session = house.identity.session(&call.context).await?;
@@ -275,7 +374,7 @@ pub(crate) async fn get_session(State(house): State<Arc<House>>, call: Call) -> 
 pub(crate) async fn change_password(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     let body: PasswordRequest = json::read_strictly(&call.body)?;
     let visitor = visitor(&call);
-    let entered = house.identity.change_password(&call.context, visitor, body.current, body.new).await?;
+    let entered = house.identity.change_password(&call.context, visitor, body.current, body.new, body.code).await?;
     enter(&house, StatusCode::OK, entered)
 }
 
@@ -291,11 +390,11 @@ pub(crate) async fn change_password(State(house): State<Arc<House>>, call: Call)
     request_body(content = StepUpRequest, example = json!({"password": "correct horse battery staple"})),
     responses((status = 200, response = inline(Session))),
     security(("session" = [])),
-    extensions(("x-user" = json!(true)))
+    extensions(("x-user" = json!(true)), ("x-factor-setup" = json!(true)))
 )]
 pub(crate) async fn step_up(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     let body: StepUpRequest = json::read_strictly(&call.body)?;
-    let entered = house.identity.step_up(&call.context, visitor(&call), body.password).await?;
+    let entered = house.identity.step_up(&call.context, visitor(&call), body.password, body.code).await?;
     enter(&house, StatusCode::OK, entered)
 }
 
@@ -312,7 +411,7 @@ pub(crate) fn visitor(call: &Call) -> Visitor {
 
 pub(crate) fn enter(house: &House, status: StatusCode, entered: Entered) -> Answer<Response> {
     let cookie = house.cookie.set(&entered.token, SESSION_LIFETIME.as_secs());
-    let mut response = respond(status, &Session::from(entered.session))?;
+    let mut response = respond(status, &Entry(Entrance::Session(entered.session.into())))?;
     response.headers_mut().insert(SET_COOKIE, cookie);
     Ok(response)
 }

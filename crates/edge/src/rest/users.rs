@@ -105,7 +105,7 @@ impl From<UserInfo> for User {
         "id": "usr_01h455vb4pex5vsknk084sn02q", "email": "ada@example.org", "name": "Ada",
         "created_at": "2026-11-20T09:00:10Z"}))),
     security(("session" = [])),
-    extensions(("x-user" = json!(true)))
+    extensions(("x-user" = json!(true)), ("x-factor-setup" = json!(true)))
 )]
 pub(crate) async fn get_me(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     Ok(respond(StatusCode::OK, &User::from(house.identity.me(&call.context).await?))?)

@@ -56,7 +56,8 @@ async fn an_invitation_is_mailed_and_nobody_reads_it_in_the_database(house: &Hou
     let sealed =
         "SELECT COUNT(*) FROM job WHERE args LIKE '{\"sealed\":%' AND args NOT LIKE '%mfi_%' AND args NOT LIKE '%@%'";
     assert_eq!(process.count(sealed).await, 1);
-    let new = Newcomer { token: mail.token().into(), name: "Grace".to_owned(), password: Secret::from(PASSWORD) };
+    let new =
+        Newcomer { token: mail.token().into(), name: "Grace".to_owned(), password: Secret::from(PASSWORD), code: None };
     assert!(process.identity.join(&nobody(), visitor("127.0.0.1"), new).await.is_ok());
     process.counts("SELECT COUNT(*) FROM job WHERE state = 3", 1).await;
     process.stop().await;

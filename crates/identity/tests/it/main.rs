@@ -36,6 +36,7 @@ macro_rules! on_postgres {
 
 mod again;
 mod audit;
+mod factors;
 mod house;
 mod keys;
 mod limits;

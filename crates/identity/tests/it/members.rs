@@ -34,7 +34,8 @@ impl Process {
     }
 
     pub async fn follow(&self, token: &Secret<String>, password: &str) -> Result<Entered, Error> {
-        let new = Newcomer { token: token.clone(), name: "Grace".to_owned(), password: Secret::from(password) };
+        let new =
+            Newcomer { token: token.clone(), name: "Grace".to_owned(), password: Secret::from(password), code: None };
         self.identity.join(&nobody(), visitor("127.0.0.1"), new).await
     }
 

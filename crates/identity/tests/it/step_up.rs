@@ -20,7 +20,7 @@ const LATER: Duration = Duration::from_secs(10 * 60 + 1);
 
 impl Process {
     async fn step_up(&self, caller: &CallContext, password: &str) -> Result<Entered, Error> {
-        self.identity.step_up(caller, visitor("127.0.0.1"), Secret::from(password)).await
+        self.identity.step_up(caller, visitor("127.0.0.1"), Secret::from(password), None).await
     }
 }
 

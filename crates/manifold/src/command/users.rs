@@ -44,6 +44,11 @@ pub enum Command {
         /// Id of the person, `usr_…`
         id: String,
     },
+    /// Remove the second factor and recovery codes of a person who lost them; the person's sessions end
+    ResetFactors {
+        /// Id of the person, `usr_…`
+        id: String,
+    },
     /// Remove a person
     Remove {
         /// Id of the person, `usr_…`
@@ -73,6 +78,10 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
         }
         Command::ResetLink { id } => {
             show_token(&api.call(Method::POST, &format!("/v1/users/{id}/reset-link"), None).await?);
+        }
+        Command::ResetFactors { id } => {
+            api.call(Method::DELETE, &format!("/v1/users/{id}/factors"), None).await?;
+            output::line(format!("{id} logs in with the password alone now"));
         }
         Command::Remove { id } => {
             api.call(Method::DELETE, &format!("/v1/users/{id}"), None).await?;
