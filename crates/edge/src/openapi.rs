@@ -23,8 +23,8 @@ use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
-    auth, document, errors, factors, invitations, keys, limits, probes, roles, rotation, sessions, tenants, usage,
-    users,
+    audit, auth, document, errors, factors, invitations, keys, limits, probes, roles, rotation, sessions, tenants,
+    usage, users,
 };
 use crate::routes::documented;
 
@@ -63,7 +63,7 @@ const LINKS: [(&str, &str, &str); 12] = [
 /// The header by which a client says that two requests are one.
 const REPETITION: &str = "Idempotency-Key";
 
-const TAGS: [(&str, &str); 11] = [
+const TAGS: [(&str, &str); 12] = [
     ("Chat", "Conversations with models, in OpenAI's format"),
     ("Embeddings", "Vectors of texts, in OpenAI's format"),
     ("Models", "What can be called, in OpenAI's format"),
@@ -73,6 +73,7 @@ const TAGS: [(&str, &str); 11] = [
     ("Tenants", "Who is apart from whom"),
     ("Users", "People, their roles and invitations"),
     ("Roles", "What people may do"),
+    ("Audit", "What was done, by whom, and whether the record of it is whole"),
     ("Probes", "Whether the process lives and serves"),
     ("Documents", "Contracts"),
 ];
@@ -91,6 +92,9 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(rotation::cancel_key_rotation))
         .routes(routes!(usage::get_key_usage))
         .routes(routes!(limits::get_limits, limits::set_limits, limits::delete_limits))
+        .routes(routes!(audit::list_audit_entries))
+        .routes(routes!(audit::export_audit_entries))
+        .routes(routes!(audit::verify_audit_chain))
         .routes(routes!(auth::set_up))
         .routes(routes!(auth::register))
         .routes(routes!(auth::log_in))

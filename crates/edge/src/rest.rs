@@ -1,5 +1,6 @@
 //! Our own resources: strict JSON in, problems out. One resource per file.
 
+pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod document;
 pub(crate) mod errors;

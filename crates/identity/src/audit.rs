@@ -1,7 +1,11 @@
 //! Audit: whatever changes something is written into its tenant's chain in the same transaction. No entry, no change.
 
 pub mod chain;
+pub mod checkpoint;
+pub mod file;
+pub mod read;
 pub mod refused;
+pub mod verify;
 
 use manifold_bus::{Cause, Draft};
 use manifold_core::{Clock, Ids, Result};
@@ -31,6 +35,11 @@ impl Outbox {
         for draft in drafts {
             store::append(tx, self.entry(draft, cause)).await?;
         }
+        self.bus.append(tx, drafts, cause).await
+    }
+
+    /// Publishes what is no deed of anybody and no entry of the chain.
+    pub async fn publish(&self, tx: &mut Tx<'_>, drafts: &[Draft], cause: &Cause<'_>) -> Result<()> {
         self.bus.append(tx, drafts, cause).await
     }
 

@@ -49,6 +49,7 @@ use manifold_store::{Db, Migrations};
 use tokio::sync::Semaphore;
 
 use crate::audit::Outbox;
+use crate::audit::checkpoint::{self, Signer};
 use crate::audit::refused::{self, Refused};
 use crate::cursor::CursorKey;
 use crate::key::again::Answers;
@@ -65,6 +66,10 @@ use crate::verify::Outcomes;
 use crate::verify::cache::Cache;
 use crate::verify::used::{self, Used};
 
+pub use crate::audit::chain::Entry as AuditEntry;
+pub use crate::audit::file::{Format as AuditFormat, verify as verify_audit_file};
+pub use crate::audit::read::{AuditKey, AuditPage};
+pub use crate::audit::verify::{Broken, Fault as AuditFault, Verdict};
 pub use crate::factor::{FactorInfo, NewFactor, parse_factor_id};
 pub use crate::invitation::{Invitation, Newcomer, parse_invitation_id};
 pub use crate::key::format::{Environment, Parsed, parse_key};
@@ -79,6 +84,7 @@ pub use crate::repeat::{Promise, Repeat, Repeatable};
 pub use crate::role::RoleInfo;
 pub use crate::role::grants::RoleGrant;
 pub use crate::session::{Entered, LIFETIME as SESSION_LIFETIME, Present, SessionInfo, Visitor, parse_session_id};
+pub use crate::store::audit::AuditFilter;
 pub use crate::store::usage::Sums;
 pub use crate::tenant::purge::{KEPT as KEPT_TABLES, TABLES as TENANT_TABLES};
 pub use crate::tenant::settings::{Registration, Settings};
@@ -159,6 +165,7 @@ struct Inner {
     used: Used,
     outcomes: Outcomes,
     refused: Refused,
+    signer: Signer,
     hasher: Hasher,
     csrf: CsrfKey,
     cursor: CursorKey,
@@ -198,6 +205,10 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let csrf = CsrfKey(*newest.ok_or_else(|| Error::internal("there is no key against forged requests"))?.1.expose());
     let cursor = vault.system_key("cursor").await?;
     let cursor = CursorKey::newest(cursor).ok_or_else(|| Error::internal("there is no key of cursors"))?;
+    let seeds = vault.system_key("audit-checkpoint").await?;
+    let newest = seeds.iter().max_by_key(|(version, _)| *version);
+    let (version, seed) = newest.ok_or_else(|| Error::internal("there is no key for audit checkpoints"))?;
+    let signer = Signer::new(*version, seed.expose())?;
     let identity = Identity {
         inner: Arc::new(Inner {
             outbox: Outbox::new(deps.clock.clone(), deps.ids.clone()),
@@ -215,6 +226,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             used: Used::default(),
             outcomes: Outcomes::new(),
             refused: Refused::default(),
+            signer,
             hasher: Hasher::start()?,
             csrf,
             cursor,
@@ -239,6 +251,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     identity.inner.tasks.spawn("identity revocations", revoke::run(identity.clone(), seq, health));
     identity.inner.tasks.spawn("identity key uses", used::run(identity.clone()));
     identity.inner.tasks.spawn("identity refusals", refused::run(identity.clone()));
+    identity.inner.tasks.spawn("identity audit checkpoints", checkpoint::run(identity.clone()));
     identity.inner.tasks.spawn("identity tidy", tidy::run(identity.clone()));
     identity.inner.tasks.spawn_until_stop("identity vault", vault::run(identity.clone()));
     if identity.inner.post.public_url().is_some() {

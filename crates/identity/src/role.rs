@@ -25,6 +25,7 @@ pub const BUILT_IN: [(&str, &[&str]); 5] = [
         "admin",
         &[
             "ai.*",
+            "audit.*",
             "keys.*",
             "limits.*",
             "roles.*",
@@ -37,7 +38,15 @@ pub const BUILT_IN: [(&str, &[&str]); 5] = [
     ),
     (
         "operator",
-        &["ai.*", "keys.key.read", "limits.rule.read", "roles.role.read", "tenants.tenant.read", "users.user.read"],
+        &[
+            "ai.*",
+            "audit.entry.read",
+            "keys.key.read",
+            "limits.rule.read",
+            "roles.role.read",
+            "tenants.tenant.read",
+            "users.user.read",
+        ],
     ),
     ("developer", &["ai.*", "keys.key.*@own", "roles.role.read", "tenants.tenant.read"]),
     ("viewer", &["keys.key.read", "roles.role.read", "tenants.tenant.read", "users.user.read"]),

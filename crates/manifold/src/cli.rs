@@ -9,7 +9,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use manifold_core::{Error, Result, Secret};
 use manifold_runtime::config::Loaded;
 
-use crate::command::{bus, config as config_command, db, doctor, keys, migrate, serve, status, tenants, users};
+use crate::command::{audit, bus, config as config_command, db, doctor, keys, migrate, serve, status, tenants, users};
 use crate::config::{self, Config};
 use crate::explain::{explain, located};
 use crate::output;
@@ -63,6 +63,11 @@ enum Command {
     Users {
         #[command(subcommand)]
         command: users::Command,
+    },
+    /// Show, export and verify what was done
+    Audit {
+        #[command(subcommand)]
+        command: audit::Command,
     },
     /// Look for what is wrong and say how to mend it
     Doctor {
@@ -144,6 +149,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         }
         Command::Keys { command } => return block_on(keys::run(read(settings, Vec::new())?.value, command)),
         Command::Tenants { command } => return block_on(tenants::run(read(settings, Vec::new())?.value, command)),
+        Command::Audit { command } => return block_on(audit::run(read(settings, Vec::new())?.value, command)),
         Command::Users { command } => return block_on(users::run(read(settings, Vec::new())?.value, command)),
         Command::Doctor { offline, json } => {
             let environment = environment();

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub mod api;
+pub mod audit;
 pub mod bus;
 pub mod config;
 pub mod db;

@@ -27,7 +27,7 @@ pub const TABLES: [&str; 11] = [
     "vault_key",
 ];
 /// Those whose rows stay: what was done is not undone by who did it.
-pub const KEPT: [&str; 2] = ["audit_entry", "audit_head"];
+pub const KEPT: [&str; 3] = ["audit_checkpoint", "audit_entry", "audit_head"];
 
 impl Identity {
     /// Removes tenants that were deleted and not brought back in time. The other services hear of it.

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
-use manifold_core::Code;
+use futures::TryStreamExt;
+use manifold_core::{Code, Principal, TenantId};
+use manifold_identity::{AuditFault, AuditFilter, AuditFormat, verify_audit_file};
+use manifold_runtime::CallContext;
+use manifold_store::Db;
+use uuid::Uuid;
 
-use crate::house::{House, Process, eventually, key};
+use crate::house::{House, Process, calling, eventually, key};
 
 on_both_engines!(
     every_change_is_an_entry_of_its_tenants_chain,
@@ -12,6 +17,11 @@ on_both_engines!(
     a_change_whose_entry_cannot_be_written_does_not_happen,
     failed_logins_of_a_minute_are_one_entry_with_a_count,
     changes_at_once_leave_no_gap,
+    entries_are_listed_by_filter_and_page_of_the_own_tenant_only,
+    whoever_changes_the_database_is_found_out,
+    a_tail_that_was_cut_off_contradicts_a_signature_that_is_made_every_hour,
+    an_export_is_audited_and_verified_by_itself,
+    nobody_reads_exports_or_verifies_without_the_permission,
 );
 
 const ENTRIES: &str = "SELECT COUNT(*) FROM audit_entry";
@@ -19,6 +29,35 @@ const ENTRIES: &str = "SELECT COUNT(*) FROM audit_entry";
 impl Process {
     async fn text(&self, sql: &'static str) -> String {
         manifold_store::on!(&self.db, |pool| sqlx::query_scalar(sql).fetch_one(pool).await).unwrap()
+    }
+
+    /// The admin, after making so many keys, each an entry after the first.
+    async fn busy_admin(&self, house: &House, n_keys: usize) -> CallContext {
+        let admin = self.admin(house).await;
+        for n in 0..n_keys {
+            self.identity.create_key(&admin, key(&format!("app {n}"), &["ai.inference.run"])).await.unwrap();
+        }
+        admin
+    }
+
+    async fn export(&self, caller: &CallContext, format: AuditFormat) -> Vec<u8> {
+        let pieces = self.identity.export_audit(caller, AuditFilter::default(), format).await.unwrap();
+        pieces.try_collect::<Vec<_>>().await.unwrap().concat()
+    }
+
+    /// Takes the protection off, as somebody would who owns the database.
+    async fn unprotect(&self) {
+        let triggers: &[&str] = match &self.db {
+            Db::Sqlite(_) => &[
+                "DROP TRIGGER audit_entry_is_not_changed",
+                "DROP TRIGGER audit_detail_is_only_erased",
+                "DROP TRIGGER audit_entry_is_not_deleted",
+            ],
+            Db::Postgres(_) => &["ALTER TABLE audit_entry DISABLE TRIGGER ALL"],
+        };
+        for trigger in triggers {
+            self.execute(trigger).await;
+        }
     }
 }
 
@@ -103,5 +142,140 @@ async fn changes_at_once_leave_no_gap(house: &House) {
 
     assert_eq!(process.count("SELECT MAX(seq) FROM audit_entry").await, 21);
     assert_eq!(process.count(ENTRIES).await, 21);
+    process.stop().await;
+}
+
+async fn entries_are_listed_by_filter_and_page_of_the_own_tenant_only(house: &House) {
+    let process = house.start().await;
+    let admin = process.busy_admin(house, 4).await;
+    let list = async |filter: AuditFilter, limit, before| {
+        let page = process.identity.list_audit(&admin, &filter, limit, before).await.unwrap();
+        (page.data.iter().map(|entry| entry.seq).collect::<Vec<_>>(), page.next)
+    };
+    let by = |actor: &str| AuditFilter { actor: Some(actor.to_owned()), ..AuditFilter::default() };
+
+    assert_eq!(list(AuditFilter::default(), Some(3), None).await, (vec![5, 4, 3], Some(3)));
+    assert_eq!(list(AuditFilter::default(), Some(3), Some(3)).await, (vec![2, 1], None));
+    assert_eq!(list(by(&admin.principal.subject), None, None).await.0, [5, 4, 3, 2]);
+    assert_eq!(list(by("manifold/identity"), None, None).await.0, [1]);
+    assert!(list(by("somebody else' OR 1 = 1 --"), None, None).await.0.is_empty());
+    let now = house.clock.now();
+    let since = AuditFilter { from: Some(now.after(Duration::from_secs(1))), ..AuditFilter::default() };
+    assert!(list(since, None, None).await.0.is_empty());
+    let until = AuditFilter { to: Some(now), outcome: Some("ok".to_owned()), ..AuditFilter::default() };
+    assert!(list(until, None, None).await.0.is_empty(), "before now there is nothing");
+
+    let stranger = Principal { tenant: TenantId(Uuid::from_u128(9)), ..admin.principal.clone() };
+    let foreign = process.identity.list_audit(&calling(stranger), &AuditFilter::default(), None, None).await.unwrap();
+    assert!(foreign.data.is_empty());
+    process.stop().await;
+}
+
+async fn whoever_changes_the_database_is_found_out(house: &House) {
+    let process = house.start().await;
+    let admin = process.busy_admin(house, 4).await;
+    let whole = process.identity.verify_audit(&admin).await.unwrap();
+    assert_eq!((whole.n_entries, whole.n_erased, whole.broken), (5, 0, None));
+    process.execute("UPDATE audit_entry SET detail = NULL WHERE seq = 2").await;
+    let erased = process.identity.verify_audit(&admin).await.unwrap();
+    assert_eq!((erased.n_entries, erased.n_erased, erased.broken), (5, 1, None), "an erased detail is no fault");
+    process.unprotect().await;
+
+    for (attack, undo, seq, fault) in [
+        (
+            "UPDATE audit_entry SET actor = 'x' || actor WHERE seq = 3",
+            "UPDATE audit_entry SET actor = SUBSTR(actor, 2) WHERE seq = 3",
+            3,
+            AuditFault::Altered,
+        ),
+        (
+            "UPDATE audit_entry SET at = at + 1 WHERE seq = 5",
+            "UPDATE audit_entry SET at = at - 1 WHERE seq = 5",
+            5,
+            AuditFault::Altered,
+        ),
+        (
+            "UPDATE audit_entry SET detail = detail || ' ' WHERE seq = 4",
+            "UPDATE audit_entry SET detail = SUBSTR(detail, 1, LENGTH(detail) - 1) WHERE seq = 4",
+            4,
+            AuditFault::DetailAltered,
+        ),
+        (
+            "UPDATE audit_entry SET seq = 30 WHERE seq = 3",
+            "UPDATE audit_entry SET seq = 3 WHERE seq = 30",
+            3,
+            AuditFault::Missing,
+        ),
+    ] {
+        process.execute(attack).await;
+        let found = process.identity.verify_audit(&admin).await.unwrap().broken.unwrap();
+        assert_eq!((found.seq, found.fault), (seq, fault), "{attack}");
+        process.execute(undo).await;
+        assert_eq!(process.identity.verify_audit(&admin).await.unwrap().broken, None, "{undo}");
+    }
+    for swap in ["seq = 30 WHERE seq = 2", "seq = 2 WHERE seq = 3", "seq = 3 WHERE seq = 30"] {
+        process.execute(&format!("UPDATE audit_entry SET {swap}")).await;
+    }
+    assert_eq!(process.identity.verify_audit(&admin).await.unwrap().broken.unwrap().seq, 2, "two that changed places");
+    process.stop().await;
+}
+
+async fn a_tail_that_was_cut_off_contradicts_a_signature_that_is_made_every_hour(house: &House) {
+    let process = house.start().await;
+    let admin = process.busy_admin(house, 3).await;
+    process.stop().await;
+    house.clock.advance(Duration::from_secs(3_601));
+    let process = house.start().await;
+    let signed = "SELECT COUNT(*) FROM audit_checkpoint WHERE seq = 4";
+    eventually(Duration::from_secs(10), async || process.count(signed).await == 1).await;
+    assert_eq!(process.count("SELECT COUNT(*) FROM outbox WHERE type = 'identity.audit.signed'").await, 1);
+    assert_eq!(process.identity.verify_audit(&admin).await.unwrap().n_checkpoints, 1);
+    process.unprotect().await;
+
+    process.execute("DELETE FROM audit_entry WHERE seq > 2").await;
+    let by_head = process.identity.verify_audit(&admin).await.unwrap().broken.unwrap();
+    process.execute("UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit_entry WHERE seq = 2)").await;
+    let by_signature = process.identity.verify_audit(&admin).await.unwrap().broken.unwrap();
+
+    assert_eq!((by_head.seq, by_head.fault), (3, AuditFault::Truncated));
+    assert_eq!((by_signature.seq, by_signature.fault), (3, AuditFault::Truncated));
+    process.stop().await;
+}
+
+async fn an_export_is_audited_and_verified_by_itself(house: &House) {
+    let process = house.start().await;
+    let admin = process.busy_admin(house, 2).await;
+
+    let file = process.export(&admin, AuditFormat::Ndjson).await;
+    let table = process.export(&admin, AuditFormat::Csv).await;
+
+    let key = process.identity.audit_key().public;
+    let verdict = verify_audit_file(file.as_slice(), &key).unwrap();
+    assert_eq!((verdict.n_entries, verdict.broken), (4, None), "three changes, and the export");
+    let text = String::from_utf8(file).unwrap();
+    assert!(text.lines().last().unwrap().contains("identity.audit.exported"), "{text}");
+    let forged = text.replacen("app 1", "app 2", 1);
+    let found = verify_audit_file(forged.as_bytes(), &key).unwrap().broken.unwrap();
+    assert_eq!((found.seq, found.fault), (3, AuditFault::DetailAltered));
+    let table = String::from_utf8(table).unwrap();
+    assert_eq!(table.lines().count(), 6, "the heading and five entries: {table}");
+    process.stop().await;
+}
+
+async fn nobody_reads_exports_or_verifies_without_the_permission(house: &House) {
+    let process = house.start().await;
+    let admin = process.admin(house).await;
+    let reader = Principal { permissions: ["audit.entry.read".to_owned()].into(), ..admin.principal.clone() };
+    let (reader, app) = (calling(reader), calling(Principal { permissions: [].into(), ..admin.principal }));
+    let filter = AuditFilter::default;
+
+    assert!(process.identity.list_audit(&reader, &filter(), None, None).await.is_ok());
+    let listed = process.identity.list_audit(&app, &filter(), None, None).await.err();
+    let exported = process.identity.export_audit(&reader, filter(), AuditFormat::Csv).await.err();
+    let verified = process.identity.verify_audit(&reader).await.err();
+
+    for refused in [listed, exported, verified] {
+        assert_eq!(refused.unwrap().reason(), "INSUFFICIENT_SCOPE");
+    }
     process.stop().await;
 }

@@ -1,12 +1,13 @@
 //! The public REST of a running server, as the commands call it.
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, header};
 use manifold_core::{Code, Error, Result, ResultExt, Secret};
-use manifold_runtime::http::{Client, HttpConfig, Outbound, Sent, Trust};
+use manifold_runtime::http::{Client, HttpConfig, Inbound, Outbound, SendError, Sent, Trust};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -14,6 +15,8 @@ use crate::config::Config;
 use crate::output;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a download may take.
+const DOWNLOAD: Duration = Duration::from_secs(3_600);
 const MAX_ANSWER: u64 = 4 << 20;
 
 /// A running server, as its own client sees it.
@@ -35,6 +38,25 @@ impl Api {
 
     /// A call with the admin key; anything but 2xx is an error.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {
+        let answer = self.send(self.authorised(method, path, body)?, PATIENCE, MAX_ANSWER).await?;
+        let (status, text) = self.text(answer).await?;
+        if (200..300).contains(&status) { Ok(parse(&text)) } else { Err(refused(status, &text)) }
+    }
+
+    /// What the server answers to a GET with the admin key, written as it comes.
+    pub async fn download(&self, path: &str, file: &mut impl Write) -> Result<()> {
+        let mut answer = self.send(self.authorised(Method::GET, path, None)?, DOWNLOAD, u64::MAX).await?;
+        if !answer.head.status.is_success() {
+            let (status, text) = self.text(answer).await?;
+            return Err(refused(status, &text));
+        }
+        while let Some(piece) = answer.chunk().await.map_err(|source| self.unreachable(source))? {
+            file.write_all(&piece).or_err(Code::Internal, "write what the server sends")?;
+        }
+        Ok(())
+    }
+
+    fn authorised(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Request<Bytes>> {
         let Some(key) = &self.key else {
             return Err(Error::new(
                 Code::Unauthenticated,
@@ -47,13 +69,7 @@ impl Api {
         let bearer =
             HeaderValue::from_str(&format!("Bearer {}", key.expose())).or_err(Code::Invalid, "read the admin key")?;
         request.headers_mut().insert(header::AUTHORIZATION, bearer);
-        let (status, text) = self.send(request).await?;
-        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
-        if (200..300).contains(&status) {
-            return Ok(value);
-        }
-        let detail = value["detail"].as_str().or(value["title"].as_str()).unwrap_or("no reason given").to_owned();
-        Err(Error::new(Code::Precondition, "SERVER_REFUSED", format!("the server answered {status}: {detail}")))
+        Ok(request)
     }
 
     /// All rows of a list, page by page.
@@ -71,7 +87,8 @@ impl Api {
 
     /// A call without a key: status and body.
     pub async fn get_anonymous(&self, path: &str) -> Result<(u16, String)> {
-        self.send(self.request(Method::GET, path, Bytes::new())?).await
+        let answer = self.send(self.request(Method::GET, path, Bytes::new())?, PATIENCE, MAX_ANSWER).await?;
+        self.text(answer).await
     }
 
     fn request(&self, method: Method, path: &str, body: Bytes) -> Result<Request<Bytes>> {
@@ -82,25 +99,39 @@ impl Api {
         request.body(body).or_err(Code::Invalid, "build the request")
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<(u16, String)> {
+    async fn send(&self, request: Request<Bytes>, patience: Duration, max_body: u64) -> Result<Inbound> {
         let outbound = Outbound {
             request,
             trust: Trust::Operator,
-            deadline: Instant::now() + PATIENCE,
+            deadline: Instant::now() + patience,
             first_byte: PATIENCE,
             idle: PATIENCE,
-            max_body: MAX_ANSWER,
+            max_body,
             sent: Sent::default(),
         };
-        let failed = |source| {
-            Error::new(Code::Unavailable, "SERVER_UNREACHABLE", format!("no server answers at {}", self.base))
-                .because(source)
-        };
-        let inbound = self.client.send(outbound).await.map_err(failed)?;
-        let status = inbound.head.status.as_u16();
-        let body = inbound.bytes().await.map_err(failed)?;
+        self.client.send(outbound).await.map_err(|source| self.unreachable(source))
+    }
+
+    async fn text(&self, answer: Inbound) -> Result<(u16, String)> {
+        let status = answer.head.status.as_u16();
+        let body = answer.bytes().await.map_err(|source| self.unreachable(source))?;
         Ok((status, String::from_utf8_lossy(&body).into_owned()))
     }
+
+    fn unreachable(&self, source: SendError) -> Error {
+        Error::new(Code::Unavailable, "SERVER_UNREACHABLE", format!("no server answers at {}", self.base))
+            .because(source)
+    }
+}
+
+fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or(Value::Null)
+}
+
+fn refused(status: u16, text: &str) -> Error {
+    let problem = parse(text);
+    let detail = problem["detail"].as_str().or(problem["title"].as_str()).unwrap_or("no reason given");
+    Error::new(Code::Precondition, "SERVER_REFUSED", format!("the server answered {status}: {detail}"))
 }
 
 /// Rows as a table of these fields.
