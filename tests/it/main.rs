@@ -15,6 +15,7 @@ mod limits;
 mod operations;
 mod people;
 mod reasons;
+mod secrets;
 mod store_faults;
 mod streams;
 mod tenants;

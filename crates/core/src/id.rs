@@ -106,6 +106,7 @@ id!(/** What a person is logged in by. */ SessionId, "ses");
 id!(/** A second factor of a person. */ FactorId, "fac");
 id!(/** An invitation into a tenant. */ InvitationId, "inv");
 id!(/** A role that a tenant made. */ RoleId, "rol");
+id!(/** A secret of a tenant. */ SecretId, "sec");
 id!(/** One request of a client. */ RequestId, "req");
 id!(/** One event. */ EventId, "evt");
 id!(/** A job. */ JobId, "job");

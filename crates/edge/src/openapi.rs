@@ -23,8 +23,8 @@ use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
-    audit, auth, document, errors, factors, invitations, keys, limits, probes, roles, rotation, sessions, tenants,
-    usage, users,
+    audit, auth, document, errors, factors, invitations, keys, limits, probes, roles, rotation, secrets, sessions,
+    tenants, usage, users, vault,
 };
 use crate::routes::documented;
 
@@ -63,7 +63,7 @@ const LINKS: [(&str, &str, &str); 12] = [
 /// The header by which a client says that two requests are one.
 const REPETITION: &str = "Idempotency-Key";
 
-const TAGS: [(&str, &str); 12] = [
+const TAGS: [(&str, &str); 13] = [
     ("Chat", "Conversations with models, in OpenAI's format"),
     ("Embeddings", "Vectors of texts, in OpenAI's format"),
     ("Models", "What can be called, in OpenAI's format"),
@@ -74,6 +74,7 @@ const TAGS: [(&str, &str); 12] = [
     ("Users", "People, their roles and invitations"),
     ("Roles", "What people may do"),
     ("Audit", "What was done, by whom, and whether the record of it is whole"),
+    ("Secrets", "What a tenant keeps sealed, and the key that seals it"),
     ("Probes", "Whether the process lives and serves"),
     ("Documents", "Contracts"),
 ];
@@ -123,6 +124,10 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(tenants::create_tenant, tenants::list_tenants))
         .routes(routes!(tenants::get_tenant, tenants::update_tenant, tenants::delete_tenant))
         .routes(routes!(tenants::switch_tenant))
+        .routes(routes!(secrets::list_secrets))
+        .routes(routes!(secrets::get_secret, secrets::put_secret, secrets::delete_secret))
+        .routes(routes!(vault::get_vault))
+        .routes(routes!(vault::rotate_vault_key))
         .routes(routes!(probes::get_health))
         .routes(routes!(probes::get_readiness))
         .routes(routes!(document::get_openapi))
@@ -297,7 +302,7 @@ mod tests {
             assert_eq!(access.count(), 1, "{path}");
             assert!(operation.security.is_some(), "{path}");
         }
-        assert!(ids.len() >= 49);
+        assert!(ids.len() >= 55);
     }
 
     #[test]

@@ -11,10 +11,12 @@ pub(crate) mod limits;
 pub(crate) mod probes;
 pub(crate) mod roles;
 pub(crate) mod rotation;
+pub(crate) mod secrets;
 pub(crate) mod sessions;
 pub(crate) mod tenants;
 pub(crate) mod usage;
 pub(crate) mod users;
+pub(crate) mod vault;
 
 use axum::body::Body;
 use axum::response::Response;

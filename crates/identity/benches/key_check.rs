@@ -18,8 +18,10 @@ fn start(runtime: &Runtime, folder: &std::path::Path, tasks: &Tasks) -> Started 
         let (db, writer) = Db::open(&location, "identity", &[&bus, &own], &options).await.expect("a database");
         let stop = tasks.token();
         tasks.spawn("writer", writer.run(async move { stop.cancelled().await }));
+        let master_keys = vec![manifold_identity::MasterKey::of_folder(folder)];
         let config = Config {
             data_dir: folder.to_owned(),
+            master_keys,
             admin_key: None,
             grace: Duration::from_secs(600),
             mail: MailConfig::default(),

@@ -1,5 +1,7 @@
 //! The gRPC service `Keys`: decode, call, encode.
 
+pub mod vault;
+
 use std::time::Duration;
 
 use manifold_contract::identity::v1 as proto;

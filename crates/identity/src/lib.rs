@@ -23,6 +23,7 @@ mod repeat;
 mod revoke;
 mod role;
 mod second;
+mod secret;
 mod secret_file;
 mod session;
 mod setup;
@@ -42,7 +43,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use manifold_bus::{Bus, Jobs};
-use manifold_contract::identity::v1::keys;
+use manifold_contract::identity::v1::{keys, vault as vaults};
 use manifold_core::{Clock, Error, Ids, Result, Secret, TenantId};
 use manifold_runtime::{Health, Routes, Tasks};
 use manifold_store::{Db, Migrations};
@@ -83,6 +84,7 @@ pub use crate::member::{Member, OneTime, parse_user_id};
 pub use crate::repeat::{Promise, Repeat, Repeatable};
 pub use crate::role::RoleInfo;
 pub use crate::role::grants::RoleGrant;
+pub use crate::secret::SecretInfo;
 pub use crate::session::{Entered, LIFETIME as SESSION_LIFETIME, Present, SessionInfo, Visitor, parse_session_id};
 pub use crate::store::audit::AuditFilter;
 pub use crate::store::usage::Sums;
@@ -91,8 +93,10 @@ pub use crate::tenant::settings::{Registration, Settings};
 pub use crate::tenant::{NewTenantInfo, TenantChange, TenantInfo, parse_tenant_id};
 pub use crate::usage::{DEFAULT_WINDOW, UsageRow};
 pub use crate::user::{NewOwner, UserInfo};
-pub use crate::vault::Vault;
-pub use crate::vault::envelope::Place;
+pub use crate::vault::master::{MasterKey, MasterSource};
+pub use crate::vault::rotate::{MasterStatus, Rotated, master_status, rotate_master};
+pub use crate::vault::tenant::{ReplacedKey, VaultInfo};
+pub use crate::vault::{Place, Vault};
 
 /// The tables of this crate.
 pub fn migrations() -> Migrations {
@@ -102,8 +106,10 @@ pub fn migrations() -> Migrations {
 /// What an operator decides.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where `master.key` and `admin.key` are.
+    /// Where `admin.key` is.
     pub data_dir: PathBuf,
+    /// The master keys, at least one; the first seals on an empty database.
+    pub master_keys: Vec<MasterKey>,
     /// The admin key to make on an empty database; None = a random one.
     pub admin_key: Option<Secret<String>>,
     /// How long cached keys go on while the database is away.
@@ -190,8 +196,7 @@ impl Identity {
 /// Opens the vault, makes the first key if the database is empty, and starts following revocations.
 pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let health = deps.health.component("identity");
-    let masters = [vault::master::default_key(&config.data_dir)];
-    let vault = Vault::start(deps.db.clone(), deps.clock.clone(), &masters).await?;
+    let vault = Vault::start(deps.db.clone(), deps.clock.clone(), &config.master_keys).await?;
     let peppers = vault.system_key("key-pepper").await?;
     let peppers = Peppers::new(peppers).ok_or_else(|| Error::internal("there is no pepper"))?;
     let seals = vault.system_key("answer-seal").await?;
@@ -261,5 +266,6 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let roll_up = manifold_bus::consume(usage::consumer(), deps.bus, db, clock, usage::RollUp);
     identity.inner.tasks.spawn_until_stop("identity usage", roll_up);
     let routes = Routes::new(keys::offer(grpc::Service(identity.clone())));
+    let routes = routes.and(Routes::new(vaults::offer(grpc::vault::Service(identity.clone()))));
     Ok(Started { identity, routes, first_admin_key, setup_token })
 }

@@ -34,6 +34,8 @@ pub const BUILT_IN: [(&str, &[&str]); 5] = [
             "tenants.tenant.suspend",
             "tenants.tenant.write",
             "users.*",
+            "vault.key.read",
+            "vault.secret.*",
         ],
     ),
     (
@@ -46,6 +48,8 @@ pub const BUILT_IN: [(&str, &[&str]); 5] = [
             "roles.role.read",
             "tenants.tenant.read",
             "users.user.read",
+            "vault.key.read",
+            "vault.secret.read",
         ],
     ),
     ("developer", &["ai.*", "keys.key.*@own", "roles.role.read", "tenants.tenant.read"]),

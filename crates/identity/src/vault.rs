@@ -4,18 +4,25 @@
 pub mod envelope;
 mod held;
 pub mod master;
+pub mod reseal;
 pub mod ring;
+pub mod rotate;
+pub mod serve;
+pub mod tenant;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use manifold_core::{Clock, Code, Error, Result, Secret, TenantId};
 use manifold_store::Db;
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
+use tracing::warn;
 
 use crate::store::system::{self, SystemKey};
 use crate::store::vault::{self as store, KeyRow};
 use crate::{Identity, random};
-use envelope::{KeyBytes, Label, Place};
+pub use envelope::Place;
+use envelope::{KeyBytes, Label};
 use held::Held;
 use master::{MasterKey, Masters};
 
@@ -26,13 +33,18 @@ const SEALS: i64 = 64;
 /// How often to try when another process changes the same key.
 const TRIES: usize = 10;
 
-/// Sweeps opened keys away until it is dropped.
+/// Sweeps opened keys away, and seals anew what needs a replaced key, until it is dropped.
 pub async fn run(identity: Identity) {
     let mut ticks = interval(held::FOR);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        identity.inner.vault.sweep();
+        tokio::select! {
+            _ = ticks.tick() => identity.inner.vault.sweep(),
+            () = identity.inner.vault.wake.notified() => {}
+        }
+        if let Err(error) = reseal::pass(&identity).await {
+            warn!(error = error.chain(), "cannot seal anew what needs a replaced key, trying again");
+        }
     }
 }
 
@@ -43,6 +55,10 @@ pub struct Vault {
     masters: Masters,
     sealing: Held<TenantId, Sealing>,
     opening: Held<(TenantId, i32), KeyBytes>,
+    /// Tables of other services that are known to need a tenant's key.
+    holders: Held<(TenantId, String), ()>,
+    /// A key was replaced.
+    wake: Notify,
 }
 
 /// The active key of a tenant.
@@ -58,7 +74,8 @@ impl Vault {
     pub async fn start(db: Db, clock: Clock, configured: &[MasterKey]) -> Result<Self> {
         let sealed = system::list_system_keys(&db).await?;
         let masters = Masters::open(&db, configured, &sealed, clock.now()).await?;
-        Ok(Self { db, clock, masters, sealing: Held::new(), opening: Held::new() })
+        let (sealing, opening, holders) = (Held::new(), Held::new(), Held::new());
+        Ok(Self { db, clock, masters, sealing, opening, holders, wake: Notify::new() })
     }
 
     /// All versions of the system key `name`, opened; the first is made when it is missing.
@@ -93,8 +110,12 @@ impl Vault {
         created.await
     }
 
-    /// Seals what is to stand at `place`. Call it before the transaction that writes it.
+    /// Seals what is to stand at `place`. Call it before the transaction that writes it. A table of this crate must be among
+    /// [`reseal::COLUMNS`]; those of other services begin with the name of the service and a dot.
     pub async fn seal(&self, place: Place<'_>, text: &[u8]) -> Result<Vec<u8>> {
+        if !reseal::is_known(place) {
+            return Err(Error::internal("a column is sealed that would not be sealed anew"));
+        }
         for _ in 0..TRIES {
             let now = self.clock.now();
             let key = match self.sealing.get(&place.tenant, now) {
@@ -139,6 +160,7 @@ impl Vault {
         let now = self.clock.now();
         self.sealing.sweep(now);
         self.opening.sweep(now);
+        self.holders.sweep(now);
     }
 
     /// The active key of a tenant, with some seals; None if there is none, or it has made too many.
@@ -158,13 +180,23 @@ impl Vault {
         }
     }
 
-    /// Makes the version after `active` of a tenant's key. False if another process did so, or the master key changed.
-    async fn replace_key(&self, tenant: TenantId, active: i32) -> Result<bool> {
+    /// What the version after `active` of a tenant's key shall be.
+    async fn next_key(&self, tenant: TenantId, active: i32) -> Result<KeyRow> {
         let (version, master_id) = (active + 1, store::active_master(&self.db).await?);
         let owner = tenant.0.to_string();
         let label = Label { owner: &owner, version, master_id: &master_id };
-        let next = KeyRow { version, wrapped: self.masters.wrap(&Secret::new(random::bytes()), label)?, master_id };
-        let now = self.clock.now();
+        Ok(KeyRow { version, wrapped: self.masters.wrap(&Secret::new(random::bytes()), label)?, master_id })
+    }
+
+    /// A tenant's key was replaced: uses the new one, and seals anew what needs the old one.
+    fn replaced(&self, tenant: TenantId) {
+        self.sealing.forget(&tenant);
+        self.wake.notify_one();
+    }
+
+    /// Makes the version after `active` of a tenant's key. False if another process did so, or the master key changed.
+    async fn replace_key(&self, tenant: TenantId, active: i32) -> Result<bool> {
+        let (next, now) = (self.next_key(tenant, active).await?, self.clock.now());
         let replaced = self.db.write("make a tenant's key", move |tx| {
             let next = next.clone();
             Box::pin(async move {
@@ -180,6 +212,6 @@ impl Vault {
     }
 }
 
-fn busy() -> Error {
+pub(crate) fn busy() -> Error {
     Error::new(Code::Unavailable, "STORE_UNAVAILABLE", "other processes keep changing the keys of the vault")
 }

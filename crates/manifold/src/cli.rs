@@ -9,7 +9,9 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use manifold_core::{Error, Result, Secret};
 use manifold_runtime::config::Loaded;
 
-use crate::command::{audit, bus, config as config_command, db, doctor, keys, migrate, serve, status, tenants, users};
+use crate::command::{
+    audit, bus, config as config_command, db, doctor, keys, migrate, secrets, serve, status, tenants, users, vault,
+};
 use crate::config::{self, Config};
 use crate::explain::{explain, located};
 use crate::output;
@@ -68,6 +70,16 @@ enum Command {
     Audit {
         #[command(subcommand)]
         command: audit::Command,
+    },
+    /// Write, list and delete secrets
+    Secrets {
+        #[command(subcommand)]
+        command: secrets::Command,
+    },
+    /// Change the master key, and see what it seals
+    Vault {
+        #[command(subcommand)]
+        command: vault::Command,
     },
     /// Look for what is wrong and say how to mend it
     Doctor {
@@ -151,6 +163,8 @@ fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Tenants { command } => return block_on(tenants::run(read(settings, Vec::new())?.value, command)),
         Command::Audit { command } => return block_on(audit::run(read(settings, Vec::new())?.value, command)),
         Command::Users { command } => return block_on(users::run(read(settings, Vec::new())?.value, command)),
+        Command::Secrets { command } => return block_on(secrets::run(read(settings, Vec::new())?.value, command)),
+        Command::Vault { command } => return block_on(vault::run(read(settings, Vec::new())?.value, command)),
         Command::Doctor { offline, json } => {
             let environment = environment();
             return block_on(doctor::run(read(settings, Vec::new()), environment, offline, json));

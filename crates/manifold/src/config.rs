@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use manifold_cache::Redis;
 use manifold_core::{Error, Result, Secret};
+use manifold_identity::{MasterKey, MasterSource};
 use manifold_runtime::config::{Loaded, Sources, load};
 use manifold_runtime::telemetry::TelemetryConfig;
 use serde::Deserialize;
@@ -182,6 +183,24 @@ pub struct IdentitySection {
     /// How long known keys work while the database is away.
     #[serde(with = "humantime_serde")]
     pub grace: Duration,
+    /// The master keys; the first seals on an empty database. None = `master.key` in the data folder.
+    #[serde(default)]
+    pub master_keys: Vec<MasterKeySection>,
+}
+
+/// `[[identity.master_keys]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MasterKeySection {
+    /// How the database calls it.
+    pub id: String,
+    /// Its file, from the data folder if relative.
+    pub file: Option<PathBuf>,
+    /// The variable that holds it.
+    pub env: Option<String>,
+    /// What the variable holds.
+    #[serde(skip)]
+    value: Option<Secret<String>>,
 }
 
 /// `[bootstrap]`.
@@ -221,9 +240,12 @@ pub fn read(
     }
     let file = file.or_else(|| Some(PathBuf::from(FILE)).filter(|file| file.is_file()));
     let aliases = manifold_ai_router::key_variables()?;
-    let loaded: Loaded<Config> =
-        load(&Sources { defaults: DEFAULTS, file, env: environment, aliases, overrides: flags })
-            .map_err(|error| Error::invalid("CONFIG_INVALID", error.to_string()))?;
+    let sources = Sources { defaults: DEFAULTS, file, env: environment, aliases, overrides: flags };
+    let mut loaded: Loaded<Config> =
+        load(&sources).map_err(|error| Error::invalid("CONFIG_INVALID", error.to_string()))?;
+    for key in &mut loaded.value.identity.master_keys {
+        key.value = key.env.as_ref().and_then(|name| sources.env.get(name)).map(|text| Secret::from(text.as_str()));
+    }
     let checked = check(&loaded.value).and_then(|()| manifold_ai_router::check(&loaded.value.ai));
     checked.map_err(|error| located(error, &loaded.settings))?;
     Ok(loaded)
@@ -246,6 +268,9 @@ fn check(config: &Config) -> Result<()> {
     if config.bus.jetstream.duplicate_window > config.bus.jetstream.max_age {
         return refuse("bus.jetstream.duplicate_window", "must not be longer than bus.jetstream.max_age");
     }
+    if let Some(message) = refused_master_keys(&config.identity.master_keys) {
+        return refuse("identity.master_keys", message);
+    }
     let redis = config.cache.redis()?;
     if let Some(key) = config.edge.limits.shared().filter(|_| redis.is_none()) {
         return refuse(&key, "only `local` works without a Redis; set cache.redis_url");
@@ -266,7 +291,42 @@ fn check(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// What is wrong with the list of master keys.
+fn refused_master_keys(keys: &[MasterKeySection]) -> Option<&'static str> {
+    let is_id = |id: &str| {
+        let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+        (1..=32).contains(&id.len()) && id.bytes().all(fits)
+    };
+    if !keys.iter().all(|key| is_id(&key.id)) {
+        return Some("an id is 1 to 32 of a-z 0-9 _ -");
+    }
+    if keys.iter().enumerate().any(|(index, key)| keys[..index].iter().any(|other| other.id == key.id)) {
+        return Some("two keys have the same id");
+    }
+    if keys.iter().any(|key| key.file.is_some() == key.env.is_some()) {
+        return Some("a key has either a file or the name of a variable (env)");
+    }
+    let is_setting = |name: &String| name.starts_with("MANIFOLD_");
+    if keys.iter().filter_map(|key| key.env.as_ref()).any(is_setting) {
+        return Some("the variable must not begin with MANIFOLD_, which is for settings");
+    }
+    None
+}
+
 impl Config {
+    /// The master keys, or that of the data folder.
+    pub fn master_keys(&self) -> Vec<MasterKey> {
+        if self.identity.master_keys.is_empty() {
+            return vec![MasterKey::of_folder(&self.data_dir)];
+        }
+        let source = |key: &MasterKeySection| match (&key.file, &key.env) {
+            (Some(file), _) => MasterSource::File(self.data_dir.join(file)),
+            (None, name) => MasterSource::Variable(name.clone().unwrap_or_default(), key.value.clone()),
+        };
+        let keys = self.identity.master_keys.iter();
+        keys.map(|key| MasterKey { id: key.id.clone(), source: source(key) }).collect()
+    }
+
     /// The data folder as an absolute path, for messages.
     pub fn data_dir(&self) -> PathBuf {
         std::path::absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone())

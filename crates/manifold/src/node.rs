@@ -222,6 +222,7 @@ async fn identity(floor: &Floor<'_>) -> Result<manifold_identity::Started> {
     let db = open(floor, "identity", "store.identity", manifold_identity::migrations()).await?;
     let config = manifold_identity::Config {
         data_dir: floor.config.data_dir.clone(),
+        master_keys: floor.config.master_keys(),
         admin_key: floor.config.bootstrap.admin_key.clone(),
         grace: floor.config.identity.grace,
         mail: floor.config.mail.clone(),

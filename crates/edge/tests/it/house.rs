@@ -61,6 +61,7 @@ impl House {
         let admin = generate_key(Environment::Live).expose().clone();
         let config = manifold_identity::Config {
             data_dir: folder.path().to_owned(),
+            master_keys: vec![manifold_identity::MasterKey::of_folder(folder.path())],
             admin_key: Some(admin.as_str().into()),
             grace: Duration::from_secs(600),
             mail: manifold_identity::MailConfig::default(),

@@ -36,6 +36,16 @@ pub async fn insert_system_key(tx: &mut Tx<'_>, key: &SystemKey) -> Result<()> {
     .during("insert a system key")
 }
 
+/// Puts a key that was sealed anew under the master key `to` in the place of the one under `from`.
+pub async fn rewrap(tx: &mut Tx<'_>, key: &SystemKey, from: &str, to: &str) -> Result<()> {
+    let sql = "UPDATE system_key SET wrapped = $3, master_id = $5 WHERE name = $1 AND version = $2 AND master_id = $4";
+    on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(&key.name).bind(key.version).bind(key.wrapped.as_slice());
+        query.bind(from).bind(to).execute(executor).await.map(|_| ())
+    })
+    .during("seal a system key anew")
+}
+
 /// Whether there is any tenant.
 pub async fn has_tenants(db: &Db) -> Result<bool> {
     let sql = "SELECT COUNT(*) FROM tenant";

@@ -49,11 +49,6 @@ struct Master {
     key: KeyBytes,
 }
 
-/// The key that is used unless others are configured.
-pub fn default_key(data_dir: &Path) -> MasterKey {
-    MasterKey { id: FILE.0.to_owned(), source: MasterSource::File(data_dir.join(FILE.1)) }
-}
-
 impl Masters {
     /// Reads the configured keys and checks them against the database, whose system keys are `sealed`. On an empty database
     /// the first one is made, unless it is there; of several processes that try at once, one succeeds and the others use
@@ -96,10 +91,10 @@ impl Masters {
         }
         let first = sealed.first().map(|key| &key.master_id).or(configured.first().map(|config| &config.id));
         if let Some(first) = first {
-            let row = self.new_row(first)?;
+            let row = self.new_row(first, now)?;
             db.write("introduce a master key", move |tx| {
                 let row = row.clone();
-                Box::pin(async move { store::insert_master(tx, &row, now).await })
+                Box::pin(async move { store::insert_master(tx, &row).await })
             })
             .await?;
         }
@@ -107,9 +102,9 @@ impl Masters {
     }
 
     /// The row by which a database knows a configured key.
-    pub fn new_row(&self, id: &str) -> Result<MasterRow> {
+    pub fn new_row(&self, id: &str, now: Timestamp) -> Result<MasterRow> {
         let check_blob = envelope::seal(self.get(id)?, CHECK, random::bytes(), context(id).as_bytes());
-        Ok(MasterRow { id: id.to_owned(), check_blob, state: "active".to_owned() })
+        Ok(MasterRow { id: id.to_owned(), check_blob, state: "active".to_owned(), created_at: now })
     }
 
     /// Refuses keys that are not those of the database, and that one which it still needs is not configured.
@@ -145,6 +140,11 @@ impl Masters {
 }
 
 impl MasterKey {
+    /// The key that is used unless others are configured.
+    pub fn of_folder(data_dir: &Path) -> Self {
+        Self { id: FILE.0.to_owned(), source: MasterSource::File(data_dir.join(FILE.1)) }
+    }
+
     fn is_wrong(&self) -> Error {
         refused("MASTER_KEY_WRONG", &format!("{self} is not the one that sealed this database"))
     }
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_new_master_key_is_made_once() {
         let folder = tempfile::tempdir().unwrap();
-        let config = default_key(&folder.path().join("data"));
+        let config = MasterKey::of_folder(&folder.path().join("data"));
         let MasterSource::File(path) = &config.source else { unreachable!("it is a file") };
 
         create(path).unwrap();
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_missing_or_spoilt_key_is_named_with_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
-        let file = default_key(folder.path());
+        let file = MasterKey::of_folder(folder.path());
         let variable = |text: Option<&str>| MasterKey {
             id: "k2".to_owned(),
             source: MasterSource::Variable("VAULT_K2".to_owned(), text.map(Secret::from)),

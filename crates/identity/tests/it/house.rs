@@ -1,13 +1,13 @@
 //! A database, a data folder and a clock, on which any number of processes can start.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_core::{Clock, Ids, Principal, RequestId, Result, Secret, Timestamp, TraceContext};
-use manifold_identity::{Config, Deps, Environment, Identity, MailConfig, NewKey, Started};
+use manifold_identity::{Config, Deps, Environment, Identity, MailConfig, MasterKey, NewKey, Started};
 use manifold_runtime::{CallContext, Health, Tasks};
 use manifold_store::{Db, Engine, Location, SqlResultExt, WriterConfig, on};
 use sqlx::postgres::PgConnectOptions;
@@ -64,8 +64,14 @@ impl House {
     }
 
     pub fn config(&self) -> Config {
+        self.config_in(self.folder.path())
+    }
+
+    /// With the data folder of another machine.
+    pub fn config_in(&self, folder: &Path) -> Config {
         Config {
-            data_dir: self.folder.path().to_owned(),
+            data_dir: folder.to_owned(),
+            master_keys: vec![MasterKey::of_folder(folder)],
             admin_key: None,
             grace: GRACE,
             mail: MailConfig::default(),
@@ -101,6 +107,11 @@ impl House {
         Ok(Process { identity, first_admin_key, routes, health, db, tasks, writer })
     }
 
+    /// Whether the database is Postgres.
+    pub fn is_postgres(&self) -> bool {
+        self.database.is_some()
+    }
+
     /// The admin's key, as a script would read it.
     pub fn admin_key(&self) -> String {
         std::fs::read_to_string(self.file("admin.key")).unwrap().trim().to_owned()
@@ -122,8 +133,8 @@ impl Process {
     }
 
     /// One number from the database.
-    pub async fn count(&self, sql: &'static str) -> i64 {
-        on!(&self.db, |pool| sqlx::query_scalar(sql).fetch_one(pool).await).unwrap()
+    pub async fn count(&self, sql: &str) -> i64 {
+        on!(&self.db, |pool| sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(pool).await).unwrap()
     }
 
     /// Bytes from the database.

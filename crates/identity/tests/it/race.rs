@@ -3,7 +3,7 @@
 use std::fs;
 
 use manifold_core::{PageRequest, TenantId};
-use manifold_identity::{Config, Place};
+use manifold_identity::Place;
 use uuid::Uuid;
 
 use crate::house::{House, key};
@@ -35,7 +35,7 @@ async fn two_first_starts_on_two_data_folders_yield_one_key(house: &House) {
         fs::write(folder.join("master.key"), "07".repeat(32)).unwrap();
     }
 
-    let elsewhere = Config { data_dir: other.path().to_owned(), ..house.config() };
+    let elsewhere = house.config_in(other.path());
     let (left, right) = tokio::join!(house.start(), house.try_start(elsewhere));
 
     let right = right.unwrap();
@@ -54,7 +54,7 @@ async fn a_second_data_folder_without_the_master_key_is_told_so(house: &House) {
     house.start().await.stop().await;
     let other = tempfile::tempdir().unwrap();
 
-    let error = house.try_start(Config { data_dir: other.path().to_owned(), ..house.config() }).await.err().unwrap();
+    let error = house.try_start(house.config_in(other.path())).await.err().unwrap();
 
     assert_eq!(error.reason(), "MASTER_KEY_MISSING");
     assert!(error.message().contains("another instance"), "{error}");
@@ -85,7 +85,7 @@ async fn revocations_at_the_same_time_keep_their_order(house: &House) {
 
 async fn processes_that_seal_at_the_same_time_share_a_key(house: &House) {
     let (left, right) = (house.start().await, house.start().await);
-    let place = Place { tenant: TenantId(Uuid::from_u128(7)), table: "t", column: "c", row: Uuid::from_u128(1) };
+    let place = Place { tenant: TenantId(Uuid::from_u128(7)), table: "test.t", column: "c", row: Uuid::from_u128(1) };
 
     let (ours, theirs) =
         tokio::join!(left.identity.vault().seal(place, b"ours"), right.identity.vault().seal(place, b"theirs"));

@@ -20,7 +20,7 @@ on_both_engines!(
 const TENANT: TenantId = TenantId(Uuid::from_u128(7));
 
 fn place(row: u128) -> Place<'static> {
-    Place { tenant: TENANT, table: "connection", column: "secret", row: Uuid::from_u128(row) }
+    Place { tenant: TENANT, table: "integrations.connection", column: "secret", row: Uuid::from_u128(row) }
 }
 
 async fn opened(vault: &Vault, place: Place<'_>, sealed: &[u8]) -> Option<Vec<u8>> {
@@ -38,7 +38,9 @@ async fn what_is_sealed_opens_in_its_place_and_nowhere_else(house: &House) {
     assert_eq!(opened(vault, place(1), &sealed).await.as_deref(), Some(&b"sk-canary-1234"[..]));
     let other = Place { tenant: TenantId(Uuid::from_u128(8)), ..place(1) };
     vault.seal(other, b"has a key of the same version").await.unwrap();
-    for place in [place(2), other, Place { column: "token", ..place(1) }, Place { table: "factor", ..place(1) }] {
+    for place in
+        [place(2), other, Place { column: "token", ..place(1) }, Place { table: "integrations.factor", ..place(1) }]
+    {
         let error = vault.open(place, &sealed).await.unwrap_err();
         assert_eq!(error.reason(), "INTERNAL", "{place:?}");
         assert!(!error.chain().contains("canary"));

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use manifold_ai_router::{Finding, Severity};
 use manifold_core::{Clock, Result};
+use manifold_identity::{MasterKey, MasterSource};
 use manifold_runtime::config::Loaded;
 use manifold_store::{Db, Location};
 use serde_json::json;
@@ -180,11 +181,11 @@ fn risks(config: &Config, environment: &BTreeMap<String, String>) -> Vec<Finding
             "store it elsewhere and delete the file",
         );
     }
-    if config.data_dir.join("master.key").exists() && config.store.url.expose().is_empty() {
+    if let Some(key) = beside_the_databases(config) {
         warn(
             "risk.master_key",
-            "master.key lies beside the databases it protects".to_owned(),
-            "keep it out of backups of the data folder",
+            format!("{key} lies beside the databases that it protects"),
+            "name a file elsewhere in identity.master_keys, or keep it out of backups of the data folder",
         );
     }
     if config.edge.limits.is_empty() {
@@ -201,6 +202,18 @@ fn risks(config: &Config, environment: &BTreeMap<String, String>) -> Vec<Finding
         );
     }
     findings
+}
+
+/// A master key in the folder of SQLite's files: whoever copies the folder has both.
+fn beside_the_databases(config: &Config) -> Option<MasterKey> {
+    let folder = config.data_dir();
+    let is_beside = |key: &MasterKey| match &key.source {
+        MasterSource::File(file) => {
+            file.exists() && std::path::absolute(file).is_ok_and(|file| file.starts_with(&folder))
+        }
+        MasterSource::Variable(..) => false,
+    };
+    config.master_keys().into_iter().find(|key| config.store.url.expose().is_empty() && is_beside(key))
 }
 
 async fn providers(config: &Config, offline: bool) -> Result<Vec<Finding>> {

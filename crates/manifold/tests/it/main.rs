@@ -25,3 +25,4 @@ mod slow_clients;
 mod stop;
 mod tls;
 mod trace;
+mod vault;

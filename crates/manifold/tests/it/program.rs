@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use manifold_testkit::{Client, Upstream};
 use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -113,8 +114,21 @@ impl Program {
 
     /// Runs a command to its end.
     pub async fn run(&self, arguments: &[&str]) -> Result<Done> {
-        let output = timeout(PATIENCE, self.command(arguments).output()).await;
-        let output = output.with_context(|| format!("{arguments:?} does not end"))??;
+        self.feed(arguments, "").await
+    }
+
+    /// Runs a command that reads this from its standard input.
+    pub async fn feed(&self, arguments: &[&str], input: &str) -> Result<Done> {
+        let mut command = self.command(arguments);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut stdin = child.stdin.take().context("a standard input")?;
+        let fed = async {
+            // Who does not read it may end before.
+            let _ = stdin.write_all(input.as_bytes()).await;
+            drop(stdin);
+            child.wait_with_output().await
+        };
+        let output = timeout(PATIENCE, fed).await.with_context(|| format!("{arguments:?} does not end"))??;
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         let code = output.status.code().context("an exit code, not a signal")?;
         Ok(Done { code, out: text(&output.stdout), err: text(&output.stderr) })
