@@ -12,6 +12,7 @@ mod hygiene;
 mod images;
 mod keys;
 mod limits;
+mod mail;
 mod operations;
 mod people;
 mod reasons;

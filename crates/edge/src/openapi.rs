@@ -23,8 +23,8 @@ use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
-    audit, auth, document, errors, factors, invitations, keys, limits, probes, roles, rotation, secrets, sessions,
-    tenants, usage, users, vault,
+    audit, auth, document, errors, factors, invitations, keys, limits, mail, probes, roles, rotation, secrets,
+    sessions, tenants, usage, users, vault,
 };
 use crate::routes::documented;
 
@@ -98,6 +98,8 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(audit::verify_audit_chain))
         .routes(routes!(auth::set_up))
         .routes(routes!(auth::register))
+        .routes(routes!(mail::verify_email))
+        .routes(routes!(mail::forgot_password))
         .routes(routes!(auth::log_in))
         .routes(routes!(auth::log_in_with_code))
         .routes(routes!(auth::log_out))
@@ -107,7 +109,8 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(auth::step_up))
         .routes(routes!(sessions::list_sessions, sessions::revoke_other_sessions))
         .routes(routes!(sessions::revoke_session))
-        .routes(routes!(users::get_me, users::update_me))
+        .routes(routes!(users::get_me, users::update_me, users::delete_me))
+        .routes(routes!(users::change_email))
         .routes(routes!(factors::create_factor, factors::list_factors))
         .routes(routes!(factors::confirm_factor))
         .routes(routes!(factors::remove_factor))

@@ -8,6 +8,7 @@ pub(crate) mod factors;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod limits;
+pub(crate) mod mail;
 pub(crate) mod probes;
 pub(crate) mod roles;
 pub(crate) mod rotation;

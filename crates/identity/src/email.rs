@@ -1,6 +1,7 @@
 //! E-mail addresses: which of them are the same. Pure.
 
 use manifold_core::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// Longest address (RFC 5321 §4.5.3.1.3, without the angle brackets).
 const MAX_LENGTH: usize = 254;
@@ -8,7 +9,7 @@ const MAX_LENGTH: usize = 254;
 const MAX_LOCAL: usize = 64;
 
 /// An address as it was typed, and in the form by which it is found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Email {
     /// Without blanks around it.
     pub typed: String,

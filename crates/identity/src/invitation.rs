@@ -18,7 +18,7 @@ use crate::second::Second;
 use crate::session::{self, Entered, Visitor};
 use crate::store::member::{self as store, InvitationRow, NewInvitation};
 use crate::store::session::NewSession;
-use crate::store::{role as roles, user};
+use crate::store::{one_time, role as roles, user};
 use crate::{Identity, login, name, password, setup, step_up};
 
 /// How long an invitation works.
@@ -59,26 +59,21 @@ impl Identity {
     /// address ends. Needs `users.user.write`.
     ///
     /// # Errors
-    /// `EMAIL_INVALID`, `ROLE_UNKNOWN`, `ESCALATION`.
+    /// `EMAIL_INVALID`, `ROLE_UNKNOWN`, `REGISTRATION_CLOSED` if the tenant takes nobody in, `ESCALATION`.
     pub async fn invite(&self, caller: &CallContext, email: &str, role: &str) -> Result<(Invitation, OneTime)> {
         caller.principal.require(WRITE)?;
         step_up::require(&caller.principal, self.inner.clock.now())?;
+        self.require_invitations(caller.principal.tenant).await?;
         let by = caller.principal.subject.to_string();
         let (new, token) = prepare(self, caller.principal.tenant, Email::parse(email)?, role, by);
-        let letter =
-            self.inner.post.public_url().map(|url| letter::invitation(url, &new.email, &token, new.expires_at));
-        let work = Arc::new((self.clone(), new.clone(), letter.map(Errand::Letter), caller.principal.clone()));
+        let work = Arc::new((self.clone(), new.clone(), token.clone(), caller.principal.clone()));
         let written = self.inner.db.write("invite somebody", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (identity, new, letter, caller) = &*work;
+                let (identity, new, token, caller) = &*work;
                 let roles = Roles::of(roles::list_in(tx, new.tenant).await?);
                 roles.check_gift(caller, std::slice::from_ref(&new.role)).map_err(|error| error.at("role"))?;
-                store::invite(tx, new).await?;
-                match letter {
-                    Some(letter) => identity.inner.post.send(tx, new.tenant, letter).await,
-                    None => Ok(()),
-                }
+                send(identity, tx, new, token).await
             })
         });
         written.await?;
@@ -111,12 +106,13 @@ impl Identity {
     /// Joins the tenant of an invitation, and logs in there. Who has an account proves it by its password.
     ///
     /// # Errors
-    /// `TOKEN_INVALID`, `NAME_INVALID`, `PASSWORD_INVALID`, `PASSWORD_WEAK`; for who has an account those of
-    /// [`Identity::log_in`], `CODE_REQUIRED` and `CODE_INVALID`.
+    /// `TOKEN_INVALID`, `REGISTRATION_CLOSED`, `NAME_INVALID`, `PASSWORD_INVALID`, `PASSWORD_WEAK`; for who has an account
+    /// those of [`Identity::log_in`], `CODE_REQUIRED` and `CODE_INVALID`.
     pub async fn join(&self, call: &CallContext, visitor: Visitor, new: Newcomer) -> Result<Entered> {
         let now = self.inner.clock.now();
         let hash = session::hash(new.token.expose());
         let row = store::find_invitation(&self.inner.db, &hash, now).await?.ok_or_else(wrong_token)?;
+        self.require_invitations(TenantId(row.tenant_id)).await?;
         let email = Email::parse(&row.email)?;
         let known = user::find_by_email(&self.inner.db, &email.norm).await?;
         let join = match known {
@@ -175,6 +171,19 @@ pub(crate) fn prepare(
     (NewInvitation { id, tenant, email, role, hash, invited_by, at, expires_at: at.after(INVITED) }, token)
 }
 
+/// Writes an invitation, and mails it if there is a mail server.
+pub(crate) async fn send(
+    identity: &Identity,
+    tx: &mut Tx<'_>,
+    new: &NewInvitation,
+    token: &Secret<String>,
+) -> Result<()> {
+    store::invite(tx, new).await?;
+    let Some(url) = identity.inner.post.public_url() else { return Ok(()) };
+    let letter = letter::invitation(url, &new.email, token, new.expires_at);
+    identity.inner.post.send(tx, new.tenant, &Errand::Letter(letter)).await
+}
+
 /// What its maker is shown.
 pub(crate) fn show(new: &NewInvitation, token: &Secret<String>) -> (Invitation, OneTime) {
     let invitation = Invitation {
@@ -225,7 +234,7 @@ impl Join {
             }
             tries.succeeded(tx, now).await?;
             // Whoever could choose a new password for the person had no power over what the person is now.
-            user::end_resets_of(tx, self.user).await?;
+            one_time::end_of(tx, self.user).await?;
         }
         if !store::use_invitation(tx, tenant, InvitationId(self.row.id), now).await? {
             return Err(wrong_token());

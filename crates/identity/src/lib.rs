@@ -1,6 +1,7 @@
 //! Who calls: tenants and API keys, the vault's master key, revocation. A library of the edge process: no HTTP and no
 //! public JSON. Its rpc is mounted on the mesh.
 
+mod account;
 mod audit;
 mod base32;
 mod bootstrap;
@@ -16,9 +17,11 @@ mod login;
 mod mail;
 mod member;
 mod name;
+mod notice;
 mod password;
 mod permission;
 mod random;
+mod registration;
 mod repeat;
 mod revoke;
 mod role;
@@ -67,6 +70,7 @@ use crate::verify::Outcomes;
 use crate::verify::cache::Cache;
 use crate::verify::used::{self, Used};
 
+pub use crate::account::ProfileChange;
 pub use crate::audit::chain::Entry as AuditEntry;
 pub use crate::audit::file::{Format as AuditFormat, verify as verify_audit_file};
 pub use crate::audit::read::{AuditKey, AuditPage};
@@ -81,6 +85,7 @@ pub use crate::limit::{Limited, Rule, Rules};
 pub use crate::login::Login;
 pub use crate::mail::{MailConfig, MailTls};
 pub use crate::member::{Member, OneTime, parse_user_id};
+pub use crate::registration::{NewAccount, is_open};
 pub use crate::repeat::{Promise, Repeat, Repeatable};
 pub use crate::role::RoleInfo;
 pub use crate::role::grants::RoleGrant;
@@ -248,6 +253,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let host = store::tenant::first(&identity.inner.db).await?.ok_or_else(|| Error::internal("there is no tenant"))?;
     identity.inner.host.get_or_init(|| host);
     identity.load_origins().await?;
+    identity.check_registration(store::tenant::settings(&identity.inner.db, host).await?.registration)?;
     let setup_token = setup::run(&identity, &config.data_dir).await?;
     // The number first: what changes while limits are read is read again.
     let seq = store::revocation::head(&identity.inner.db).await?;

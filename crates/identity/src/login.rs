@@ -14,13 +14,16 @@ use manifold_store::Tx;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use crate::account::nobodys;
 use crate::audit::Outbox;
 use crate::email::Email;
 use crate::key::Origin;
+use crate::mail::Errand;
 use crate::member::{OneTime, wrong_token};
 use crate::session::{Entered, Visitor};
+use crate::store::attempt::{self, Tried};
 use crate::store::user::{self as store, Account};
-use crate::store::{attempt, factor, session as sessions};
+use crate::store::{factor, session as sessions};
 use crate::{Identity, password, session, tenant};
 
 /// Tries of one account from one network in an hour without a pause.
@@ -30,6 +33,10 @@ const FREE_OF_ACCOUNT: i64 = 100;
 /// Tries from one network: more people than one may be behind it.
 const FREE_OF_NETWORK: i64 = 20;
 
+/// Mails to one address that people may ask for in an hour without a pause.
+const FREE_OF_MAILBOX: i64 = 10;
+/// Failures on one account in an hour of which its owner is told.
+const GUESSES: i64 = 10;
 /// How long a ticket works.
 const TICKET: Duration = Duration::from_secs(5 * 60);
 
@@ -56,27 +63,40 @@ pub(crate) struct Tries {
     account: String,
     network: String,
     both: String,
+    free_of_account: i64,
 }
 
 impl Tries {
     fn of(email: &Email, ip: IpAddr) -> Self {
         let account = URL_SAFE_NO_PAD.encode(&Sha256::digest(&email.norm)[..16]);
         let network = network(ip);
-        Self { both: format!("{account} {network}"), account, network }
+        Self { both: format!("{account} {network}"), account, network, free_of_account: FREE_OF_ACCOUNT }
     }
 
-    /// Counts this one. `TOO_MANY_ATTEMPTS` if it comes too early.
-    async fn begin(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
+    /// Of who asks for mail to this address: counted apart from logins.
+    pub(crate) fn of_mail(email: &Email, ip: IpAddr) -> Self {
+        let Self { account, network, both, .. } = Self::of(email, ip);
+        let [account, network, both] = [account, network, both].map(|subject| format!("mail {subject}"));
+        Self { account, network, both, free_of_account: FREE_OF_MAILBOX }
+    }
+
+    /// Counts this one: how many of the account. `TOO_MANY_ATTEMPTS` if it comes too early.
+    pub(crate) async fn begin(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<i64> {
+        let mut n_of_account = 0;
         // Always in the same order, so that no two wait for each other.
-        for (subject, free) in [(&self.account, FREE_OF_ACCOUNT), (&self.network, FREE_OF_NETWORK), (&self.both, FREE)]
-        {
-            if let Some(until) = attempt::begin(tx, subject, free, now).await? {
-                let wait = until.since(now).max(Duration::from_secs(1));
-                let message = "too many tries to log in; wait before the next one";
-                return Err(Error::new(Code::Exhausted, "TOO_MANY_ATTEMPTS", message).retry_after(wait));
+        let subjects = [(&self.account, self.free_of_account), (&self.network, FREE_OF_NETWORK), (&self.both, FREE)];
+        for (subject, free) in subjects {
+            match attempt::begin(tx, subject, free, now).await? {
+                Tried::Counted(n) if *subject == self.account => n_of_account = n,
+                Tried::Counted(_) => {}
+                Tried::Early(until) => {
+                    let wait = until.since(now).max(Duration::from_secs(1));
+                    let message = "too many tries; wait before the next one";
+                    return Err(Error::new(Code::Exhausted, "TOO_MANY_ATTEMPTS", message).retry_after(wait));
+                }
             }
         }
-        Ok(())
+        Ok(n_of_account)
     }
 
     /// It was the right person.
@@ -168,10 +188,17 @@ impl Identity {
     /// Counts a try to log in.
     async fn begin_try(&self, email: &Email, ip: IpAddr) -> Result<Arc<Tries>> {
         let (tries, now) = (Arc::new(Tries::of(email, ip)), self.inner.clock.now());
-        let begun = Arc::clone(&tries);
+        let work = Arc::new((self.clone(), Arc::clone(&tries), Errand::Guessed(email.clone())));
         let begun = self.inner.db.write("begin to log in", move |tx| {
-            let tries = Arc::clone(&begun);
-            Box::pin(async move { tries.begin(tx, now).await })
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (identity, tries, guessed) = &*work;
+                // Posted whether there is an account or not, so that the answer takes the same time.
+                if tries.begin(tx, now).await? == GUESSES + 1 {
+                    identity.inner.post.send(tx, nobodys(), guessed).await?;
+                }
+                Ok(())
+            })
         });
         begun.await?;
         Ok(tries)
@@ -225,12 +252,14 @@ impl Identity {
         let data = json!({ "session": new.id.to_string(), "second_factor": second.kind() });
         let event = event("identity.login.succeeded", tenant, user, &data);
         let noted = Arc::clone(&tries);
-        let work = (new.clone(), event, self.inner.outbox.clone(), Origin::of(call), tries, second, ticket);
-        let (work, generation) = (Arc::new(work), account.generation);
+        let generation = account.generation;
+        let (whose, from) = (account.clone(), visitor.clone());
+        let work = (self.clone(), new.clone(), event, Origin::of(call), tries, second, ticket, (whose, from));
+        let work = Arc::new(work);
         let written = self.inner.db.write("log in", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (new, event, outbox, origin, tries, second, ticket) = &*work;
+                let (identity, new, event, origin, tries, second, ticket, (account, visitor)) = &*work;
                 // The password may have changed while it was compared.
                 if !store::hold(tx, user, generation).await? {
                     return Err(refused());
@@ -244,7 +273,8 @@ impl Identity {
                     return Err(wrong_token());
                 }
                 tries.succeeded(tx, new.at).await?;
-                open(tx, new, event, outbox, origin).await.map(Ok)
+                identity.note_place(tx, account, visitor, new.at).await?;
+                open(tx, new, event, &identity.inner.outbox, origin).await.map(Ok)
             })
         });
         if let Err(refused) = written.await? {

@@ -6,11 +6,12 @@ pub(crate) mod letter;
 mod smtp;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use manifold_bus::{Done, Failure, Jobs, NewJob, Running, Worker};
-use manifold_core::{Error, Result, TenantId};
+use manifold_bus::{Cause, Done, Draft, Failure, Job, Jobs, NewJob, Running, Worker};
+use manifold_core::{Error, Result, TenantId, UserId};
 use manifold_store::Tx;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,10 +20,16 @@ use zeroize::Zeroizing;
 use self::letter::Letter;
 use self::smtp::Smtp;
 use crate::Identity;
+use crate::email::Email;
+use crate::registration::Pending;
+use crate::store::account;
+use crate::store::one_time::{self, Promise};
 use crate::vault::ring::Ring;
 
 pub use self::config::{MailConfig, MailTls};
 
+/// How long somebody is not told again of guesses.
+const WARNED: Duration = Duration::from_secs(24 * 3_600);
 const KIND: &str = "identity.mail";
 /// Mails that are on their way at a time.
 const SLOTS: usize = 8;
@@ -47,6 +54,29 @@ struct Server {
 pub(crate) enum Errand {
     /// Send this.
     Letter(Letter),
+    /// Somebody registers.
+    Register(Pending),
+    /// Somebody forgot the password.
+    Forgot(Email),
+    /// Somebody guesses the password.
+    Guessed(Email),
+}
+
+/// What becomes of an errand: all of it in one transaction, or nothing.
+#[derive(Clone, Default)]
+pub(crate) struct Answer {
+    /// Who is told of guesses, at most once a day.
+    pub(crate) warned: Option<UserId>,
+    pub(crate) promise: Option<Promise>,
+    pub(crate) letter: Option<Letter>,
+    pub(crate) event: Option<Draft>,
+}
+
+impl Answer {
+    /// Nothing but a letter.
+    pub(crate) fn say(letter: Letter) -> Self {
+        Self { letter: Some(letter), ..Self::default() }
+    }
 }
 
 impl Post {
@@ -97,19 +127,49 @@ pub(crate) async fn run(identity: Identity) {
 
 impl Identity {
     async fn do_errand(&self, running: Running) -> Result<Done, Failure> {
-        let (post, job) = (&self.inner.post, running.job());
+        let (post, job) = (&self.inner.post, running.job().clone());
         // Without a mail server it waits for one.
         let waits = || Error::internal("there is no mail server");
         let server = post.server.as_ref().ok_or_else(waits)?;
         let unread = || Failure::Dead { reason: "MAIL_SEALED", source: Error::internal("an errand does not open") };
-        match post.open(job.tenant, &job.args).ok_or_else(unread)? {
+        let answer = match post.open(job.tenant, &job.args).ok_or_else(unread)? {
             Errand::Letter(letter) => {
                 let over = letter.until.is_some_and(|until| until <= self.inner.clock.now().micros());
                 if !over {
                     server.smtp.send(&letter, job.id).await?;
                 }
-                running.finish(json!({ "sent": !over }), |_| Box::pin(async { Ok(()) })).await
+                return running.finish(json!({ "sent": !over }), |_| Box::pin(async { Ok(()) })).await;
             }
+            Errand::Register(pending) => self.answer_registration(&server.public_url, pending).await?,
+            Errand::Forgot(email) => self.answer_forgotten(&server.public_url, &email).await?,
+            Errand::Guessed(email) => self.answer_guessed(&server.public_url, &email).await?,
+        };
+        let work = Arc::new((self.clone(), answer, job));
+        let given = running.finish(json!({}), move |tx| {
+            let work = Arc::clone(&work);
+            Box::pin(async move { work.0.give(tx, &work.1, &work.2).await })
+        });
+        given.await
+    }
+
+    async fn give(&self, tx: &mut Tx<'_>, answer: &Answer, job: &Job) -> Result<()> {
+        let now = self.inner.clock.now();
+        if let Some(user) = answer.warned
+            && !account::warn(tx, user, now.before(WARNED), now).await?
+        {
+            return Ok(());
+        }
+        if let Some(promise) = &answer.promise {
+            one_time::insert(tx, promise).await?;
+        }
+        if let Some(letter) = &answer.letter {
+            self.inner.post.send(tx, job.tenant, &Errand::Letter(letter.clone())).await?;
+        }
+        match &answer.event {
+            Some(event) => {
+                self.inner.outbox.append(tx, std::slice::from_ref(event), &Cause::Job(job)).await.map(|_| ())
+            }
+            None => Ok(()),
         }
     }
 }

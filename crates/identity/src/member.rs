@@ -14,6 +14,7 @@ use crate::key::Origin;
 use crate::role::Roles;
 use crate::session;
 use crate::store::member::{self as store, MemberRow};
+use crate::store::one_time::{self, Promise};
 use crate::store::session::{self as sessions, Which};
 use crate::store::{role as roles, user};
 use crate::user::UserInfo;
@@ -104,12 +105,12 @@ impl Identity {
         let now = self.inner.clock.now();
         step_up::require(&caller.principal, now)?;
         let token = session::one_time("mfr");
-        let (hash, expires_at) = (session::hash(token.expose()), now.after(RESET));
-        let work = Arc::new((hash, caller.principal.clone()));
+        let expires_at = now.after(RESET);
+        let work = Arc::new((promise(&token, user, expires_at), caller.principal.clone()));
         let made = self.inner.db.write("make a token for a new password", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (hash, caller) = &*work;
+                let (promise, caller) = &*work;
                 govern(tx, caller, user).await?;
                 // The password opens every tenant of the person, and the caller has power over one of them.
                 if store::is_elsewhere(tx, caller.tenant, user).await? {
@@ -117,7 +118,8 @@ impl Identity {
                         "this person is a member of another tenant, too, and has to change the password there";
                     return Err(Error::new(Code::Denied, "ESCALATION", message));
                 }
-                user::insert_reset(tx, user, hash, expires_at).await
+                one_time::end_of(tx, user).await?;
+                one_time::insert(tx, promise).await
             })
         });
         made.await?;
@@ -131,24 +133,26 @@ impl Identity {
     pub async fn reset_password(&self, call: &CallContext, token: &Secret<String>, new: &Secret<String>) -> Result<()> {
         let new = password::read(new)?;
         let (hash, now) = (session::hash(token.expose()), self.inner.clock.now());
-        let user = user::find_reset(&self.inner.db, &hash, now).await?.ok_or_else(wrong_token)?;
+        let made = one_time::find(&self.inner.db, one_time::RESET, &hash, now).await?;
+        let user = made.and_then(|made| made.user()).ok_or_else(wrong_token)?;
         let account = user::find(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
         password::check_strength(&new, &Email::parse(&account.email)?, &account.name)?;
         let tenant = user::home(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
         let phc = self.inner.hasher.hash(new).await?;
-        let work = Arc::new((hash, phc, self.inner.outbox.clone(), Origin::of(call)));
+        let work = Arc::new((self.clone(), hash, phc, Origin::of(call), account.email));
         let reset = self.inner.db.write("reset a password", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (hash, phc, outbox, origin) = &*work;
-                if !user::use_reset(tx, user, hash, now).await? {
+                let (identity, hash, phc, origin, email) = &*work;
+                if !one_time::use_up(tx, one_time::RESET, hash, now).await? {
                     return Err(wrong_token());
                 }
                 user::set_password(tx, user, phc, now).await?;
                 sessions::revoke(tx, user, Which::All, now).await?;
+                identity.tell_password_changed(tx, email, now).await?;
                 let event =
                     login::event("identity.session.revoked", tenant, user, &json!({ "reason": "password_reset" }));
-                outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
+                identity.inner.outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
             })
         });
         reset.await
@@ -196,9 +200,16 @@ impl Identity {
     async fn member(&self, tenant: TenantId, row: MemberRow) -> Result<Member> {
         let id = UserId(row.id);
         let roles = user::roles(&self.inner.db, tenant, id).await?;
-        let user = UserInfo { id, email: row.email, name: row.name, created_at: row.created_at };
-        Ok(Member { user, roles, joined_at: row.joined_at })
+        let MemberRow { email, name, locale, zone, created_at, joined_at, .. } = row;
+        let user = UserInfo { id, email, name, locale, zone, created_at };
+        Ok(Member { user, roles, joined_at })
     }
+}
+
+/// That the person chooses a new password by this token.
+pub(crate) fn promise(token: &Secret<String>, user: UserId, until: Timestamp) -> Promise {
+    let (hash, data) = (session::hash(token.expose()), json!({}));
+    Promise { purpose: one_time::RESET, hash, user: Some(user), data, until }
 }
 
 /// The roles of a member, over whom the caller must have power. Until the transaction ends nobody else changes members.

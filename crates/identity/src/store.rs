@@ -1,12 +1,14 @@
 //! All SQL. Every statement on a tenant's rows names the tenant, except the look-ups by secret, which find out whose it is,
 //! and those on the sessions of a person, who has them in several tenants.
 
+pub mod account;
 pub mod attempt;
 pub mod audit;
 pub mod factor;
 pub mod key;
 pub mod limit;
 pub mod member;
+pub mod one_time;
 pub mod reseal;
 pub mod revocation;
 pub mod role;

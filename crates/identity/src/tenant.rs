@@ -21,7 +21,7 @@ use crate::email::Email;
 use crate::invitation::{self, Invitation};
 use crate::key::Origin;
 use crate::member::OneTime;
-use crate::store::member::{self as members, NewInvitation};
+use crate::store::member::NewInvitation;
 use crate::store::tenant::{self as store, NewTenant, TenantRow};
 use crate::store::{revocation, user};
 use crate::tenant::settings::Settings;
@@ -118,23 +118,23 @@ impl Identity {
                 return Err(Error::invalid("OWNER_REQUIRED", message).at("owner"));
             }
         };
-        let work = Arc::new((tenant, owner, self.inner.outbox.clone(), Origin::of(caller)));
+        let work = Arc::new((tenant, owner, self.clone(), Origin::of(caller)));
         let made = Arc::clone(&work);
         let written = self.inner.db.write("make a tenant", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (tenant, owner, outbox, origin) = &*work;
+                let (tenant, owner, identity, origin) = &*work;
                 if !store::insert(tx, tenant).await? {
                     let message = format!("there is a tenant with the slug {}", tenant.slug);
                     return Err(Error::new(Code::Conflict, "SLUG_TAKEN", message).at("slug"));
                 }
                 match owner {
                     Owner::Caller(user) => user::join(tx, tenant.id, *user, role::OWNER, now).await?,
-                    Owner::Invited(invited) => members::invite(tx, &invited.0).await?,
+                    Owner::Invited(invited) => invitation::send(identity, tx, &invited.0, &invited.1).await?,
                 }
                 let data = json!({ "id": tenant.id.to_string(), "slug": tenant.slug, "name": tenant.name });
                 let event = event("identity.tenant.created", tenant.id, &data);
-                outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
+                identity.inner.outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
             })
         });
         written.await?;
@@ -183,7 +183,7 @@ impl Identity {
     /// within a second.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `NAME_INVALID`, `SETTINGS_INVALID`, `HOST_TENANT` for suspending the house's own.
+    /// `TENANT_NOT_FOUND`, `NAME_INVALID`, `SETTINGS_INVALID`, `MAIL_MISSING` for an open house without mail, `HOST_TENANT` for suspending the house's own.
     pub async fn update_tenant(&self, caller: &CallContext, id: TenantId, change: TenantChange) -> Result<TenantInfo> {
         if change.suspended.is_some() {
             self.require_host(&caller.principal, SUSPEND)?;
@@ -195,6 +195,9 @@ impl Identity {
         step_up::require(&caller.principal, self.inner.clock.now())?;
         let (name, settings) = (change.name.as_deref().map(name::read).transpose()?, change.settings);
         settings.as_ref().map_or(Ok(()), Settings::check)?;
+        if let Some(settings) = settings.as_ref().filter(|_| self.inner.host.get() == Some(&id)) {
+            self.check_registration(settings.registration)?;
+        }
         self.change_tenant(caller, id, move |row| {
             let before = (row.name.clone(), row.settings.clone(), row.state.clone());
             row.name = name.clone().unwrap_or_else(|| before.0.clone());

@@ -13,6 +13,9 @@ const EVERY: Duration = Duration::from_secs(600);
 /// How long sessions that are over, used tokens and tries to log in are kept.
 const KEEP: Duration = Duration::from_secs(24 * 3_600);
 
+/// How long it is known from where people came.
+const PLACES: Duration = Duration::from_secs(30 * 24 * 3_600);
+
 /// Prunes now and then until shutdown.
 pub async fn run(identity: Identity) {
     let stop = identity.inner.tasks.token();
@@ -35,6 +38,8 @@ async fn prune(identity: &Identity) -> Result<()> {
     manifold_store::prune(&identity.inner.db, "one_time", "expires_at, hash", "expires_at", now.before(KEEP)).await?;
     manifold_store::prune(&identity.inner.db, "invitation", "id", "expires_at", now.before(KEEP)).await?;
     manifold_store::prune(&identity.inner.db, "login_attempt", "at, subject", "at", now.before(KEEP)).await?;
+    let places = now.before(PLACES);
+    manifold_store::prune(&identity.inner.db, "user_place", "seen_at, user_id, network", "seen_at", places).await?;
     identity.purge_tenants().await?;
     identity.inner.outbox.tidy(&identity.inner.db).await
 }

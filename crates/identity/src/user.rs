@@ -24,6 +24,10 @@ pub struct UserInfo {
     pub email: String,
     /// What the person is called.
     pub name: String,
+    /// Language, such as `pt-BR`.
+    pub locale: Option<String>,
+    /// Time zone, such as `Europe/Lisbon`.
+    pub zone: Option<String>,
     /// When the account was made.
     pub created_at: Timestamp,
 }
@@ -43,7 +47,8 @@ pub struct NewOwner {
 
 impl From<Account> for UserInfo {
     fn from(account: Account) -> Self {
-        Self { id: UserId(account.id), email: account.email, name: account.name, created_at: account.created_at }
+        let Account { id, email, name, locale, zone, created_at, .. } = account;
+        Self { id: UserId(id), email, name, locale, zone, created_at }
     }
 }
 
@@ -113,18 +118,6 @@ impl Identity {
         self.entered(session, token, account).await
     }
 
-    /// Changes what the caller is called.
-    pub async fn rename_me(&self, caller: &CallContext, name: &str) -> Result<UserInfo> {
-        let (user, _) = person(&caller.principal)?;
-        let name = name::read(name)?;
-        let renamed = self.inner.db.write("rename an account", move |tx| {
-            let name = name.clone();
-            Box::pin(async move { store::rename(tx, user, &name).await })
-        });
-        renamed.await?;
-        self.me(caller).await
-    }
-
     /// The caller.
     pub async fn me(&self, caller: &CallContext) -> Result<UserInfo> {
         let (user, _) = person(&caller.principal)?;
@@ -158,11 +151,12 @@ impl Identity {
         let (opened, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
         let opened = NewSession { mfa: second.kind().is_some(), ..opened };
         let generation = account.generation;
-        let work = Arc::new((opened.clone(), phc, tries, second, self.inner.outbox.clone(), Origin::of(caller)));
+        let work = (self.clone(), opened.clone(), phc, tries, second, Origin::of(caller), account.email.clone());
+        let work = Arc::new(work);
         let changed = self.inner.db.write("change a password", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (opened, phc, tries, second, outbox, origin) = &*work;
+                let (identity, opened, phc, tries, second, origin, email) = &*work;
                 // Somebody else may have changed it while it was compared.
                 if !store::hold(tx, user, generation).await? {
                     return Err(login::refused());
@@ -173,9 +167,10 @@ impl Identity {
                 tries.succeeded(tx, now).await?;
                 store::set_password(tx, user, phc, now).await?;
                 sessions::revoke(tx, user, Which::All, now).await?;
+                identity.tell_password_changed(tx, email, now).await?;
                 let data = json!({ "reason": "password_changed" });
                 let event = login::event("identity.session.revoked", tenant, user, &data);
-                login::open(tx, opened, &event, outbox, origin).await.map(Ok)
+                login::open(tx, opened, &event, &identity.inner.outbox, origin).await.map(Ok)
             })
         });
         changed.await??;

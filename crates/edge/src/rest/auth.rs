@@ -6,8 +6,8 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use http::header::{SET_COOKIE, USER_AGENT};
-use manifold_core::Secret;
-use manifold_identity::{Entered, Login, NewOwner, Newcomer, OneTime, Present, SESSION_LIFETIME, Visitor};
+use manifold_core::{Error, Secret};
+use manifold_identity::{Entered, Login, NewAccount, NewOwner, Newcomer, OneTime, Present, SESSION_LIFETIME, Visitor};
 use serde::{Deserialize, Serialize};
 use utoipa::{ToResponse, ToSchema};
 
@@ -16,6 +16,7 @@ use crate::csrf;
 use crate::edge::House;
 use crate::json;
 use crate::refusal::Answer;
+use crate::rest::mail::{Posted, posted};
 use crate::rest::users::User;
 use crate::rest::{nothing, respond};
 
@@ -77,13 +78,16 @@ pub(crate) struct PasswordRequest {
     code: Option<Secret<String>>,
 }
 
-/// Who follows an invitation.
+/// Who follows an invitation, or registers where anybody may: one of `token` and `email`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegisterRequest {
     /// The token of the invitation.
-    #[schema(value_type = String, example = "mfi_2q7…")]
-    token: Secret<String>,
+    #[schema(value_type = Option<String>, example = "mfi_2q7…")]
+    token: Option<Secret<String>>,
+    /// The address of who registers without one.
+    #[schema(example = "grace@example.org")]
+    email: Option<String>,
     /// What the person is called, 1 to 100 characters; of who has an account it stays as it is.
     #[schema(example = "Grace", min_length = 1, max_length = 100)]
     name: String,
@@ -100,7 +104,7 @@ pub(crate) struct RegisterRequest {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ResetRequest {
-    /// From `POST /v1/users/{id}/reset-link`.
+    /// From the mail that `POST /v1/auth/forgot` asks for, or from `POST /v1/users/{id}/reset-link`.
     #[schema(value_type = String, example = "mfr_2q7…")]
     token: Secret<String>,
     /// 8 to 128 characters that are not easily guessed.
@@ -154,7 +158,7 @@ pub(crate) struct Session {
 #[serde(untagged)]
 pub(crate) enum Entrance {
     /// In a cookie.
-    Session(Session),
+    Session(Box<Session>),
     /// A code is needed.
     Ticket(Ticket),
 }
@@ -232,9 +236,11 @@ pub(crate) async fn set_up(State(house): State<Arc<House>>, call: Call) -> Answe
     enter(&house, StatusCode::CREATED, entered)
 }
 
-/// Follow an invitation
+/// Follow an invitation, or register
 ///
-/// Makes an account, or adds the tenant to the account of the invited address, whose password is then asked for; and logs in.
+/// With the token of an invitation: makes an account, or adds the tenant to the account of the invited address, whose password
+/// is then asked for; and logs in (201). With an address, where the house is open to anybody: mails a link for
+/// `POST /v1/auth/verify-email`, or says in the mail that there is an account; the answer (202) is the same.
 #[utoipa::path(
     post,
     path = "/v1/auth/register",
@@ -242,21 +248,31 @@ pub(crate) async fn set_up(State(house): State<Arc<House>>, call: Call) -> Answe
     tag = "Sessions",
     request_body(content = RegisterRequest,
         example = json!({"token": "mfi_2q7…", "name": "Grace", "password": "correct horse battery staple"})),
-    responses((status = 201, response = inline(Session))),
+    responses((status = 201, response = inline(Session)), (status = 202, response = inline(Posted))),
     security(()),
     extensions(("x-public" = json!(true)))
 )]
 pub(crate) async fn register(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     come_in(&house, &call)?;
     let body: RegisterRequest = json::read_strictly(&call.body)?;
-    let new = Newcomer { token: body.token, name: body.name, password: body.password, code: body.code };
-    let entered = house.identity.join(&call.context, visitor(&call), new).await?;
-    enter(&house, StatusCode::CREATED, entered)
+    match (body.token, body.email) {
+        (Some(token), None) => {
+            let new = Newcomer { token, name: body.name, password: body.password, code: body.code };
+            let entered = house.identity.join(&call.context, visitor(&call), new).await?;
+            enter(&house, StatusCode::CREATED, entered)
+        }
+        (None, Some(email)) => {
+            let new = NewAccount { email, name: body.name, password: body.password };
+            house.identity.register(&visitor(&call), new).await?;
+            posted()
+        }
+        _ => Err(Error::invalid("INVALID_ARGUMENT", "give either the token of an invitation or an address").into()),
+    }
 }
 
 /// Choose a new password
 ///
-/// With a token that somebody with power over the account made. All sessions of the person end.
+/// With the token of a mail, or one that somebody with power over the account made. All sessions of the person end.
 #[utoipa::path(
     post,
     path = "/v1/auth/reset",
@@ -399,7 +415,7 @@ pub(crate) async fn step_up(State(house): State<Arc<House>>, call: Call) -> Answ
 }
 
 /// Refuses people whose password others could read on the way, and pages that log somebody in behind his back.
-fn come_in(house: &House, call: &Call) -> Answer<()> {
+pub(crate) fn come_in(house: &House, call: &Call) -> Answer<()> {
     house.cookie.check(call.client, &call.headers)?;
     csrf::from_own_page(&call.headers, house.public_url.as_deref())
 }
@@ -411,7 +427,7 @@ pub(crate) fn visitor(call: &Call) -> Visitor {
 
 pub(crate) fn enter(house: &House, status: StatusCode, entered: Entered) -> Answer<Response> {
     let cookie = house.cookie.set(&entered.token, SESSION_LIFETIME.as_secs());
-    let mut response = respond(status, &Entry(Entrance::Session(entered.session.into())))?;
+    let mut response = respond(status, &Entry(Entrance::Session(Box::new(entered.session.into()))))?;
     response.headers_mut().insert(SET_COOKIE, cookie);
     Ok(response)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use manifold_identity::{Member as MemberInfo, OneTime, UserInfo, parse_user_id};
+use http::header::SET_COOKIE;
+use manifold_core::Secret;
+use manifold_identity::{Member as MemberInfo, OneTime, ProfileChange, UserInfo, parse_user_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -14,6 +16,8 @@ use crate::edge::House;
 use crate::json;
 use crate::page::List;
 use crate::refusal::Answer;
+use crate::rest::auth::visitor;
+use crate::rest::mail::{Posted, posted};
 use crate::rest::{nothing, respond};
 
 /// A person.
@@ -25,17 +29,40 @@ pub(crate) struct User {
     email: String,
     #[schema(example = "Ada")]
     name: String,
+    /// Language (RFC 5646).
+    #[schema(example = "pt-BR")]
+    locale: Option<String>,
+    /// Time zone (IANA).
+    #[schema(example = "Europe/Lisbon")]
+    zone: Option<String>,
     #[schema(value_type = String, format = DateTime)]
     created_at: String,
 }
 
-/// What a person changes about oneself.
+/// What a person changes about oneself. What is not given stays; an empty text removes what may be missing.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateMeRequest {
     /// What the person is called, 1 to 100 characters.
     #[schema(example = "Ada Lovelace", min_length = 1, max_length = 100)]
-    name: String,
+    name: Option<String>,
+    /// Language (RFC 5646).
+    #[schema(example = "pt-BR", max_length = 64)]
+    locale: Option<String>,
+    /// Time zone (IANA).
+    #[schema(example = "Europe/Lisbon", max_length = 64)]
+    zone: Option<String>,
+}
+
+/// Another address of the caller.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeEmailRequest {
+    #[schema(example = "ada@lovelace.example")]
+    email: String,
+    /// That the caller has.
+    #[schema(value_type = String, example = "correct horse battery staple")]
+    password: Secret<String>,
 }
 
 /// A person in a tenant.
@@ -89,7 +116,8 @@ impl From<OneTime> for OneTimeToken {
 
 impl From<UserInfo> for User {
     fn from(user: UserInfo) -> Self {
-        Self { id: user.id.to_string(), email: user.email, name: user.name, created_at: user.created_at.to_string() }
+        let UserInfo { id, email, name, locale, zone, created_at } = user;
+        Self { id: id.to_string(), email, name, locale, zone, created_at: created_at.to_string() }
     }
 }
 
@@ -103,7 +131,7 @@ impl From<UserInfo> for User {
     tag = "Users",
     responses((status = 200, description = "The person", body = User, example = json!({
         "id": "usr_01h455vb4pex5vsknk084sn02q", "email": "ada@example.org", "name": "Ada",
-        "created_at": "2026-11-20T09:00:10Z"}))),
+        "locale": "pt-BR", "zone": "Europe/Lisbon", "created_at": "2026-11-20T09:00:10Z"}))),
     security(("session" = [])),
     extensions(("x-user" = json!(true)), ("x-factor-setup" = json!(true)))
 )]
@@ -113,7 +141,7 @@ pub(crate) async fn get_me(State(house): State<Arc<House>>, call: Call) -> Answe
 
 /// Change the caller
 ///
-/// What the person who is logged in is called.
+/// What the person who is logged in is called, speaks, and lives in.
 #[utoipa::path(
     patch,
     path = "/v1/users/me",
@@ -122,13 +150,54 @@ pub(crate) async fn get_me(State(house): State<Arc<House>>, call: Call) -> Answe
     request_body(content = UpdateMeRequest, example = json!({"name": "Ada Lovelace"})),
     responses((status = 200, description = "The person", body = User, example = json!({
         "id": "usr_01h455vb4pex5vsknk084sn02q", "email": "ada@example.org", "name": "Ada Lovelace",
-        "created_at": "2026-11-20T09:00:10Z"}))),
+        "locale": "pt-BR", "zone": "Europe/Lisbon", "created_at": "2026-11-20T09:00:10Z"}))),
     security(("session" = [])),
     extensions(("x-user" = json!(true)))
 )]
 pub(crate) async fn update_me(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     let body: UpdateMeRequest = json::read_strictly(&call.body)?;
-    Ok(respond(StatusCode::OK, &User::from(house.identity.rename_me(&call.context, &body.name).await?))?)
+    let change = ProfileChange { name: body.name, locale: body.locale, zone: body.zone };
+    Ok(respond(StatusCode::OK, &User::from(house.identity.update_me(&call.context, change).await?))?)
+}
+
+/// Delete the caller
+///
+/// The account, its address, name and password are gone at once, and so are memberships and sessions; ids stay where they
+/// stand. The last owner of a tenant gets 409 `last_owner`. Needs a proof of the last ten minutes.
+#[utoipa::path(
+    delete,
+    path = "/v1/users/me",
+    operation_id = "deleteMe",
+    tag = "Users",
+    responses((status = 204, description = "There is no such account any more")),
+    security(("session" = [])),
+    extensions(("x-user" = json!(true)))
+)]
+pub(crate) async fn delete_me(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    house.identity.delete_me(&call.context).await?;
+    let mut response = nothing();
+    response.headers_mut().insert(SET_COOKIE, house.cookie.clear());
+    Ok(response)
+}
+
+/// Change the caller's address
+///
+/// Mails a link for `POST /v1/auth/verify-email` to the new address; when it is followed, the address changes and both are told.
+#[utoipa::path(
+    post,
+    path = "/v1/users/me/email",
+    operation_id = "changeEmail",
+    tag = "Users",
+    request_body(content = ChangeEmailRequest,
+        example = json!({"email": "ada@lovelace.example", "password": "correct horse battery staple"})),
+    responses((status = 202, response = inline(Posted))),
+    security(("session" = [])),
+    extensions(("x-user" = json!(true)))
+)]
+pub(crate) async fn change_email(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+    let body: ChangeEmailRequest = json::read_strictly(&call.body)?;
+    house.identity.change_email(&call.context, &visitor(&call), &body.email, body.password).await?;
+    posted()
 }
 
 /// List members
@@ -167,7 +236,7 @@ pub(crate) async fn list_users(State(house): State<Arc<House>>, list: List, call
     tag = "Users",
     params(("id" = String, Path, description = "Id of the person", example = "usr_01h455vb4pex5vsknk084sn02q")),
     responses((status = 200, description = "The person", body = Member, example = json!({"id": "usr_01h455vb4pex5vsknk084sn02q", "email": "ada@example.org", "name": "Ada",
-        "created_at": "2026-11-20T09:00:10Z", "roles": ["developer"], "joined_at": "2026-11-20T09:00:10Z"}))),
+        "locale": "pt-BR", "zone": "Europe/Lisbon", "created_at": "2026-11-20T09:00:10Z", "roles": ["developer"], "joined_at": "2026-11-20T09:00:10Z"}))),
     security(("api_key" = []), ("session" = [])),
     extensions(("x-permission" = json!("users.user.read")))
 )]
@@ -187,7 +256,7 @@ pub(crate) async fn get_user(State(house): State<Arc<House>>, Id(id): Id, call: 
     params(("id" = String, Path, description = "Id of the person", example = "usr_01h455vb4pex5vsknk084sn02q")),
     request_body(content = UpdateUserRequest, example = json!({"roles": ["developer"]})),
     responses((status = 200, description = "The person", body = Member, example = json!({"id": "usr_01h455vb4pex5vsknk084sn02q", "email": "ada@example.org", "name": "Ada",
-        "created_at": "2026-11-20T09:00:10Z", "roles": ["developer"], "joined_at": "2026-11-20T09:00:10Z"}))),
+        "locale": "pt-BR", "zone": "Europe/Lisbon", "created_at": "2026-11-20T09:00:10Z", "roles": ["developer"], "joined_at": "2026-11-20T09:00:10Z"}))),
     security(("api_key" = []), ("session" = [])),
     extensions(("x-permission" = json!("users.user.write")))
 )]

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use lettre::message::header::ContentType;
-use lettre::message::{Mailbox, Message};
+use lettre::message::header::{ContentTransferEncoding, ContentType};
+use lettre::message::{Body, Mailbox, Message};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{CertificateStore, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
@@ -17,6 +17,9 @@ use super::letter::Letter;
 
 /// For each step of a conversation with the mail server.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes of a line.
+const MAX_LINE: usize = 998;
 
 /// A mail server.
 pub struct Smtp {
@@ -52,7 +55,15 @@ impl Smtp {
         let to = letter.to.parse().map(|address| Mailbox::new(None, address));
         let to = to.map_err(|error| refused(Error::internal("read the address of a letter").because(error)))?;
         let message = Message::builder().from(self.from.clone()).to(to).subject(&letter.subject).message_id(Some(id));
-        let message = message.header(ContentType::TEXT_PLAIN).body(letter.text.clone());
+        let message = message.header(ContentType::TEXT_PLAIN);
+        // As it is where it may be (RFC 5322 §2.1.1), so that links stay in one piece.
+        let plain = letter.text.is_ascii() && letter.text.lines().all(|line| line.len() <= MAX_LINE);
+        let message = if plain {
+            let text = letter.text.replace('\n', "\r\n").into_bytes();
+            message.body(Body::dangerous_pre_encoded(text, ContentTransferEncoding::SevenBit))
+        } else {
+            message.body(letter.text.clone())
+        };
         let message = message.map_err(|error| refused(Error::internal("write a letter").because(error)))?;
         self.transport.send(message).await.map(|_| ()).map_err(failure)
     }

@@ -8,9 +8,17 @@ use manifold_store::{Micros, SqlResultExt, Tx, on};
 /// How long tries are added up.
 const WINDOW: Duration = Duration::from_secs(3_600);
 
-/// Counts a try of `subject`, of which `free` in an hour need no pause: then 1, 2, 4 … 60 s. Some(until) if it comes before
-/// its time, and then it is not counted.
-pub async fn begin(tx: &mut Tx<'_>, subject: &str, free: i64, now: Timestamp) -> Result<Option<Timestamp>> {
+/// Whether a try may take place.
+pub enum Tried {
+    /// It may, and is so many in the last hour.
+    Counted(i64),
+    /// Not before.
+    Early(Timestamp),
+}
+
+/// Counts a try of `subject`, of which `free` in an hour need no pause: then 1, 2, 4 … 60 s. One that comes before its time is
+/// not counted.
+pub async fn begin(tx: &mut Tx<'_>, subject: &str, free: i64, now: Timestamp) -> Result<Tried> {
     // n is that of the tries before this one, since `at`; a pause of 2^(n - free) s stops growing at a minute.
     let sql = "INSERT INTO login_attempt (subject, n, next_at, at) VALUES ($1, 1, $2, $2) ON CONFLICT (subject) DO UPDATE SET \
                n = CASE WHEN login_attempt.at <= $4 THEN 1 ELSE login_attempt.n + 1 END, \
@@ -22,12 +30,12 @@ pub async fn begin(tx: &mut Tx<'_>, subject: &str, free: i64, now: Timestamp) ->
         let query = sqlx::query_scalar::<_, i64>(sql).bind(subject).bind(Micros::from(now)).bind(free);
         query.bind(Micros::from(now.before(WINDOW))).fetch_optional(executor).await
     });
-    if counted.during("count a try to log in")?.is_some() {
-        return Ok(None);
+    if let Some(n) = counted.during("count a try to log in")? {
+        return Ok(Tried::Counted(n));
     }
     let sql = "SELECT next_at FROM login_attempt WHERE subject = $1";
     let until = on!(tx, |executor| sqlx::query_scalar::<_, Micros>(sql).bind(subject).fetch_one(executor).await);
-    until.during("read when somebody may try again").map(|until| Some(until.into()))
+    until.during("read when somebody may try again").map(|until| Tried::Early(until.into()))
 }
 
 /// Forgets the tries of `subject`, which succeeded.

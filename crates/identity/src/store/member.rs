@@ -17,6 +17,10 @@ pub struct MemberRow {
     pub email: String,
     /// What the person is called.
     pub name: String,
+    /// Language.
+    pub locale: Option<String>,
+    /// Time zone.
+    pub zone: Option<String>,
     /// When the account was made.
     #[sqlx(try_from = "Micros")]
     pub created_at: Timestamp,
@@ -69,7 +73,7 @@ pub struct NewInvitation {
 
 /// Members of a tenant, in the order of their ids.
 pub async fn list(db: &Db, tenant: TenantId, after: Uuid, limit: i64) -> Result<Vec<MemberRow>> {
-    let sql = "SELECT u.id, u.email, u.name, u.created_at, m.created_at AS joined_at FROM membership m \
+    let sql = "SELECT u.id, u.email, u.name, u.locale, u.zone, u.created_at, m.created_at AS joined_at FROM membership m \
                JOIN user_account u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.id > $2 AND u.state <> 'erased' \
                ORDER BY u.id LIMIT $3";
     on!(db, |executor| sqlx::query_as(sql).bind(tenant.0).bind(after).bind(limit).fetch_all(executor).await)
@@ -78,7 +82,7 @@ pub async fn list(db: &Db, tenant: TenantId, after: Uuid, limit: i64) -> Result<
 
 /// One member of a tenant.
 pub async fn find(db: &Db, tenant: TenantId, user: UserId) -> Result<Option<MemberRow>> {
-    let sql = "SELECT u.id, u.email, u.name, u.created_at, m.created_at AS joined_at FROM membership m \
+    let sql = "SELECT u.id, u.email, u.name, u.locale, u.zone, u.created_at, m.created_at AS joined_at FROM membership m \
                JOIN user_account u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.id = $2 AND u.state <> 'erased'";
     on!(db, |executor| sqlx::query_as(sql).bind(tenant.0).bind(user.0).fetch_optional(executor).await)
         .during("read a member")

@@ -2,11 +2,13 @@
 
 use manifold_core::{Result, TenantId, Timestamp, UserId};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
+use serde::Serialize;
 use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::email::Email;
+use crate::store::one_time;
 
 /// An account, and how its owner proves to be its owner.
 #[derive(Clone, Debug, FromRow)]
@@ -17,6 +19,10 @@ pub struct Account {
     pub email: String,
     /// What the person is called.
     pub name: String,
+    /// Language.
+    pub locale: Option<String>,
+    /// Time zone.
+    pub zone: Option<String>,
     /// `active` or `suspended`.
     pub state: String,
     /// When the account was made.
@@ -28,7 +34,7 @@ pub struct Account {
     pub generation: i64,
 }
 
-const ACCOUNT: &str = "SELECT u.id, u.email, u.name, u.state, u.created_at, u.generation, p.phc FROM user_account u \
+const ACCOUNT: &str = "SELECT u.id, u.email, u.name, u.locale, u.zone, u.state, u.created_at, u.generation, p.phc FROM user_account u \
                        LEFT JOIN password p ON p.user_id = u.id WHERE u.state <> 'erased' AND ";
 
 const ANY_USER: &str = "SELECT COUNT(*) FROM (SELECT 1 FROM user_account LIMIT 1) AS one";
@@ -84,7 +90,7 @@ pub async fn hold(tx: &mut Tx<'_>, user: UserId, generation: i64) -> Result<bool
     Ok(held.during("hold an account")? == 1)
 }
 
-/// Sets the password; tokens for a new one end.
+/// Sets the password; what was promised to the person by mail ends.
 pub async fn set_password(tx: &mut Tx<'_>, user: UserId, phc: &str, at: Timestamp) -> Result<()> {
     let sql = "INSERT INTO password (user_id, phc, changed_at) VALUES ($1, $2, $3) \
                ON CONFLICT (user_id) DO UPDATE SET phc = excluded.phc, changed_at = excluded.changed_at";
@@ -96,21 +102,34 @@ pub async fn set_password(tx: &mut Tx<'_>, user: UserId, phc: &str, at: Timestam
     let sql = "UPDATE user_account SET generation = generation + 1 WHERE id = $1";
     on!(tx, |executor| sqlx::query(sql).bind(user.0).execute(executor).await.map(|_| ()))
         .during("count a change of a password")?;
-    end_resets_of(tx, user).await
+    one_time::end_of(tx, user).await
 }
 
-/// Ends the tokens by which a person may choose a new password.
-pub async fn end_resets_of(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
-    let sql = "DELETE FROM one_time WHERE purpose = 'reset' AND user_id = $1 AND used_at IS NULL";
-    on!(tx, |executor| sqlx::query(sql).bind(user.0).execute(executor).await.map(|_| ()))
-        .during("end tokens for a new password")
+/// What people tell of themselves.
+#[derive(Clone, Debug, FromRow, Serialize)]
+pub struct Profile {
+    /// What the person is called.
+    pub name: String,
+    /// Language.
+    pub locale: Option<String>,
+    /// Time zone.
+    pub zone: Option<String>,
 }
 
-/// Changes what the person is called.
-pub async fn rename(tx: &mut Tx<'_>, user: UserId, name: &str) -> Result<()> {
-    let sql = "UPDATE user_account SET name = $2 WHERE id = $1";
-    on!(tx, |executor| sqlx::query(sql).bind(user.0).bind(name).execute(executor).await.map(|_| ()))
-        .during("rename an account")
+/// What a person tells of himself.
+pub async fn profile(tx: &mut Tx<'_>, user: UserId) -> Result<Option<Profile>> {
+    let sql = "SELECT name, locale, zone FROM user_account WHERE id = $1 AND state <> 'erased'";
+    on!(tx, |executor| sqlx::query_as(sql).bind(user.0).fetch_optional(executor).await).during("read a profile")
+}
+
+/// Changes it.
+pub async fn set_profile(tx: &mut Tx<'_>, user: UserId, new: &Profile) -> Result<()> {
+    let sql = "UPDATE user_account SET name = $2, locale = $3, zone = $4 WHERE id = $1 AND state <> 'erased'";
+    on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(user.0).bind(&new.name).bind(&new.locale).bind(&new.zone);
+        query.execute(executor).await.map(|_| ())
+    })
+    .during("change a profile")
 }
 
 /// Makes the person a member of the tenant with a role.
@@ -161,38 +180,6 @@ pub async fn insert_setup(tx: &mut Tx<'_>, hash: &[u8], until: Timestamp) -> Res
         query.bind(Micros::from(until)).execute(executor).await.map(|_| ())
     })
     .during("insert what works once")
-}
-
-/// Inserts a token by which a person may choose a new password; earlier ones end.
-pub async fn insert_reset(tx: &mut Tx<'_>, user: UserId, hash: &[u8], until: Timestamp) -> Result<()> {
-    end_resets_of(tx, user).await?;
-    let insert = "INSERT INTO one_time (hash, purpose, user_id, data, expires_at) VALUES ($1, 'reset', $2, $3, $4)";
-    on!(tx, |executor| {
-        let query = sqlx::query(insert).bind(hash).bind(user.0).bind(Json(serde_json::Map::new()));
-        query.bind(Micros::from(until)).execute(executor).await.map(|_| ())
-    })
-    .during("insert what works once")
-}
-
-/// Who may choose a new password by this token.
-pub async fn find_reset(db: &Db, hash: &[u8], now: Timestamp) -> Result<Option<UserId>> {
-    let sql =
-        "SELECT user_id FROM one_time WHERE purpose = 'reset' AND hash = $1 AND used_at IS NULL AND expires_at > $2";
-    let found: Result<Option<Uuid>, _> = on!(db, |executor| {
-        sqlx::query_scalar(sql).bind(hash).bind(Micros::from(now)).fetch_optional(executor).await
-    });
-    Ok(found.during("look for what works once")?.map(UserId))
-}
-
-/// Uses such a token; false if it does not work any more.
-pub async fn use_reset(tx: &mut Tx<'_>, user: UserId, hash: &[u8], now: Timestamp) -> Result<bool> {
-    let sql = "UPDATE one_time SET used_at = $3 WHERE hash = $1 AND purpose = 'reset' AND user_id = $2 AND used_at IS NULL \
-               AND expires_at > $3";
-    let used = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(hash).bind(user.0).bind(Micros::from(now));
-        query.execute(executor).await.map(|done| done.rows_affected())
-    });
-    Ok(used.during("use what works once")? == 1)
 }
 
 /// Uses it up, and with it every other one; false if it does not work, or not any more. Of several

@@ -34,6 +34,7 @@ macro_rules! on_postgres {
     };
 }
 
+mod account;
 mod again;
 mod audit;
 mod factors;
@@ -46,6 +47,7 @@ mod mailbox;
 mod members;
 mod people;
 mod race;
+mod registration;
 mod repeat;
 mod roles;
 mod rotate;

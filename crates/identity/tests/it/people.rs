@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use manifold_core::{Code, Error, Principal, Secret, SessionId, SubjectKind};
-use manifold_identity::{Entered, Login, NewOwner, Visitor};
+use manifold_identity::{Entered, Login, NewOwner, ProfileChange, Visitor};
 use uuid::Uuid;
 
 use crate::house::{House, LOCAL, Process, calling};
@@ -141,7 +141,8 @@ async fn a_session_is_a_person_with_the_rights_of_the_roles(house: &House) {
     assert_eq!((principal.kind, principal.session), (SubjectKind::User, Some(entered.session.id)));
     assert_eq!((principal.tenant, &*principal.permissions), (admin.principal.tenant, &["*".to_owned()][..]));
     assert_eq!(process.identity.me(&caller).await.unwrap().name, "Ada");
-    assert_eq!(process.identity.rename_me(&caller, " Ada L. ").await.unwrap().name, "Ada L.");
+    let rename = ProfileChange { name: Some(" Ada L. ".to_owned()), ..ProfileChange::default() };
+    assert_eq!(process.identity.update_me(&caller, rename).await.unwrap().name, "Ada L.");
     let present = process.identity.session(&caller).await.unwrap();
     assert!(process.identity.is_csrf_token(present.id, &present.csrf));
     assert!(!process.identity.is_csrf_token(SessionId(Uuid::new_v4()), &present.csrf));

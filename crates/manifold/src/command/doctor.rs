@@ -10,7 +10,7 @@ use manifold_ai_router::{Finding, Severity};
 use manifold_core::{Clock, Result};
 use manifold_identity::{MasterKey, MasterSource};
 use manifold_runtime::config::Loaded;
-use manifold_store::{Db, Location};
+use manifold_store::{Db, Location, WriterConfig};
 use serde_json::json;
 
 use crate::config::Config;
@@ -54,6 +54,7 @@ async fn examine(loaded: &Loaded<Config>, environment: &BTreeMap<String, String>
     findings.push(open_files());
     findings.extend(databases(config).await);
     findings.extend(redis(config).await);
+    findings.push(mail(config).await);
     findings.extend(risks(config, environment));
     match providers(config, offline).await {
         Ok(more) => findings.extend(more),
@@ -141,6 +142,40 @@ async fn databases(config: &Config) -> Vec<Finding> {
         });
     }
     findings
+}
+
+/// Whether people get mail, and whether strangers register.
+async fn mail(config: &Config) -> Finding {
+    let (has_mail, open) = (!config.mail.url.expose().is_empty(), is_open(config).await);
+    match (has_mail, open) {
+        (false, true) => {
+            let found = "anybody may register, and there is no mail server: the server does not start";
+            Finding::new("mail", Severity::Fail, found, "set mail.url")
+        }
+        (false, false) => Finding::new("mail", Severity::Ok, "no mail server: who invites hands the tokens out", ""),
+        (true, true) => {
+            let found = "anybody who has an address may register";
+            let remedy = "set registration of the first tenant to invite, unless it is meant so";
+            Finding::new("mail", Severity::Warn, found, remedy)
+        }
+        (true, false) => Finding::new("mail", Severity::Ok, "a mail server, and nobody registers uninvited", ""),
+    }
+}
+
+/// Whether strangers register; no where nobody can tell.
+async fn is_open(config: &Config) -> bool {
+    let Ok(location) = Location::parse(&config.store.url, &config.data_dir) else { return false };
+    if matches!(&location, Location::Sqlite { folder } if !folder.join("identity.db").exists()) {
+        return false;
+    }
+    let (bus, own) = (manifold_bus::migrations(), manifold_identity::migrations());
+    if !Db::pending(&location, "identity", &[&bus, &own]).await.is_ok_and(|pending| pending.is_empty()) {
+        return false;
+    }
+    match Db::open(&location, "identity", &[&bus, &own], &WriterConfig::default()).await {
+        Ok((db, _)) => manifold_identity::is_open(&db).await.unwrap_or(false),
+        Err(_) => false,
+    }
 }
 
 /// Not there is a warning only: requests go on without it.
