@@ -52,3 +52,47 @@ story!(an_export_comes_whole_and_is_an_entry_itself, |builder| {
     sandbox.stop().await?;
     Ok(())
 });
+
+story!(whoever_guesses_keys_is_kept_out_and_nobody_else_is, |builder| {
+    let builder = builder.set("edge.trusted_proxies", "[\"127.0.0.1\"]");
+    let sandbox = builder.start().await?;
+    let get = async |ip: &str, key: &str| {
+        let headers = [("x-forwarded-for", ip), ("x-api-key", key)];
+        sandbox.admin.with_key(None).send(http::Method::GET, "/v1/keys", &headers, Vec::new()).await
+    };
+    let guess = || manifold_identity::generate_key(manifold_identity::Environment::Live);
+
+    let (mut refused, mut kept_out) = (0, None);
+    for _ in 0..1_000 {
+        let reply = get("203.0.113.9", guess().expose()).await?;
+        if reply.status == 429 {
+            kept_out = Some(reply);
+            break;
+        }
+        assert_eq!((reply.status, &reply.json()["code"]), (401, &json!("invalid_key")));
+        refused += 1;
+    }
+    let kept_out = kept_out.context("nobody guesses a thousand keys")?;
+    let neighbour = get("203.0.113.77", &sandbox.admin_key).await?;
+    let other = get("198.51.100.7", &sandbox.admin_key).await?;
+
+    assert!(refused >= 20);
+    let problem = kept_out.json();
+    assert_eq!(problem["code"], "abnormal_usage_detected");
+    assert_eq!(problem["type"], "https://iana.org/assignments/http-problem-types#abnormal-usage-detected");
+    assert!(kept_out.header("retry-after").parse::<u32>()? > 600);
+    assert_eq!((neighbour.status, other.status), (429, 200));
+    let incidents = sandbox.admin.get("/v1/audit/incidents").await?.json();
+    let incident = &incidents["data"][0];
+    assert_eq!((&incident["rule"], &incident["subject"]), (&json!("key_guessing"), &json!("203.0.113.0/24")));
+    let id = incident["id"].as_str().context("an id")?;
+    let closed = sandbox.admin.post(&format!("/v1/audit/incidents/{id}/acknowledge"), &json!({})).await?.json();
+    assert!(closed["acknowledged_by"].as_str().is_some_and(|by| by.starts_with("key_")), "{closed}");
+    let blocks = sandbox.admin.get("/v1/audit/blocks").await?.json();
+    let block = blocks["data"][0]["id"].as_str().context("a block")?;
+    assert_eq!(sandbox.admin.delete(&format!("/v1/audit/blocks/{block}")).await?.status, 204);
+    assert_eq!(sandbox.admin.delete(&format!("/v1/audit/blocks/{block}")).await?.status, 404);
+    assert_eq!(get("203.0.113.77", &sandbox.admin_key).await?.status, 200);
+    sandbox.stop().await?;
+    Ok(())
+});

@@ -105,6 +105,8 @@ id!(/** A person. */ UserId, "usr");
 id!(/** What a person is logged in by. */ SessionId, "ses");
 id!(/** A second factor of a person. */ FactorId, "fac");
 id!(/** An invitation into a tenant. */ InvitationId, "inv");
+id!(/** What looks like an attack. */ IncidentId, "inc");
+id!(/** A network that is kept out. */ BlockId, "blk");
 id!(/** A role that a tenant made. */ RoleId, "rol");
 id!(/** A secret of a tenant. */ SecretId, "sec");
 id!(/** One request of a client. */ RequestId, "req");

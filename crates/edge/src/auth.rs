@@ -28,7 +28,10 @@ pub(crate) async fn authenticate(
     let (key, session) = (presented(headers)?, cookie.find(headers)?);
     let known = match (key, session) {
         (Some(_), Some(_)) => return Err(ambiguous()),
-        (Some(key), None) => identity.authenticate(key).await,
+        (Some(key), None) => {
+            let known = identity.authenticate(key).await;
+            known.inspect_err(|error| identity.note_refused_key(key, client, error))
+        }
         (None, Some(session)) => identity.authenticate_session(session, client).await,
         (None, None) => {
             count("missing");

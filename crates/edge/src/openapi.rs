@@ -23,8 +23,8 @@ use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
-    audit, auth, document, errors, factors, invitations, keys, limits, mail, probes, roles, rotation, secrets,
-    sessions, tenants, usage, users, vault,
+    audit, auth, document, errors, factors, incidents, invitations, keys, limits, mail, probes, roles, rotation,
+    secrets, sessions, tenants, usage, users, vault,
 };
 use crate::routes::documented;
 
@@ -96,6 +96,10 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(audit::list_audit_entries))
         .routes(routes!(audit::export_audit_entries))
         .routes(routes!(audit::verify_audit_chain))
+        .routes(routes!(incidents::list_incidents))
+        .routes(routes!(incidents::acknowledge_incident))
+        .routes(routes!(incidents::list_blocks))
+        .routes(routes!(incidents::remove_block))
         .routes(routes!(auth::set_up))
         .routes(routes!(auth::register))
         .routes(routes!(mail::verify_email))

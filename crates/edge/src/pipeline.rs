@@ -13,7 +13,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
-use manifold_core::{Error, Principal, RequestId, TraceContext};
+use manifold_core::{Error, Principal, RequestId, TenantId, TraceContext};
 use manifold_runtime::CallContext;
 use manifold_runtime::telemetry::{self, Scope};
 use tokio::time::{Instant, timeout_at};
@@ -111,12 +111,14 @@ async fn gate(
     let has_tag = parts.method == Method::GET && scene.about.dialect == Dialect::Native && !operation.is_probe();
     let known_tags = condition::known(&parts.headers);
     let mut promise = None;
+    let mut who = None;
     if !operation.is_probe() {
         // 9 Size and type of the body, by its head.
         let announced = scene.body.as_ref().and_then(|body| body.size_hint().exact());
         let coding = body::admit(&parts.headers, announced, operation.max_body)?;
-        // 10 Limits of the address, before anything is hashed or looked up.
+        // 10 Blocks and limits of the address, before anything is hashed or looked up.
         let Record { client, request, .. } = scene.record;
+        edge.identity.refuse_blocked(client)?;
         // Answers end by the deadline, and who does not read them is cut off soon after.
         let until = deadline + edge.config.write_stall;
         let asking = Asking { operation, client, request, caller: None, now: edge.clock.now(), until };
@@ -137,8 +139,9 @@ async fn gate(
         // 14 What the caller may.
         let principal = known.unwrap_or_else(Principal::anonymous);
         operation.authorise(&principal).inspect_err(|_| {
-            edge.identity.note_denied(&principal, client, operation.to_string());
+            note(edge, scene, operation, StatusCode::FORBIDDEN, principal.tenant, &principal.subject);
         })?;
+        who = Some((principal.tenant, Arc::clone(&principal.subject))).filter(|_| !operation.is_public());
         // 16 The body, within its size and time.
         let call = call(edge, scene, &mut parts, coding, principal, deadline).await?;
         // 16 What the client believes to change.
@@ -154,11 +157,28 @@ async fn gate(
     let response = edge.router.clone().call(Request::from_parts(parts, Body::empty())).await;
     let response = response.unwrap_or_else(|never| match never {});
     scene.record.delivery = delivery(response.headers());
-    let outcome = refusal::taken(response);
+    let outcome = refusal::taken(response).inspect_err(|refusal| {
+        if let Some((tenant, subject)) = &who {
+            note(edge, scene, operation, refusal.status, *tenant, subject);
+        }
+    });
     match promise {
         Some(promise) => replay::end(&edge.identity, promise, outcome).await,
         None if has_tag => condition::tag(outcome?, &known_tags).await,
         None => outcome,
+    }
+}
+
+/// Whoever is denied things, or looks for what is not there, may be looking for a hole.
+fn note(edge: &Edge, scene: &Scene, operation: &Operation, status: StatusCode, tenant: TenantId, subject: &Arc<str>) {
+    match status {
+        StatusCode::FORBIDDEN => {
+            edge.identity.note_denied(tenant, subject, scene.record.client, operation.to_string());
+        }
+        StatusCode::NOT_FOUND if scene.about.dialect == Dialect::Native => {
+            edge.identity.note_missed(tenant, subject, operation.to_string());
+        }
+        _ => {}
     }
 }
 

@@ -158,6 +158,7 @@ fn native(refusal: &Refusal, about: About) -> Vec<u8> {
 fn type_of(refusal: &Refusal, code: &str) -> String {
     let registered = match refusal.status {
         StatusCode::TOO_MANY_REQUESTS if refusal.violated.is_some() => "quota-exceeded",
+        _ if code == "abnormal_usage_detected" => "abnormal-usage-detected",
         _ if code == "temporary_reduced_capacity" => "temporary-reduced-capacity",
         _ => return format!("urn:manifold:error:{code}"),
     };

@@ -5,6 +5,7 @@ pub(crate) mod auth;
 pub(crate) mod document;
 pub(crate) mod errors;
 pub(crate) mod factors;
+pub(crate) mod incidents;
 pub(crate) mod invitations;
 pub(crate) mod keys;
 pub(crate) mod limits;

@@ -3,6 +3,7 @@
 pub mod chain;
 pub mod checkpoint;
 pub mod file;
+pub mod patrol;
 pub mod read;
 pub mod refused;
 pub mod verify;

@@ -16,6 +16,7 @@ use manifold_runtime::CallContext;
 use manifold_store::Tx;
 
 use crate::audit::Outbox;
+use crate::detect::{BULK_KEYS, Sign};
 use crate::key::format::{Environment, Lookup};
 use crate::key::rotation::Rotation;
 use crate::store::key::{KeyRow, NewRow, NewSecret};
@@ -147,7 +148,10 @@ impl Identity {
             .await?;
         match before {
             Some(before) => self.created_before(caller.principal.tenant, &before).await,
-            None => Ok(Created { key, secret, replayed: false }),
+            None => {
+                self.note_sign(Sign::by(&BULK_KEYS, &caller.principal, "POST /v1/keys"));
+                Ok(Created { key, secret, replayed: false })
+            }
         }
     }
 

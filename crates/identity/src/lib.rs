@@ -6,10 +6,12 @@ mod audit;
 mod base32;
 mod bootstrap;
 mod cursor;
+mod detect;
 mod email;
 mod events;
 mod factor;
 mod grpc;
+mod incident;
 mod invitation;
 mod key;
 mod limit;
@@ -17,6 +19,7 @@ mod login;
 mod mail;
 mod member;
 mod name;
+mod network;
 mod notice;
 mod password;
 mod permission;
@@ -39,6 +42,7 @@ mod usage;
 mod user;
 mod vault;
 mod verify;
+mod watch;
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -54,6 +58,7 @@ use tokio::sync::Semaphore;
 
 use crate::audit::Outbox;
 use crate::audit::checkpoint::{self, Signer};
+use crate::audit::patrol;
 use crate::audit::refused::{self, Refused};
 use crate::cursor::CursorKey;
 use crate::key::again::Answers;
@@ -69,6 +74,7 @@ use crate::vault::ring::Ring;
 use crate::verify::Outcomes;
 use crate::verify::cache::Cache;
 use crate::verify::used::{self, Used};
+use crate::watch::Watch;
 
 pub use crate::account::ProfileChange;
 pub use crate::audit::chain::Entry as AuditEntry;
@@ -76,6 +82,7 @@ pub use crate::audit::file::{Format as AuditFormat, verify as verify_audit_file}
 pub use crate::audit::read::{AuditKey, AuditPage};
 pub use crate::audit::verify::{Broken, Fault as AuditFault, Verdict};
 pub use crate::factor::{FactorInfo, NewFactor, parse_factor_id};
+pub use crate::incident::{Block, Incident, parse_block_id, parse_incident_id};
 pub use crate::invitation::{Invitation, Newcomer, parse_invitation_id};
 pub use crate::key::format::{Environment, Parsed, parse_key};
 pub use crate::key::rotation::{Finish, MAX_GRACE, Rotation};
@@ -177,6 +184,7 @@ struct Inner {
     outcomes: Outcomes,
     refused: Refused,
     signer: Signer,
+    watch: Watch,
     hasher: Hasher,
     csrf: CsrfKey,
     cursor: CursorKey,
@@ -237,6 +245,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             outcomes: Outcomes::new(),
             refused: Refused::default(),
             signer,
+            watch: Watch::default(),
             hasher: Hasher::start()?,
             csrf,
             cursor,
@@ -255,6 +264,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     identity.load_origins().await?;
     identity.check_registration(store::tenant::settings(&identity.inner.db, host).await?.registration)?;
     let setup_token = setup::run(&identity, &config.data_dir).await?;
+    watch::read_blocks(&identity).await?;
     // The number first: what changes while limits are read is read again.
     let seq = store::revocation::head(&identity.inner.db).await?;
     identity.load_limits().await?;
@@ -263,6 +273,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     identity.inner.tasks.spawn("identity key uses", used::run(identity.clone()));
     identity.inner.tasks.spawn("identity refusals", refused::run(identity.clone()));
     identity.inner.tasks.spawn("identity audit checkpoints", checkpoint::run(identity.clone()));
+    identity.inner.tasks.spawn("identity audit patrol", patrol::run(identity.clone()));
+    identity.inner.tasks.spawn("identity watch", watch::run(identity.clone()));
     identity.inner.tasks.spawn("identity tidy", tidy::run(identity.clone()));
     identity.inner.tasks.spawn_until_stop("identity vault", vault::run(identity.clone()));
     if identity.inner.post.public_url().is_some() {

@@ -20,6 +20,7 @@ use crate::email::Email;
 use crate::key::Origin;
 use crate::mail::Errand;
 use crate::member::{OneTime, wrong_token};
+use crate::network::Network;
 use crate::session::{Entered, Visitor};
 use crate::store::attempt::{self, Tried};
 use crate::store::user::{self as store, Account};
@@ -68,8 +69,8 @@ pub(crate) struct Tries {
 
 impl Tries {
     fn of(email: &Email, ip: IpAddr) -> Self {
+        let network = Network::of(ip).to_string();
         let account = URL_SAFE_NO_PAD.encode(&Sha256::digest(&email.norm)[..16]);
-        let network = network(ip);
         Self { both: format!("{account} {network}"), account, network, free_of_account: FREE_OF_ACCOUNT }
     }
 
@@ -212,7 +213,12 @@ impl Identity {
         ip: IpAddr,
         typed: Secret<String>,
     ) -> Result<Arc<Tries>> {
-        let (tries, now) = (self.begin_try(email, ip).await?, self.inner.clock.now());
+        let begun = self.begin_try(email, ip).await.inspect_err(|error| {
+            if error.reason() == "TOO_MANY_ATTEMPTS" {
+                self.note_failed_login(account.map(|account| UserId(account.id)), &Tries::of(email, ip).account, ip);
+            }
+        });
+        let (tries, now) = (begun?, self.inner.clock.now());
         let hash = account.and_then(|account| account.phc.clone());
         // What no password can be is compared, too: with nobody's.
         let (password, hash) = match password::read(&typed) {
@@ -304,34 +310,4 @@ pub(crate) fn event(type_: &'static str, tenant: TenantId, user: UserId, data: &
 
 pub(crate) fn refused() -> Error {
     Error::new(Code::Unauthenticated, "INVALID_CREDENTIALS", "there is no account with this address and password")
-}
-
-/// The neighbourhood of an address: /24 of IPv4, /48 of IPv6.
-pub(crate) fn network(ip: IpAddr) -> String {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [a, b, c, _] = ip.octets();
-            format!("{a}.{b}.{c}.0/24")
-        }
-        IpAddr::V6(ip) => {
-            let [a, b, c, ..] = ip.segments();
-            format!("{a:x}:{b:x}:{c:x}::/48")
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn neighbours_share_a_network() {
-        for (ip, expected) in [
-            ("203.0.113.77", "203.0.113.0/24"),
-            ("::ffff:203.0.113.9", "203.0.113.0/24"),
-            ("2001:db8:7:1::5", "2001:db8:7::/48"),
-        ] {
-            assert_eq!(network(ip.parse().unwrap()), expected);
-        }
-    }
 }

@@ -10,9 +10,9 @@ use manifold_runtime::health::Component;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
-use crate::Identity;
 use crate::limit::given;
 use crate::store::revocation as store;
+use crate::{Identity, watch};
 
 const EVERY: Duration = Duration::from_millis(500);
 /// A database that does not answer within this time is away.
@@ -97,8 +97,9 @@ pub async fn run(identity: Identity, mut seq: i64, health: Component) {
     }
 }
 
-/// Applies what was revoked after `seq`; returns the last number seen.
+/// Takes over which networks are blocked, and applies what was revoked after `seq`; returns the last number seen.
 async fn poll(identity: &Identity, mut seq: i64) -> Result<i64> {
+    watch::read_blocks(identity).await?;
     loop {
         let rows = store::list_after(&identity.inner.db, seq, BATCH).await?;
         let now = identity.inner.clock.now();

@@ -5,6 +5,7 @@ pub mod account;
 pub mod attempt;
 pub mod audit;
 pub mod factor;
+pub mod incident;
 pub mod key;
 pub mod limit;
 pub mod member;

@@ -41,5 +41,6 @@ async fn prune(identity: &Identity) -> Result<()> {
     let places = now.before(PLACES);
     manifold_store::prune(&identity.inner.db, "user_place", "seen_at, user_id, network", "seen_at", places).await?;
     identity.purge_tenants().await?;
+    manifold_store::prune(&identity.inner.db, "network_block", "id", "expires_at", now).await?;
     identity.inner.outbox.tidy(&identity.inner.db).await
 }

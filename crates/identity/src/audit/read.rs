@@ -13,6 +13,7 @@ use super::chain::{Entry, START};
 use super::file::{self, Format};
 use super::verify::{Verdict, Verifier};
 use crate::Identity;
+use crate::detect::{BULK_EXPORTS, CHAIN_BROKEN, Sign};
 use crate::key::Origin;
 use crate::store::audit::{self as store, AuditFilter, Order};
 
@@ -73,6 +74,7 @@ impl Identity {
         caller.principal.require(EXPORT)?;
         let tenant = caller.principal.tenant;
         self.note_export(caller, &filter, format).await?;
+        self.note_sign(Sign::by(&BULK_EXPORTS, &caller.principal, "GET /v1/audit/export"));
         // The signatures before the end, so that it is not before one of them.
         let checkpoints = store::list_checkpoints(&self.inner.db, tenant).await?;
         let (end, _) = store::head(&self.inner.db, tenant).await?.ok_or_else(no_chain)?;
@@ -149,7 +151,17 @@ impl Identity {
             tokio::task::yield_now().await;
         }
         let (end, hash) = head.unwrap_or((0, START.to_vec()));
-        Ok(verifier.finish(Some((end, &hash))))
+        let verdict = verifier.finish(Some((end, &hash)));
+        if let Some(broken) = verdict.broken {
+            self.note_sign(Sign {
+                rule: &CHAIN_BROKEN,
+                tenant: Some(tenant).filter(|tenant| !tenant.0.is_nil()),
+                subject: tenant.to_string(),
+                kind: String::new(),
+                seen: format!("{} at seq {}", broken.fault.name(), broken.seq),
+            });
+        }
+        Ok(verdict)
     }
 
     /// The key that checkpoints are signed with.

@@ -7,15 +7,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use manifold_bus::Draft;
-use manifold_core::{Principal, RequestId, Result, TenantId, Timestamp, TraceContext, UserId};
+use manifold_core::{Error, Principal, RequestId, Result, TenantId, Timestamp, TraceContext, UserId};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::Identity;
+use crate::detect::{BRUTE_FORCE, DEAD_CREDENTIAL, KEY_GUESSING, PROBING, STUFFING, Sign};
 use crate::key::Origin;
-use crate::login::network;
+use crate::key::format::parse_key;
+use crate::network::Network;
 use crate::store::user;
 
 const EVERY: Duration = Duration::from_secs(2);
@@ -61,7 +63,7 @@ impl Refused {
         }
         let tally = slots.entry(slot).or_default();
         tally.count += 1;
-        name(&mut tally.networks, network(ip));
+        name(&mut tally.networks, Network::of(ip).to_string());
         if let Some(operation) = operation {
             name(&mut tally.operations, operation);
         }
@@ -81,16 +83,40 @@ fn name(named: &mut BTreeSet<String>, new: String) {
 }
 
 impl Identity {
-    /// Somebody tried a wrong password. `account` stands for the address that was typed.
+    /// Somebody tried a wrong password, or tried too early. `account` stands for the address that was typed.
     pub(crate) fn note_failed_login(&self, user: Option<UserId>, account: &str, ip: IpAddr) {
+        let (network, seen) = (Network::of(ip).to_string(), "a failed login".to_owned());
+        let subject = user.map_or_else(|| format!("account:{account}"), |user| user.to_string());
+        let kind = String::new();
+        self.note_sign(Sign { rule: &BRUTE_FORCE, tenant: None, subject, kind, seen: network.clone() });
+        self.note_sign(Sign { rule: &STUFFING, tenant: None, subject: network, kind: account.to_owned(), seen });
         let who = Who::Stranger { user, account: account.to_owned() };
         self.inner.refused.note(who, ip, None, self.inner.clock.now());
     }
 
-    /// The caller was denied an operation, such as `POST /v1/keys`.
-    pub fn note_denied(&self, caller: &Principal, ip: IpAddr, operation: String) {
-        let who = Who::Caller { tenant: caller.tenant, subject: Arc::clone(&caller.subject) };
+    /// A caller was denied an operation, such as `POST /v1/keys`.
+    pub fn note_denied(&self, tenant: TenantId, subject: &Arc<str>, ip: IpAddr, operation: String) {
+        self.note_missed(tenant, subject, operation.clone());
+        let who = Who::Caller { tenant, subject: Arc::clone(subject) };
         self.inner.refused.note(who, ip, Some(operation), self.inner.clock.now());
+    }
+
+    /// A caller asked for something that is not there, or not its own.
+    pub fn note_missed(&self, tenant: TenantId, subject: &Arc<str>, operation: String) {
+        let subject = subject.to_string();
+        self.note_sign(Sign { rule: &PROBING, tenant: Some(tenant), subject, kind: String::new(), seen: operation });
+    }
+
+    /// A key was presented that does not hold, for the reason of `error`.
+    pub fn note_refused_key(&self, presented: &str, ip: IpAddr, error: &Error) {
+        let network = Network::of(ip).to_string();
+        if error.reason() == "INVALID_KEY" {
+            let (subject, kind, seen) = (network, String::new(), "a key that does not exist".to_owned());
+            return self.note_sign(Sign { rule: &KEY_GUESSING, tenant: None, subject, kind, seen });
+        }
+        let known = parse_key(presented).and_then(|parsed| self.inner.cache.find(parsed.lookup));
+        let Some(known) = known.filter(|_| matches!(error.reason(), "KEY_DISABLED" | "KEY_EXPIRED")) else { return };
+        self.note_sign(Sign::by(&DEAD_CREDENTIAL, &known.principal, &network));
     }
 }
 

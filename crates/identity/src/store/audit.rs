@@ -98,6 +98,12 @@ pub async fn head(db: &Db, tenant: TenantId) -> Result<Option<(i64, Vec<u8>)>> {
         .during("read the end of an audit chain")
 }
 
+/// Tenants that have a chain: every one, and nil.
+pub async fn list_chains(db: &Db) -> Result<Vec<Uuid>> {
+    let sql = "SELECT tenant_id FROM audit_head ORDER BY tenant_id";
+    on!(db, |executor| sqlx::query_scalar(sql).fetch_all(executor).await).during("list audit chains")
+}
+
 /// Ends of chains, of whatever tenant_id, that grew by `entries` since they were signed or began, or at all if that was
 /// before `before`.
 pub async fn list_unsigned(db: &Db, entries: i64, before: Timestamp) -> Result<Vec<(Uuid, i64, Vec<u8>)>> {

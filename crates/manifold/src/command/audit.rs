@@ -47,6 +47,20 @@ pub enum Command {
         #[arg(long, value_name = "KEY", requires = "file")]
         key: Option<String>,
     },
+    /// List what looks like an attack, newest first
+    Incidents,
+    /// Note that an incident was looked into
+    Acknowledge {
+        /// Its id, `inc_…`
+        id: String,
+    },
+    /// List the networks that nothing is taken from
+    Blocks,
+    /// Take from a network again
+    Unblock {
+        /// Id of the block, `blk_…`
+        id: String,
+    },
     /// Print the public key that signs the record; keep it elsewhere
     Key,
 }
@@ -112,6 +126,23 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
             output::line(output.display().to_string());
         }
         Command::Verify { .. } => return Ok(report(&api.call(Method::POST, "/v1/audit/verify", None).await?)),
+        Command::Incidents => {
+            let columns = ["id", "rule", "severity", "subject", "count", "last_at", "seen", "acknowledged_by"];
+            print(&columns, &api.list("/v1/audit/incidents").await?);
+        }
+        Command::Acknowledge { id } => {
+            api.call(Method::POST, &format!("/v1/audit/incidents/{id}/acknowledge"), None).await?;
+            output::line(format!("{id} is acknowledged"));
+        }
+        Command::Blocks => {
+            let blocks = api.call(Method::GET, "/v1/audit/blocks", None).await?;
+            let columns = ["id", "network", "rule", "created_at", "expires_at"];
+            print(&columns, blocks["data"].as_array().into_iter().flatten());
+        }
+        Command::Unblock { id } => {
+            api.call(Method::DELETE, &format!("/v1/audit/blocks/{id}"), None).await?;
+            output::line(format!("{id} is over"));
+        }
         Command::Key => {
             let verdict = api.call(Method::POST, "/v1/audit/verify", None).await?;
             output::line(verdict["key"]["public"].as_str().unwrap_or_default());

@@ -1,0 +1,25 @@
+-- What looks like an attack, once per rule and subject until somebody has acknowledged it.
+CREATE TABLE incident (
+    id UUID PRIMARY KEY,
+    tenant_id UUID NOT NULL,
+    rule TEXT NOT NULL,
+    severity TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    count BIGINT NOT NULL,
+    first_at BIGINT NOT NULL,
+    last_at BIGINT NOT NULL,
+    detail TEXT NOT NULL,
+    acknowledged_by TEXT,
+    acknowledged_at BIGINT
+);
+
+CREATE UNIQUE INDEX incident_open ON incident (tenant_id, rule, subject) WHERE acknowledged_at IS NULL;
+
+-- Networks that nothing is taken from for a while. They belong to no tenant: they are told before anybody knows who calls.
+CREATE TABLE network_block (
+    id UUID PRIMARY KEY,
+    network TEXT NOT NULL UNIQUE,
+    rule TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
