@@ -13,6 +13,7 @@ mod images;
 mod keys;
 mod limits;
 mod mail;
+mod matrix;
 mod operations;
 mod people;
 mod reasons;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::people::{Browser, code, set_up};
 use crate::story;
 
-async fn tenant(sandbox: &Sandbox, slug: &str) -> Result<(String, Browser)> {
+pub async fn tenant(sandbox: &Sandbox, slug: &str) -> Result<(String, Browser)> {
     let new = json!({"name": slug, "slug": slug, "owner": format!("{slug}@example.org")});
     let made = sandbox.admin.post("/v1/tenants", &new).await?;
     assert_eq!(made.status, 201, "{}", made.text);
@@ -20,7 +20,7 @@ async fn tenant(sandbox: &Sandbox, slug: &str) -> Result<(String, Browser)> {
     Ok((id.as_str().context("an id")?.to_owned(), Browser::of(nobody, &joined)?))
 }
 
-async fn key(owner: &Browser) -> Result<Client> {
+pub async fn key(owner: &Browser) -> Result<Client> {
     let made = owner.change(Method::POST, "/v1/keys", Some(&json!({"name": "app", "permissions": ["*"]}))).await?;
     Ok(owner.client.with_key(Some(made.json()["secret"].as_str().context("a secret")?)))
 }
