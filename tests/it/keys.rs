@@ -1,9 +1,12 @@
 //! API keys by REST: made, listed, used within their scope, revoked.
 
+use http::Method;
 use manifold_testkit::Builder;
 use serde_json::json;
 
 use crate::story;
+
+const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
 story!(a_key_lives_from_its_making_to_its_revocation, |builder| {
     let sandbox = builder.start().await?;
@@ -162,6 +165,52 @@ story!(a_secret_is_replaced_without_a_failed_call, |builder| {
     assert_eq!(both, [200, 200]);
     assert_eq!(finished.status, 200, "{}", finished.text);
     assert_eq!((ended.status, lives.status), (401, 200));
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(a_hundred_credits_are_a_hundred_calls, |builder| {
+    let sandbox = builder.start().await?;
+    let wish = json!({"name": "app", "permissions": ["keys.key.read"], "credits": 100});
+    let made = sandbox.admin.post("/v1/keys", &wish).await?.json();
+    let app = sandbox.admin.with_key(made["secret"].as_str());
+
+    let calls = futures::future::try_join_all((0..200).map(|_| app.get("/v1/keys?limit=1"))).await?;
+    let path = format!("/v1/keys/{}", made["id"].as_str().unwrap_or_default());
+    let more = sandbox.admin.send(Method::PATCH, &path, &JSON, br#"{"credits":1}"#.to_vec()).await?;
+    let after = [app.get("/v1/keys?limit=1").await?.status, app.get("/v1/keys?limit=1").await?.status];
+
+    let count = |status: u16| calls.iter().filter(|call| call.status == status).count();
+    assert_eq!((count(200), count(429)), (100, 100));
+    let refused = calls.iter().find(|call| call.status == 429).map(|call| call.json()["code"].clone());
+    assert_eq!(refused, Some(json!("usage_exceeded")));
+    assert_eq!((more.status, after), (200, [200, 429]), "{}", more.text);
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(a_key_pauses_is_restricted_and_verified, |builder| {
+    let sandbox = builder.start().await?;
+    let made = sandbox.admin.post("/v1/keys", &json!({"name": "app"})).await?.json();
+    let (path, secret) = (format!("/v1/keys/{}", made["id"].as_str().unwrap_or_default()), &made["secret"]);
+    let app = sandbox.admin.with_key(secret.as_str());
+    let change = async |body: &str| sandbox.admin.send(Method::PATCH, &path, &JSON, body.as_bytes().to_vec()).await;
+    let verify = async || {
+        let asked = json!({"key": secret, "permissions": "ai.inference.run", "ip": "127.0.0.1"});
+        anyhow::Ok(sandbox.admin.post("/v1/keys/verify", &asked).await?.json()["code"].clone())
+    };
+    assert_eq!((app.chat("manifold/echo", "hi").await?.status, verify().await?), (200, json!("valid")));
+
+    change(r#"{"enabled":false}"#).await?;
+    let paused = (app.chat("manifold/echo", "hi").await?.status, verify().await?);
+    change(r#"{"enabled":true,"restrictions":{"ips":["192.0.2.0/24"]}}"#).await?;
+    let elsewhere = (app.chat("manifold/echo", "hi").await?.status, verify().await?);
+    change(r#"{"restrictions":{"ips":["127.0.0.0/8"],"apis":["ai"]}}"#).await?;
+    let here = (app.chat("manifold/echo", "hi").await?.status, verify().await?);
+
+    assert_eq!(paused, (401, json!("disabled")));
+    assert_eq!(elsewhere, (403, json!("forbidden")));
+    assert_eq!(here, (200, json!("forbidden")), "a question has to name the API");
     sandbox.stop().await?;
     Ok(())
 });

@@ -46,6 +46,8 @@ pub struct Principal {
     /// The tenant asks people for more than a password, and this one has not proven it: nothing may be done but setting a
     /// second factor up. Such a caller has no permissions and gets no further than the public door.
     pub lacks_factor: bool,
+    /// Whether each call costs the key a credit. Paid at the door, so services do not learn it.
+    pub metered: bool,
 }
 
 impl Principal {
@@ -62,6 +64,7 @@ impl Principal {
             mfa: false,
             auth_time: None,
             lacks_factor: false,
+            metered: false,
         }
     }
 

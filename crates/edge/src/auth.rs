@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use manifold_core::{Code, Principal, TenantId};
-use manifold_identity::Identity;
+use manifold_identity::{Identity, Visit};
 
 use crate::cookie::Cookie;
 use crate::refusal::{Answer, Refusal};
@@ -18,18 +18,19 @@ const CHALLENGE_AGAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"ma
 
 const TENANT: HeaderName = HeaderName::from_static("manifold-tenant");
 
-/// Who calls.
+/// Who calls. A key may be restricted to some visits.
 pub(crate) async fn authenticate(
     identity: &Identity,
     cookie: Cookie,
     headers: &HeaderMap,
     client: IpAddr,
+    visit: &Visit<'_>,
 ) -> Answer<Principal> {
     let (key, session) = (presented(headers)?, cookie.find(headers)?);
     let known = match (key, session) {
         (Some(_), Some(_)) => return Err(ambiguous()),
         (Some(key), None) => {
-            let known = identity.authenticate(key).await;
+            let known = identity.admit(key, visit).await;
             known.inspect_err(|error| identity.note_refused_key(key, client, error))
         }
         (None, Some(session)) => identity.authenticate_session(session, client).await,

@@ -1,7 +1,7 @@
 //! Headers that every answer carries: ids and what keeps browsers from misusing an API.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use manifold_core::RequestId;
 
@@ -17,6 +17,13 @@ pub(crate) fn kept_id(headers: &HeaderMap) -> Option<HeaderValue> {
     let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
     let valid = (1..=128).contains(&id.len()) && id.as_bytes().iter().all(harmless);
     valid.then(|| id.clone())
+}
+
+/// The origin of the page that calls, if exactly one is named.
+pub(crate) fn origin(headers: &HeaderMap) -> Option<&str> {
+    let mut lines = headers.get_all(ORIGIN).iter();
+    let first = lines.next()?.to_str().ok()?;
+    lines.next().is_none().then_some(first)
 }
 
 /// Adds ids and protections. An answer that said nothing about caches is not kept by any.

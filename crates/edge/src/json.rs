@@ -3,7 +3,7 @@
 mod twice;
 
 use http::StatusCode;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use crate::refusal::{Answer, Refusal};
@@ -43,6 +43,11 @@ pub(crate) fn read_strictly<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T>
 /// Reads a native body strictly; no body is one that leaves everything open.
 pub(crate) fn read_optional<T: Default + for<'a> Deserialize<'a>>(body: &[u8]) -> Answer<T> {
     if body.is_empty() { Ok(T::default()) } else { read_strictly(body) }
+}
+
+/// A field that may be left out, or null: `#[serde(default, deserialize_with = "json::nullable")]`.
+pub(crate) fn nullable<'a, T: Deserialize<'a>, D: Deserializer<'a>>(input: D) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(input).map(Some)
 }
 
 /// Reads again, slower, to learn where the fault is.

@@ -23,7 +23,7 @@ use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
-    audit, auth, document, errors, factors, incidents, invitations, keys, limits, mail, probes, roles, rotation,
+    audit, auth, document, errors, factors, incidents, invitations, key_update, key_verify, keys, limits, mail, probes, roles, rotation,
     secrets, sessions, tenants, usage, users, vault,
 };
 use crate::routes::documented;
@@ -45,12 +45,13 @@ const PROBLEMS: [(&str, &str); 12] = [
 ];
 
 /// What can be done next with the thing that an operation made: operation, name of the link, next operation.
-const LINKS: [(&str, &str, &str); 12] = [
+const LINKS: [(&str, &str, &str); 13] = [
     ("createFactor", "confirm", "confirmFactor"),
     ("createFactor", "remove", "removeFactor"),
     ("createKey", "get", "getKey"),
     ("createKey", "revoke", "revokeKey"),
     ("createKey", "rotate", "rotateKey"),
+    ("createKey", "update", "updateKey"),
     ("createInvitation", "revoke", "revokeInvitation"),
     ("createRole", "get", "getRole"),
     ("createRole", "update", "updateRole"),
@@ -87,7 +88,8 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(models::list_models))
         .routes(routes!(models::get_model))
         .routes(routes!(keys::create_key, keys::list_keys))
-        .routes(routes!(keys::get_key, keys::revoke_key))
+        .routes(routes!(keys::get_key, key_update::update_key, keys::revoke_key))
+        .routes(routes!(key_verify::verify_key))
         .routes(routes!(rotation::rotate_key))
         .routes(routes!(rotation::finish_key_rotation))
         .routes(routes!(rotation::cancel_key_rotation))

@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use manifold_core::{Error, Principal, RequestId, TenantId, TraceContext};
+use manifold_identity::Visit;
 use manifold_runtime::CallContext;
 use manifold_runtime::telemetry::{self, Scope};
 use tokio::time::{Instant, timeout_at};
@@ -151,6 +152,16 @@ async fn gate(
             Begun::Answered(response) => return Ok(response),
             Begun::Run(made) => promise = made,
         }
+        // Whoever was refused before has paid nothing, nor has who is answered again.
+        if call.context.principal.metered
+            && let Err(error) = edge.identity.charge(&call.context).await
+        {
+            let refused = Err(error.into());
+            return match promise {
+                Some(promise) => replay::end(&edge.identity, promise, refused).await,
+                None => refused,
+            };
+        }
         parts.extensions.insert(call);
     }
     // 17 The handler.
@@ -231,7 +242,13 @@ async fn call(
 
 async fn caller(edge: &Edge, parts: &Parts, operation: &Operation, client: IpAddr) -> Answer<Principal> {
     let url = edge.config.public_url.as_deref();
-    let principal = match auth::authenticate(&edge.identity, edge.config.cookie, &parts.headers, client).await {
+    let visit = Visit {
+        ip: Some(client),
+        origin: headers::origin(&parts.headers),
+        method: Some(operation.method.as_str()),
+        api: operation.api(),
+    };
+    let principal = match auth::authenticate(&edge.identity, edge.config.cookie, &parts.headers, client, &visit).await {
         // Nobody can be logged in before the first account is made.
         Err(refusal) if operation.access == Access::User => {
             edge.identity.require_setup().await?;

@@ -76,6 +76,14 @@ impl Operation {
         matches!(&self.access, Access::Permission(permission) if permission.starts_with("limits."))
     }
 
+    /// The API that it belongs to: the first word of its permission.
+    pub(crate) fn api(&self) -> Option<&str> {
+        match &self.access {
+            Access::Permission(permission) => permission.split('.').next(),
+            Access::Public | Access::User | Access::Nobody => None,
+        }
+    }
+
     /// Denies callers without the permission.
     pub(crate) fn authorise(&self, caller: &Principal) -> Answer<()> {
         if caller.lacks_factor && !self.is_factor_setup {

@@ -11,6 +11,7 @@ use manifold_core::{Code, Error, Result, Secret, TenantId};
 use tracing::info;
 
 use crate::key::format::{self, Environment, parse_key};
+use crate::key::terms::Terms;
 use crate::key::{HOUSE, Maker, NewKey, Origin, generate_key};
 use crate::secret_file::{self, Outcome};
 use crate::store::key::{NewRow, insert_key};
@@ -83,6 +84,7 @@ fn admin_row(identity: &Identity, key: &Secret<String>) -> Result<NewRow> {
         environment,
         permissions: vec!["*".to_owned()],
         expires_at: None,
+        terms: Terms::default(),
         idempotency_key: None,
     };
     let maker =

@@ -15,6 +15,7 @@ pub fn key_created(row: &NewRow, prefix: &str) -> Draft {
         "permissions": row.grants,
         "prefix": prefix,
         "expires_at": row.expires_at.map(|time| time.to_string()),
+        "terms": row.terms.to_json(),
         "created_by": row.created_by,
         "created_at": row.created_at.to_string(),
     });

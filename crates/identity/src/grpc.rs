@@ -1,5 +1,6 @@
 //! The gRPC service `Keys`: decode, call, encode.
 
+mod terms;
 pub mod vault;
 
 use std::time::Duration;
@@ -58,6 +59,27 @@ impl Keys for Service {
         let id = parse_key_id(&request.get_ref().id).map_err(to_status)?;
         let key = self.0.revoke_key(&caller, id).await.map_err(to_status)?;
         Ok(Response::new(proto::RevokeKeyResponse { key: Some(encode(key)) }))
+    }
+
+    async fn update_key(
+        &self,
+        request: Request<proto::UpdateKeyRequest>,
+    ) -> Result<Response<proto::UpdateKeyResponse>, Status> {
+        let caller = context(&request)?;
+        let id = parse_key_id(&request.get_ref().id).map_err(to_status)?;
+        let change = terms::decode_change(request.into_inner()).map_err(to_status)?;
+        let key = self.0.update_key(&caller, id, change).await.map_err(to_status)?;
+        Ok(Response::new(proto::UpdateKeyResponse { key: Some(encode(key)) }))
+    }
+
+    async fn verify_key(
+        &self,
+        request: Request<proto::VerifyKeyRequest>,
+    ) -> Result<Response<proto::VerifyKeyResponse>, Status> {
+        let caller = context(&request)?;
+        let question = terms::decode_question(request.into_inner()).map_err(to_status)?;
+        let (code, key) = self.0.verify_key(&caller, &question).await.map_err(to_status)?;
+        Ok(Response::new(terms::encode_verdict(&caller.principal, code, key)))
     }
 
     async fn begin_rotation(
@@ -137,7 +159,8 @@ fn decode_new(request: proto::CreateKeyRequest) -> Result<NewKey> {
         "" => None,
         text => Some(IdempotencyKey::parse(text)?),
     };
-    Ok(NewKey { name: request.name, environment, permissions: request.permissions, expires_at, idempotency_key })
+    let terms = request.terms.map(terms::decode).transpose()?.unwrap_or_default();
+    Ok(NewKey { name: request.name, environment, permissions: request.permissions, expires_at, terms, idempotency_key })
 }
 
 fn decode_page(request: &proto::ListKeysRequest) -> Result<PageRequest> {
@@ -164,6 +187,8 @@ fn encode(key: KeyInfo) -> proto::Key {
         expires_at_us: micros(key.expires_at),
         last_used_at_us: micros(key.last_used_at),
         revoked_at_us: micros(key.revoked_at),
+        refill_at_us: micros(key.refill_at),
+        terms: Some(terms::encode(key.terms)),
         rotation: key.rotation.map(|rotation| proto::Rotation {
             old_prefix: rotation.old_prefix,
             old_ends_at_us: rotation.old_ends_at.micros(),

@@ -1,9 +1,13 @@
 //! API keys: making, listing, showing and revoking them. How a presented key is checked is in `verify`.
 
 pub mod again;
+pub mod change;
+pub mod credit;
 pub mod format;
 pub mod pepper;
+pub mod restriction;
 pub mod rotation;
+pub mod terms;
 
 use std::sync::Arc;
 
@@ -19,6 +23,7 @@ use crate::audit::Outbox;
 use crate::detect::{BULK_KEYS, Sign};
 use crate::key::format::{Environment, Lookup};
 use crate::key::rotation::Rotation;
+use crate::key::terms::{Terms, check_expiry};
 use crate::store::key::{KeyRow, NewRow, NewSecret};
 use crate::store::{key as store, revocation};
 use crate::{Identity, events, name, permission, random, revoke, step_up};
@@ -39,6 +44,8 @@ pub struct NewKey {
     pub permissions: Vec<String>,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
+    /// On which terms it works.
+    pub terms: Terms,
     /// Who asks again with the same one within 24 hours gets the same key.
     pub idempotency_key: Option<IdempotencyKey>,
 }
@@ -68,6 +75,10 @@ pub struct KeyInfo {
     pub revoked_at: Option<Timestamp>,
     /// What replaces its secret now.
     pub rotation: Option<Rotation>,
+    /// On which terms it works.
+    pub terms: Terms,
+    /// When credits are filled up next.
+    pub refill_at: Option<Timestamp>,
 }
 
 /// Whether a key works.
@@ -75,6 +86,8 @@ pub struct KeyInfo {
 pub enum KeyState {
     /// It works.
     Active,
+    /// Somebody made it pause.
+    Disabled,
     /// Somebody ended it.
     Revoked,
     /// Its time is over.
@@ -82,10 +95,11 @@ pub enum KeyState {
 }
 
 impl KeyState {
-    /// `active`, `revoked` or `expired`.
+    /// `active`, `disabled`, `revoked` or `expired`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Active => "active",
+            Self::Disabled => "disabled",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
         }
@@ -222,6 +236,8 @@ impl Identity {
             environment: new.environment.name(),
             grants: new.permissions,
             expires_at: new.expires_at,
+            refill_at: new.terms.refill.and_then(|refill| refill.next(maker.at)),
+            terms: new.terms,
             created_by: maker.name,
             created_at: maker.at,
             secret: self.new_secret(secret)?,
@@ -278,9 +294,8 @@ impl Origin {
 fn check_new(maker: &Principal, mut new: NewKey, now: Timestamp) -> Result<NewKey> {
     maker.require_on(WRITE, &["own", label(new.environment.name())])?;
     new.name = name::read(&new.name)?;
-    if new.expires_at.is_some_and(|expires_at| expires_at <= now) {
-        return Err(Error::invalid("EXPIRY_INVALID", "a key must expire in the future").at("expires_at"));
-    }
+    check_expiry(new.expires_at, now)?;
+    new.terms = new.terms.read()?;
     if new.environment == Environment::Live && &*maker.environment == Environment::Test.name() {
         let message = "a test key cannot make a live key";
         return Err(Error::new(Code::Denied, "ESCALATION", message).at("environment"));
@@ -310,12 +325,15 @@ fn describe(row: KeyRow, now: Timestamp) -> KeyInfo {
     let state = match row.state.as_str() {
         "active" if expires_at.is_some_and(|expires_at| expires_at <= now) => KeyState::Expired,
         "active" => KeyState::Active,
+        "disabled" => KeyState::Disabled,
         _ => KeyState::Revoked,
     };
-    let rotation = Rotation::of(&row).filter(|rotation| state == KeyState::Active && rotation.old_ends_at > now);
+    let rotation = Rotation::of(&row).filter(|rotation| rotation.old_ends_at > now);
     KeyInfo {
         id: KeyId(row.id),
         prefix: format!("mfk_{}_{}", row.environment, row.lookup),
+        terms: row.terms(),
+        refill_at: row.refill_at.map(Timestamp::from),
         name: row.name,
         environment: row.environment,
         permissions: row.grants.0,
@@ -341,6 +359,8 @@ fn describe_new(row: &NewRow) -> KeyInfo {
         last_used_at: None,
         revoked_at: None,
         rotation: None,
+        terms: row.terms.clone(),
+        refill_at: row.refill_at,
     }
 }
 

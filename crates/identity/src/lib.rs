@@ -84,8 +84,12 @@ pub use crate::audit::verify::{Broken, Fault as AuditFault, Verdict};
 pub use crate::factor::{FactorInfo, NewFactor, parse_factor_id};
 pub use crate::incident::{Block, Incident, parse_block_id, parse_incident_id};
 pub use crate::invitation::{Invitation, Newcomer, parse_invitation_id};
+pub use crate::key::change::KeyChange;
+pub use crate::key::credit::{Every, Refill};
 pub use crate::key::format::{Environment, Parsed, parse_key};
+pub use crate::key::restriction::{Restrictions, Visit};
 pub use crate::key::rotation::{Finish, MAX_GRACE, Rotation};
+pub use crate::key::terms::Terms;
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
 pub use crate::limit::given::Own as OwnLimits;
 pub use crate::limit::{Limited, Rule, Rules};
@@ -109,6 +113,7 @@ pub use crate::vault::master::{MasterKey, MasterSource};
 pub use crate::vault::rotate::{MasterStatus, Rotated, master_status, rotate_master};
 pub use crate::vault::tenant::{ReplacedKey, VaultInfo};
 pub use crate::vault::{Place, Vault};
+pub use crate::verify::question::{Question, Verified, VerifyCode, parse_ip};
 
 /// The tables of this crate.
 pub fn migrations() -> Migrations {

@@ -1,5 +1,7 @@
 //! Permission strings of new keys: their form, and that nobody gives away what he does not hold. Pure.
 
+pub mod query;
+
 use manifold_core::{Code, Error, Principal, Result};
 
 /// What a key may do when its maker names nothing.

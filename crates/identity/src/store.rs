@@ -4,6 +4,7 @@
 pub mod account;
 pub mod attempt;
 pub mod audit;
+pub mod credit;
 pub mod factor;
 pub mod incident;
 pub mod key;
@@ -33,17 +34,17 @@ mod tests {
             functions.iter().filter(|text| !text.contains("tenant_id") && !text.contains("select_keys!"));
         let by_secret = functions.iter().filter(|text| text.contains("WHERE s.lookup = $1"));
 
-        assert_eq!(functions.len(), 8);
+        assert_eq!(functions.len(), 9);
         assert_eq!(without_tenant.count(), 0);
         assert!(by_secret.count() == 1 && source.contains("WHERE k.tenant_id = $1 AND "));
     }
 
     #[test]
-    fn every_statement_on_rotations_names_the_tenant() {
-        let source = include_str!("store/rotation.rs");
-
-        for function in source.split("pub async fn ").skip(1) {
-            assert!(function.contains("tenant_id = $1"), "{function}");
+    fn every_statement_on_credits_and_rotations_names_the_tenant() {
+        for source in [include_str!("store/credit.rs"), include_str!("store/rotation.rs")] {
+            for function in source.split("pub async fn ").skip(1) {
+                assert!(function.contains("tenant_id = $1"), "{function}");
+            }
         }
     }
 

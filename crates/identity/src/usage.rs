@@ -83,7 +83,7 @@ fn read(event: &Event) -> Result<Option<(Slot<'_>, Sums)>, Failure> {
     let slot = Slot {
         key: KeyId::parse(key).ok_or_else(wrong)?,
         tenant: TenantId::parse(&event.tenant_id).ok_or_else(wrong)?,
-        hour: Timestamp::from_micros(event.time_us - event.time_us.rem_euclid(HOUR_US)),
+        hour: hour(Timestamp::from_micros(event.time_us)),
         outcome: completed.outcome,
         operation: completed.operation,
     };
@@ -96,6 +96,11 @@ fn read(event: &Event) -> Result<Option<(Slot<'_>, Sums)>, Failure> {
         duration_us: completed.duration_us.clamp(0, MAX_COUNT),
     };
     Ok(Some((slot, sums)))
+}
+
+/// When the hour of `at` began.
+pub(crate) fn hour(at: Timestamp) -> Timestamp {
+    Timestamp::from_micros(at.micros() - at.micros().rem_euclid(HOUR_US))
 }
 
 impl Sums {
@@ -118,8 +123,7 @@ impl Identity {
         }
         self.seen_key(caller, id).await?;
         let tenant = caller.principal.tenant;
-        let from = self.inner.clock.now().before(window).micros();
-        let from = Timestamp::from_micros(from - from.rem_euclid(HOUR_US));
+        let from = hour(self.inner.clock.now().before(window));
         store::list(&self.inner.db, tenant, id.0, from).await
     }
 }

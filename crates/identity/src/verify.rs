@@ -4,6 +4,7 @@
 //! and need no reading. While the database is away cached keys go on for the configured grace.
 
 pub mod cache;
+pub mod question;
 pub mod used;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use tracing::debug;
 
 use crate::key::format::{Environment, Lookup, parse_key};
 use crate::key::pepper::Hash;
+use crate::key::restriction::Visit;
 use crate::store::key::{self as store, Credential};
 use crate::{Identity, tenant};
 use cache::{Known, Standing};
@@ -33,24 +35,53 @@ const TRIES: usize = 3;
 const NO_HASH: Hash = [0; 32];
 
 impl Identity {
-    /// Who presents this key. `INVALID_KEY`, `KEY_DISABLED` and `KEY_EXPIRED` are the caller's fault; unavailable means
-    /// that the key is not cached and the database is away.
+    /// Who presents this key, of whose call nothing else is known: restrictions refuse it. As [`Identity::admit`].
     pub async fn authenticate(&self, presented: &str) -> Result<Principal> {
-        let outcome = self.check(presented).await;
+        self.admit(presented, &Visit::default()).await
+    }
+
+    /// Who presents this key so. `INVALID_KEY`, `KEY_DISABLED`, `KEY_EXPIRED` and `KEY_RESTRICTED` are the caller's fault;
+    /// unavailable means that the key is not cached and the database is away.
+    pub async fn admit(&self, presented: &str, visit: &Visit<'_>) -> Result<Principal> {
+        let outcome = self.check(presented, visit).await;
         self.inner.outcomes.of(&outcome).increment(1);
         outcome
     }
 
-    async fn check(&self, presented: &str) -> Result<Principal> {
-        let parsed = parse_key(presented).ok_or_else(invalid)?;
+    async fn check(&self, presented: &str, visit: &Visit<'_>) -> Result<Principal> {
         let now = self.inner.clock.now();
+        let known = self.recognise(presented, now).await?;
+        if let Err(error) = known.admits(visit, now) {
+            self.count_refused(&known.principal, &error, now);
+            return Err(error);
+        }
+        self.inner.used.mark(&known.usage, now);
+        Ok(known.principal.clone())
+    }
+
+    /// The key whose secret was presented, dead or alive. Unknown keys are compared too, so that time tells nothing.
+    async fn recognise(&self, presented: &str, now: Timestamp) -> Result<Arc<Known>> {
+        let parsed = parse_key(presented).ok_or_else(invalid)?;
         let known = self.find(parsed.lookup, now).await?;
         let pepper = known.as_deref().map_or(self.inner.peppers.current(), |known| known.pepper_id);
         let hash =
             self.inner.peppers.hash(pepper, parsed.secret).ok_or_else(|| Error::internal("a pepper is missing"))?;
-        let key = judge(known.as_deref(), parsed.environment, &hash, now)?;
-        self.inner.used.mark(&key.usage, now);
-        Ok(key.principal.clone())
+        let expected = known.as_deref().map_or(&NO_HASH, |known| &known.hash);
+        let proven = bool::from(hash.ct_eq(expected));
+        known.filter(|known| proven && known.environment == parsed.environment).ok_or_else(invalid)
+    }
+
+    /// Adds a refusal to the usage of a key.
+    fn count_refused(&self, principal: &Principal, error: &Error, now: Timestamp) {
+        let outcome = match error.reason() {
+            "KEY_DISABLED" => "key_disabled",
+            "KEY_EXPIRED" => "key_expired",
+            "KEY_RESTRICTED" => "key_restricted",
+            _ => return,
+        };
+        if let Some(key) = principal.key {
+            self.inner.used.count(key, principal.tenant, "call", outcome, now);
+        }
     }
 
     /// The key behind a lookup, from the cache if possible; None if there is none.
@@ -120,26 +151,6 @@ impl Identity {
     }
 }
 
-/// Decides about a presented key. Unknown keys are compared too, so that time tells nothing.
-fn judge<'k>(known: Option<&'k Known>, environment: Environment, hash: &Hash, now: Timestamp) -> Result<&'k Known> {
-    let expected = known.map_or(&NO_HASH, |known| &known.hash);
-    let proven = bool::from(hash.ct_eq(expected));
-    let Some(known) = known.filter(|known| proven && known.environment == environment) else {
-        return Err(invalid());
-    };
-    match known.standing {
-        Standing::Active => {}
-        Standing::Suspended => return Err(tenant::suspended()),
-        Standing::Ended => {
-            return Err(Error::new(Code::Unauthenticated, "KEY_DISABLED", "this API key was revoked or is disabled"));
-        }
-    }
-    if known.expires_at.is_some_and(|expires_at| expires_at <= now) {
-        return Err(Error::new(Code::Unauthenticated, "KEY_EXPIRED", "this API key has expired"));
-    }
-    Ok(known)
-}
-
 /// What the cache keeps of a row.
 fn known(lookup: Lookup, row: Credential, read_at: Timestamp) -> Result<Known> {
     let (key, tenant) = (KeyId(row.id), TenantId(row.tenant_id));
@@ -160,6 +171,7 @@ fn known(lookup: Lookup, row: Credential, read_at: Timestamp) -> Result<Known> {
         key: Some(key),
         permissions: row.grants.0.into(),
         environment: environment.name().into(),
+        metered: row.credits.is_some(),
         ..Principal::anonymous()
     };
     Ok(Known {
@@ -168,6 +180,7 @@ fn known(lookup: Lookup, row: Credential, read_at: Timestamp) -> Result<Known> {
         environment,
         standing,
         expires_at: ends.min(),
+        fence: row.restrictions.0.fence()?,
         usage: used::Usage::new(lookup, key, tenant),
         principal,
         read_at,
@@ -181,6 +194,7 @@ pub(crate) struct Outcomes {
     invalid: Counter,
     disabled: Counter,
     expired: Counter,
+    restricted: Counter,
     failed: Counter,
 }
 
@@ -193,6 +207,7 @@ impl Outcomes {
             invalid: counter("invalid"),
             disabled: counter("disabled"),
             expired: counter("expired"),
+            restricted: counter("restricted"),
             failed: counter("failed"),
         }
     }
@@ -203,6 +218,7 @@ impl Outcomes {
             Err("INVALID_KEY") => &self.invalid,
             Err("KEY_DISABLED" | "TENANT_SUSPENDED") => &self.disabled,
             Err("KEY_EXPIRED") => &self.expired,
+            Err("KEY_RESTRICTED") => &self.restricted,
             Err(_) => &self.failed,
         }
     }

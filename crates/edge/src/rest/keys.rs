@@ -7,8 +7,9 @@ use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use manifold_core::{Error, IdempotencyKey, Timestamp};
-use manifold_identity::{Environment, KeyInfo, NewKey, parse_key_id};
+use manifold_identity::{Environment, KeyInfo, NewKey, Terms, parse_key_id};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::call::{Call, Id};
@@ -18,6 +19,7 @@ use crate::idempotency::{self, REPLAYED};
 use crate::json;
 use crate::page::List;
 use crate::refusal::Answer;
+use crate::rest::key_terms::{KeyRefill, KeyRestrictions, read_time};
 use crate::rest::respond;
 use crate::rest::rotation::Rotation;
 
@@ -37,6 +39,16 @@ pub(crate) struct CreateKeyRequest {
     /// When it ends by itself (RFC 3339). Default: never.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<String>,
+    /// From where and for what it may be used. Default: from everywhere and for everything.
+    restrictions: Option<KeyRestrictions>,
+    /// What shall be remembered with it, up to 4 KiB of JSON.
+    #[schema(value_type = Option<Object>, example = json!({"plan": "free"}))]
+    metadata: Option<Map<String, Value>>,
+    /// How many calls it has: each costs one. Default: `refill.amount`, and without a refill as many as it wants.
+    #[schema(example = 1_000, minimum = 0)]
+    credits: Option<i64>,
+    /// How credits are filled up. Default: not.
+    refill: Option<KeyRefill>,
 }
 
 /// An API key, without its secret.
@@ -50,7 +62,7 @@ pub(crate) struct Key {
     #[schema(example = "live")]
     environment: String,
     permissions: Vec<String>,
-    /// `active`, `revoked` or `expired`.
+    /// `active`, `disabled`, `revoked` or `expired`.
     #[schema(example = "active")]
     state: &'static str,
     /// Enough of the secret to recognise it.
@@ -67,6 +79,14 @@ pub(crate) struct Key {
     revoked_at: Option<String>,
     /// Only while the secret is being replaced.
     rotation: Option<Rotation>,
+    restrictions: KeyRestrictions,
+    #[schema(value_type = Object)]
+    metadata: Map<String, Value>,
+    /// How many calls it has left; null = as many as it wants.
+    credits: Option<i64>,
+    refill: Option<KeyRefill>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    refill_at: Option<String>,
 }
 
 /// A key with a new secret, which is shown here and nowhere else.
@@ -103,6 +123,11 @@ impl From<KeyInfo> for Key {
             last_used_at: info.last_used_at.map(time),
             revoked_at: info.revoked_at.map(time),
             rotation: info.rotation.map(Rotation::from),
+            restrictions: info.terms.restrictions.into(),
+            metadata: info.terms.metadata,
+            credits: info.terms.credits,
+            refill: info.terms.refill.map(KeyRefill::from),
+            refill_at: info.refill_at.map(time),
         }
     }
 }
@@ -111,13 +136,15 @@ fn new_key(body: CreateKeyRequest, idempotency_key: Option<IdempotencyKey>) -> A
     let environment = body.environment.as_deref().unwrap_or("live");
     let environment = Environment::parse(environment)
         .ok_or_else(|| Error::invalid("ENVIRONMENT_INVALID", "environment is live or test").at("environment"))?;
-    let expires_at = body.expires_at.map(|text| Timestamp::parse(&text).ok_or_else(no_time)).transpose()?;
+    let expires_at = body.expires_at.as_deref().map(read_time).transpose()?;
     let permissions = body.permissions.unwrap_or_default();
-    Ok(NewKey { name: body.name, environment, permissions, expires_at, idempotency_key })
-}
-
-fn no_time() -> Error {
-    Error::invalid("EXPIRY_INVALID", "expires_at is a time such as 2027-01-31T12:00:00Z").at("expires_at")
+    let terms = Terms {
+        restrictions: body.restrictions.unwrap_or_default().into(),
+        metadata: body.metadata.unwrap_or_default(),
+        credits: body.credits,
+        refill: body.refill.map(|refill| refill.read()).transpose()?,
+    };
+    Ok(NewKey { name: body.name, environment, permissions, expires_at, terms, idempotency_key })
 }
 
 /// Create an API key
@@ -138,7 +165,9 @@ fn no_time() -> Error {
         example = json!({
             "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
             "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null, "last_used_at": null,
-            "revoked_at": null, "rotation": null, "secret": "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy"
+            "revoked_at": null, "rotation": null,
+            "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null,
+            "secret": "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy"
         })
     )),
     security(("api_key" = [])),
@@ -196,7 +225,8 @@ pub(crate) async fn list_keys(State(house): State<Arc<House>>, list: List, call:
     responses((status = 200, description = "The key", body = Key, example = json!({
         "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
         "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
-        "last_used_at": null, "revoked_at": null, "rotation": null
+        "last_used_at": null, "revoked_at": null, "rotation": null,
+        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.read")))
@@ -218,7 +248,8 @@ pub(crate) async fn get_key(State(house): State<Arc<House>>, Id(id): Id, call: C
     responses((status = 200, description = "The revoked key", body = Key, example = json!({
         "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
         "state": "revoked", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
-        "last_used_at": null, "revoked_at": "2026-11-20T09:00:11Z", "rotation": null
+        "last_used_at": null, "revoked_at": "2026-11-20T09:00:11Z", "rotation": null,
+        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.write")))
@@ -239,6 +270,10 @@ mod tests {
             environment: Some(environment.to_owned()),
             permissions: None,
             expires_at: Some(expires_at.to_owned()),
+            restrictions: None,
+            metadata: None,
+            credits: None,
+            refill: None,
         };
 
         assert_eq!(

@@ -170,3 +170,109 @@ async fn a_secret_is_replaced_while_it_is_used() {
         assert_eq!((reply.status, &reply.json()["code"]), (status, &json!(code)), "{}", reply.body);
     }
 }
+
+#[tokio::test]
+async fn a_restricted_key_is_refused_before_it_pays() {
+    let house = House::open_with(|config| config.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await;
+    let wish = json!({"name": "site", "permissions": ["ai.*", "keys.key.read"], "credits": 2, "restrictions": {
+        "ips": ["192.0.2.0/24"], "origins": ["https://app.example"], "methods": ["GET", "POST"], "apis": ["ai", "keys"]}});
+    let made = house.call("POST", "/v1/keys", Some(&wish)).await;
+    let path = format!("/v1/keys/{}", made.json()["id"].as_str().unwrap());
+    let key = format!("authorization: Bearer {}", made.json()["secret"].as_str().unwrap());
+    let (ip, origin) = ("x-forwarded-for: 192.0.2.7", "origin: https://app.example");
+    let body = json!({"model": "echo", "messages": [{"role": "user", "content": "hi"}]});
+    let ask = async |method: &str, path: &str, headers: &[&str], body: Option<&Value>| {
+        house.call_with(method, path, &[&[key.as_str()], headers].concat(), body).await
+    };
+
+    for (method, path, headers) in [
+        ("GET", "/v1/keys", vec![origin]),
+        ("GET", "/v1/keys", vec![origin, "x-forwarded-for: 198.51.100.7"]),
+        ("GET", "/v1/keys", vec![ip]),
+        ("GET", "/v1/keys", vec![ip, "origin: https://evil.example"]),
+        ("GET", "/v1/keys", vec![ip, origin, "origin: https://evil.example"]),
+        ("DELETE", path.as_str(), vec![ip, origin]),
+        ("GET", "/v1/users", vec![ip, origin]),
+    ] {
+        let reply = ask(method, path, &headers, None).await;
+
+        assert_eq!((reply.status, &reply.json()["code"]), (403, &json!("key_restricted")), "{method} {path} {headers:?}");
+    }
+    let lacking = ask("POST", "/v1/keys", &[ip, origin], Some(&json!({"name": "more"}))).await;
+    let unknown = ask("GET", "/v1/nothing", &[ip, origin], None).await;
+    let before = house.call("GET", &path, None).await.json();
+    let chat = ask("POST", "/v1/chat/completions", &[ip, origin], Some(&body)).await;
+    let head = ask("HEAD", "/v1/keys", &[ip, origin], None).await;
+    let spent = ask("GET", "/v1/keys", &[ip, origin], None).await;
+
+    assert_eq!((lacking.status, unknown.status), (403, 404));
+    assert_eq!((&before["credits"], &before["restrictions"]), (&json!(2), &wish["restrictions"]), "who is refused pays nothing");
+    assert_eq!((chat.status, head.status), (200, 200));
+    assert_eq!((spent.status, &spent.json()["code"]), (429, &json!("usage_exceeded")));
+}
+
+#[tokio::test]
+async fn a_key_is_changed_by_what_is_named() {
+    let house = House::open().await;
+    let made = house.call("POST", "/v1/keys", Some(&json!({"name": "site", "metadata": {"plan": "free"}}))).await.json();
+    let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+    let refill = json!({"amount": 10, "every": "month", "at": 1});
+
+    let change = json!({"name": "shop", "enabled": false, "refill": refill, "expires_at": "2027-01-01T00:00:00Z"});
+    let changed = house.call("PATCH", &path, Some(&change)).await;
+    let back = json!({"enabled": true, "credits": null, "expires_at": null});
+    let back = house.call("PATCH", &path, Some(&back)).await.json();
+
+    let shown = changed.json();
+    assert_eq!((changed.status, &shown["name"], &shown["state"]), (200, &json!("shop"), &json!("disabled")));
+    assert_eq!((&shown["credits"], &shown["refill"], &shown["metadata"]), (&json!(10), &refill, &json!({"plan": "free"})));
+    assert_eq!(shown["refill_at"], "2025-12-01T00:00:00Z");
+    assert_eq!((&back["name"], &back["state"], &back["credits"]), (&json!("shop"), &json!("active"), &json!(null)));
+    assert_eq!((&back["refill"], &back["refill_at"], &back["expires_at"]), (&json!(null), &json!(null), &json!(null)));
+    for (body, status, code) in [
+        (json!({"state": "active"}), 422, "body_invalid"),
+        (json!({"tenant_id": "x"}), 422, "body_invalid"),
+        (json!({"restrictions": {"ips": ["x"]}}), 422, "restriction_invalid"),
+        (json!({"credits": -1}), 422, "credits_invalid"),
+        (json!({"metadata": {"x": "y".repeat(5_000)}}), 422, "metadata_too_large"),
+    ] {
+        let reply = house.call("PATCH", &path, Some(&body)).await;
+
+        assert_eq!((reply.status, &reply.json()["code"]), (status, &json!(code)), "{body}");
+    }
+    let foreign = house.call("PATCH", "/v1/keys/key_01h455vb4pex5vsknk084sn02q", Some(&json!({}))).await;
+    assert_eq!(foreign.status, 404);
+}
+
+#[tokio::test]
+async fn a_question_about_a_key_is_always_answered() {
+    let house = House::open().await;
+    let made = house.call("POST", "/v1/keys", Some(&json!({"name": "site", "credits": 3}))).await.json();
+    let secret = made["secret"].as_str().unwrap();
+    let ask = async |body: Value| house.call("POST", "/v1/keys/verify", Some(&body)).await;
+
+    let right = ask(json!({"key": secret, "permissions": "ai.inference.run OR keys.key.read", "credits": 2,
+        "ip": "192.0.2.7", "tags": {"route": "/x"}}))
+    .await;
+    let greedy = ask(json!({"key": secret, "credits": 2})).await;
+    let lacking = ask(json!({"key": secret, "permissions": "keys.key.read"})).await;
+    let unknown = ask(json!({"key": "sk-nonsense"})).await;
+
+    assert_eq!((right.status, &right.json()["valid"], &right.json()["credits_remaining"]), (200, &json!(true), &json!(1)));
+    assert_eq!((&right.json()["key_id"], &right.json()["name"]), (&made["id"], &json!("site")));
+    for (reply, code) in [(greedy, "usage_exceeded"), (lacking, "insufficient_permissions"), (unknown, "not_found")] {
+        assert_eq!((reply.status, &reply.json()["valid"], &reply.json()["code"]), (200, &json!(false), &json!(code)));
+        assert!(!reply.body.contains(secret));
+    }
+    for (body, code) in [
+        (json!({"key": secret, "permissions": "a AND"}), "query_invalid"),
+        (json!({"key": secret, "ip": "192.0.2.7:80"}), "address_invalid"),
+        (json!({"key": secret, "tenant": "x"}), "body_invalid"),
+        (json!({"permissions": "a.b.c"}), "body_invalid"),
+    ] {
+        let reply = ask(body).await;
+
+        assert_eq!((reply.status, &reply.json()["code"]), (422, &json!(code)));
+        assert!(!reply.body.contains(secret));
+    }
+}

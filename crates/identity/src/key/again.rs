@@ -16,7 +16,8 @@ pub fn asked(caller: &Principal, new: &NewKey) -> Option<Asked> {
     let key = new.idempotency_key.as_ref()?;
     let expires_at = new.expires_at.map(|time| time.micros().to_be_bytes());
     let expires_at = expires_at.as_ref().map_or(&[][..], |bytes| bytes);
-    let mut request = vec![new.name.as_bytes(), new.environment.name().as_bytes(), expires_at];
+    let terms = new.terms.to_json().to_string();
+    let mut request = vec![new.name.as_bytes(), new.environment.name().as_bytes(), expires_at, terms.as_bytes()];
     request.extend(new.permissions.iter().map(String::as_bytes));
     Some(Asked::new(caller, "keys.create", key, &request))
 }

@@ -2,12 +2,16 @@
 
 use manifold_core::{KeyId, Result, TenantId, Timestamp};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
+use serde_json::{Map, Value};
 use sqlx::types::Json;
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
+use crate::key::credit::Refill;
 use crate::key::format::Lookup;
 use crate::key::pepper::Hash;
+use crate::key::restriction::Restrictions;
+use crate::key::terms::Terms;
 
 /// A key to insert, with its first secret.
 pub struct NewRow {
@@ -23,6 +27,10 @@ pub struct NewRow {
     pub grants: Vec<String>,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
+    /// On which terms it works.
+    pub terms: Terms,
+    /// When credits are filled up next.
+    pub refill_at: Option<Timestamp>,
     /// Who made it.
     pub created_by: String,
     /// Now.
@@ -52,10 +60,20 @@ pub struct KeyRow {
     pub environment: String,
     /// Granted permissions.
     pub grants: Json<Vec<String>>,
-    /// `active` or `revoked`.
+    /// `active`, `disabled` or `revoked`.
     pub state: String,
     /// Printed id of its maker.
     pub created_by: String,
+    /// From where and for what it may be used.
+    pub restrictions: Json<Restrictions>,
+    /// What its holder wants to remember with it.
+    pub metadata: Json<Map<String, Value>>,
+    /// How many calls it has left.
+    pub credits: Option<i64>,
+    /// How they are filled up.
+    pub refill: Option<Json<Refill>>,
+    /// When next.
+    pub refill_at: Option<Micros>,
     /// When it was made.
     #[sqlx(try_from = "Micros")]
     pub created_at: Timestamp,
@@ -77,6 +95,35 @@ pub struct KeyRow {
     pub old_used_at: Option<Micros>,
 }
 
+impl KeyRow {
+    /// On which terms it works.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            restrictions: self.restrictions.0.clone(),
+            metadata: self.metadata.0.clone(),
+            credits: self.credits,
+            refill: self.refill.as_ref().map(|refill| refill.0),
+        }
+    }
+}
+
+/// What of a key can be changed.
+#[derive(Clone, PartialEq)]
+pub struct Changed {
+    /// What a person calls it.
+    pub name: String,
+    /// Granted permissions.
+    pub permissions: Vec<String>,
+    /// `active` or `disabled`.
+    pub state: &'static str,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// On which terms it works.
+    pub terms: Terms,
+    /// When credits are filled up next.
+    pub refill_at: Option<Timestamp>,
+}
+
 /// All that deciding about a presented key needs.
 #[derive(FromRow)]
 pub struct Credential {
@@ -96,6 +143,10 @@ pub struct Credential {
     pub environment: String,
     /// Granted permissions.
     pub grants: Json<Vec<String>>,
+    /// From where and for what it may be used.
+    pub restrictions: Json<Restrictions>,
+    /// How many calls it has left.
+    pub credits: Option<i64>,
     /// State of the key.
     pub state: String,
     /// When the key ends.
@@ -121,8 +172,8 @@ pub struct LastUse {
 macro_rules! select_keys {
     ($rest:literal) => {
         concat!(
-            "SELECT k.id, k.name, k.environment, k.grants, k.state, k.created_at, k.expires_at, k.last_used_at, k.revoked_at, ",
-            "k.created_by, ",
+            "SELECT k.id, k.name, k.environment, k.grants, k.state, k.restrictions, k.metadata, k.credits, k.refill, k.refill_at, ",
+            "k.created_at, k.expires_at, k.last_used_at, k.revoked_at, k.created_by, ",
             "s.lookup, s.first_used_at AS secret_used_at, ",
             "p.lookup AS old_lookup, p.expires_at AS old_expires_at, p.last_used_at AS old_used_at ",
             "FROM api_key k JOIN api_key_secret s ON s.lookup = (SELECT n.lookup FROM api_key_secret n WHERE n.key_id = k.id ",
@@ -135,13 +186,17 @@ macro_rules! select_keys {
 
 /// Inserts a key and its secret.
 pub async fn insert_key(tx: &mut Tx<'_>, row: &NewRow) -> Result<()> {
-    let key = "INSERT INTO api_key (id, tenant_id, name, environment, grants, restrictions, limits, state, canary, metadata, \
-               expires_at, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $6, 'active', $7, $6, $8, $9, $10)";
-    let nothing = Json(serde_json::Map::new());
+    let key = "INSERT INTO api_key (id, tenant_id, name, environment, grants, limits, state, canary, expires_at, created_by, \
+               created_at, restrictions, metadata, credits, refill, refill_at) \
+               VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+    let terms = &row.terms;
     on!(tx, |executor| {
         let query = sqlx::query(key).bind(row.id.0).bind(row.tenant.0).bind(&row.name).bind(row.environment);
-        let query = query.bind(Json(&row.grants)).bind(&nothing).bind(false).bind(row.expires_at.map(Micros::from));
-        let query = query.bind(&row.created_by).bind(Micros::from(row.created_at));
+        let query = query.bind(Json(&row.grants)).bind(Json(Map::new())).bind(false);
+        let query =
+            query.bind(row.expires_at.map(Micros::from)).bind(&row.created_by).bind(Micros::from(row.created_at));
+        let query = query.bind(Json(&terms.restrictions)).bind(Json(&terms.metadata)).bind(terms.credits);
+        let query = query.bind(terms.refill.map(Json)).bind(row.refill_at.map(Micros::from));
         query.execute(executor).await.map(|_| ())
     })
     .during("insert an API key")?;
@@ -187,6 +242,22 @@ pub async fn find_key_in(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId) -> Result
         .during("find an API key")
 }
 
+/// Changes a tenant's key. Who has credits is not exhausted any more.
+pub async fn update_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, after: &Changed) -> Result<()> {
+    let sql = "UPDATE api_key SET name = $3, grants = $4, state = $5, expires_at = $6, restrictions = $7, metadata = $8, \
+               credits = $9, refill = $10, refill_at = $11, \
+               exhausted_at = CASE WHEN COALESCE($9, 1) > 0 THEN NULL ELSE exhausted_at END \
+               WHERE tenant_id = $1 AND id = $2";
+    let terms = &after.terms;
+    on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(tenant.0).bind(id.0).bind(&after.name).bind(Json(&after.permissions));
+        let query = query.bind(after.state).bind(after.expires_at.map(Micros::from)).bind(Json(&terms.restrictions));
+        let query = query.bind(Json(&terms.metadata)).bind(terms.credits).bind(terms.refill.map(Json));
+        query.bind(after.refill_at.map(Micros::from)).execute(executor).await.map(|_| ())
+    })
+    .during("change an API key")
+}
+
 /// Revokes a key and its secrets. False if the tenant has no such key or it was revoked before.
 pub async fn revoke_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, at: Timestamp) -> Result<bool> {
     let key = "UPDATE api_key SET state = 'revoked', revoked_at = $3 \
@@ -208,7 +279,7 @@ pub async fn revoke_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, at: Timest
 /// The key to which a presented secret belongs, whoever's it is.
 pub async fn find_credential(db: &Db, lookup: Lookup) -> Result<Option<Credential>> {
     let sql = "SELECT s.hash, s.pepper_id, s.state AS secret_state, s.expires_at AS secret_expires_at, k.id, k.tenant_id, \
-               k.environment, k.grants, k.state, k.expires_at, t.state AS tenant_state \
+               k.environment, k.grants, k.restrictions, k.credits, k.state, k.expires_at, t.state AS tenant_state \
                FROM api_key_secret s JOIN api_key k ON k.id = s.key_id JOIN tenant t ON t.id = k.tenant_id \
                WHERE s.lookup = $1";
     on!(db, |executor| sqlx::query_as(sql).bind(lookup.as_str()).fetch_optional(executor).await)

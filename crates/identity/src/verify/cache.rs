@@ -4,12 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use manifold_core::{Principal, Timestamp};
+use manifold_core::{Code, Error, Principal, Result, Timestamp};
 use moka::sync;
 
 use super::used::Usage;
 use crate::key::format::{Environment, Lookup};
 use crate::key::pepper::Hash;
+use crate::key::restriction::{Fence, Visit};
+use crate::tenant;
 
 const MAX_KEYS: u64 = 100_000;
 const MAX_UNKNOWN: u64 = 10_000;
@@ -28,6 +30,8 @@ pub struct Known {
     pub standing: Standing,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
+    /// From where and for what it may be used; None = from everywhere and for everything.
+    pub fence: Option<Box<Fence>>,
     /// Who presents it.
     pub principal: Principal,
     /// Where its uses are noted.
@@ -50,6 +54,28 @@ pub enum Standing {
 }
 
 impl Known {
+    /// Whether it may be used `now`, and so.
+    ///
+    /// # Errors
+    /// `TENANT_SUSPENDED`, `KEY_DISABLED`, `KEY_EXPIRED`, `KEY_RESTRICTED`, in this order.
+    pub fn admits(&self, visit: &Visit<'_>, now: Timestamp) -> Result<()> {
+        match self.standing {
+            Standing::Active => {}
+            Standing::Suspended => return Err(tenant::suspended()),
+            Standing::Ended => {
+                return Err(Error::new(Code::Unauthenticated, "KEY_DISABLED", "this API key was revoked or is disabled"));
+            }
+        }
+        if self.expires_at.is_some_and(|expires_at| expires_at <= now) {
+            return Err(Error::new(Code::Unauthenticated, "KEY_EXPIRED", "this API key has expired"));
+        }
+        if self.fence.as_ref().is_some_and(|fence| !fence.admits(visit)) {
+            let message = "this API key may not be used from there, or not for this";
+            return Err(Error::new(Code::Denied, "KEY_RESTRICTED", message));
+        }
+        Ok(())
+    }
+
     /// Time since it was read. A clock that was set back makes it old, not young.
     pub fn age(&self, now: Timestamp) -> Duration {
         now.since(self.read_at).max(self.read_at.since(now))
@@ -163,6 +189,7 @@ mod tests {
             environment: Environment::Live,
             standing: Standing::Active,
             expires_at: None,
+            fence: None,
             usage: Usage::new(Lookup::from_random([1; 10]), key, tenant),
             principal,
             read_at: at(100),

@@ -1,6 +1,7 @@
-//! When keys were used: noted in memory by every request, written every five seconds in a few statements.
+//! When keys were used, and how often they were refused: noted in memory by every request, written every five seconds in a few
+//! statements.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,6 +13,8 @@ use tracing::debug;
 use crate::Identity;
 use crate::key::format::Lookup;
 use crate::store::key::{self as store, LastUse};
+use crate::store::usage::{self, Slot, Sums};
+use crate::usage::hour;
 
 const EVERY: Duration = Duration::from_secs(5);
 /// Keys per statement.
@@ -35,10 +38,11 @@ impl Usage {
     }
 }
 
-/// Keys that were used since the last flush.
+/// What happened to keys since the last flush.
 #[derive(Default)]
 pub struct Used {
     waiting: Mutex<Vec<Arc<Usage>>>,
+    counts: Mutex<BTreeMap<Slot<'static>, i64>>,
 }
 
 impl Used {
@@ -53,6 +57,15 @@ impl Used {
             waiting.push(Arc::clone(usage));
         } else {
             usage.waiting.store(false, Ordering::Release);
+        }
+    }
+
+    /// Counts what no service tells of: a call that was refused at the door, or a question about a key.
+    pub fn count(&self, key: KeyId, tenant: TenantId, operation: &'static str, outcome: &'static str, now: Timestamp) {
+        let slot = Slot { key, tenant, hour: hour(now), outcome: outcome.into(), operation: operation.into() };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.len() < MAX_WAITING || counts.contains_key(&slot) {
+            *counts.entry(slot).or_default() += 1;
         }
     }
 
@@ -93,6 +106,24 @@ pub async fn flush(identity: &Identity) {
         if let Err(error) = written.await {
             debug!(%error, "cannot note when API keys were used");
         }
+    }
+    let counts = std::mem::take(&mut *identity.inner.used.counts.lock().unwrap_or_else(PoisonError::into_inner));
+    if counts.is_empty() {
+        return;
+    }
+    let counts = Arc::new(counts);
+    let written = identity.inner.db.write("count what happened to API keys", move |tx| {
+        let counts = Arc::clone(&counts);
+        Box::pin(async move {
+            // In the order of the map, so that two processes never wait for each other.
+            for (slot, n) in &*counts {
+                usage::add(tx, slot, &Sums { n: *n, ..Sums::default() }).await?;
+            }
+            Ok(())
+        })
+    });
+    if let Err(error) = written.await {
+        debug!(%error, "cannot count what happened to API keys");
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_core::{Clock, Ids, Principal, RequestId, Result, Secret, Timestamp, TraceContext};
-use manifold_identity::{Config, Deps, Environment, Identity, MailConfig, MasterKey, NewKey, Started};
+use manifold_identity::{Config, Deps, Environment, Identity, MailConfig, MasterKey, NewKey, Started, Terms};
 use manifold_runtime::{CallContext, Health, Tasks};
 use manifold_store::{Db, Engine, Location, SqlResultExt, WriterConfig, on};
 use sqlx::postgres::PgConnectOptions;
@@ -183,6 +183,7 @@ pub fn key(name: &str, permissions: &[&str]) -> NewKey {
         environment: Environment::Live,
         permissions,
         expires_at: None,
+        terms: Terms::default(),
         idempotency_key: None,
     }
 }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use http::Method;
-use manifold_core::Result;
+use manifold_core::{Code, Error, Result, ResultExt};
 use manifold_identity::Environment;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::command::api::{Api, print};
 use crate::config::Config;
@@ -31,6 +31,38 @@ pub enum Command {
     },
     /// List keys, newest first
     List,
+    /// Change a key; what is not named stays as it is
+    Update {
+        /// Its id, `key_…`
+        id: String,
+        /// What a person calls it
+        #[arg(long)]
+        name: Option<String>,
+        /// Granted permission; repeat for several, which replace those it has
+        #[arg(long = "permission", value_name = "PERMISSION")]
+        permissions: Vec<String>,
+        /// When it ends, as 2027-01-31T00:00:00Z, or `never`
+        #[arg(long, value_name = "TIME")]
+        expires_at: Option<String>,
+        /// Make it pause
+        #[arg(long, conflicts_with = "enable")]
+        disable: bool,
+        /// Make it work again
+        #[arg(long)]
+        enable: bool,
+        /// How many calls it has left, or `unlimited`
+        #[arg(long, value_name = "NUMBER")]
+        credits: Option<String>,
+        /// From where and for what it may be used, as JSON: {"ips": ["10.0.0.0/8"]}
+        #[arg(long, value_name = "JSON")]
+        restrictions: Option<String>,
+    },
+    /// Tell whether a key holds and may do something, without spending credits
+    Verify {
+        /// What it must be allowed: `a.b.c AND (d.e.f OR g.h.i)` [default: nothing in particular]
+        #[arg(long, value_name = "QUERY")]
+        permissions: Option<String>,
+    },
     /// End a key for good
     Revoke {
         /// Its id, `key_…`
@@ -101,6 +133,40 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
             api.call(Method::DELETE, &format!("/v1/keys/{id}"), None).await?;
             output::line(format!("{id} is revoked"));
         }
+        Command::Update { id, name, permissions, expires_at, disable, enable, credits, restrictions } => {
+            let mut change = json!({});
+            if let Some(name) = name {
+                change["name"] = json!(name);
+            }
+            if !permissions.is_empty() {
+                change["permissions"] = json!(permissions);
+            }
+            if let Some(time) = expires_at {
+                change["expires_at"] = if time == "never" { Value::Null } else { json!(time) };
+            }
+            if disable || enable {
+                change["enabled"] = json!(enable);
+            }
+            if let Some(credits) = credits {
+                change["credits"] = if credits == "unlimited" { Value::Null } else { read_json("credits", &credits)? };
+            }
+            if let Some(restrictions) = restrictions {
+                change["restrictions"] = read_json("restrictions", &restrictions)?;
+            }
+            let key = api.call(Method::PATCH, &format!("/v1/keys/{id}"), Some(&change)).await?;
+            print(&["id", "name", "state", "permissions", "credits", "expires_at"], [&key]);
+        }
+        Command::Verify { permissions } => {
+            // Not an argument: those are seen by everybody on the machine.
+            let key = std::io::read_to_string(std::io::stdin()).or_err(Code::Invalid, "read the key from the input")?;
+            let mut question = json!({"key": key.trim()});
+            if let Some(permissions) = permissions {
+                question["permissions"] = json!(permissions);
+            }
+            let answer = api.call(Method::POST, "/v1/keys/verify", Some(&question)).await?;
+            print(&["code", "key_id", "name", "environment", "permissions", "expires_at"], [&answer]);
+            return Ok(if answer["valid"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Rotate { id, grace } => {
             let path = format!("/v1/keys/{id}/rotate");
             let rotated = api.call(Method::POST, &path, Some(&json!({"grace": grace}))).await?;
@@ -119,6 +185,10 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
         Command::Generate { test } => generate(test),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn read_json(name: &'static str, text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| Error::invalid("BODY_NOT_JSON", format!("--{name} is no JSON: {error}")))
 }
 
 async fn usage(api: &Api, id: &str, window: &str) -> Result<()> {

@@ -1,0 +1,63 @@
+//! On which terms a key works, beside what it may do.
+
+use manifold_core::{Error, Result, Timestamp};
+use serde_json::{Map, Value, json};
+
+use super::credit::{Refill, check_credits};
+use super::restriction::Restrictions;
+
+/// Bytes of the metadata of a key, as JSON.
+const MAX_METADATA: usize = 4_096;
+
+/// On which terms a key works.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// From where and for what it may be used.
+    pub restrictions: Restrictions,
+    /// What its holder wants to remember with it, up to 4 KiB of JSON.
+    pub metadata: Map<String, Value>,
+    /// How many calls it has left; None = as many as it wants.
+    pub credits: Option<i64>,
+    /// How credits are filled up; None = not.
+    pub refill: Option<Refill>,
+}
+
+impl Terms {
+    /// In the form in which they are kept. Who names a refill and no credits begins with a full number of them.
+    ///
+    /// # Errors
+    /// `RESTRICTION_INVALID`, `METADATA_TOO_LARGE`, `CREDITS_INVALID`.
+    pub(super) fn read(mut self) -> Result<Self> {
+        self.restrictions = self.restrictions.read()?;
+        check_metadata(&self.metadata)?;
+        if let Some(refill) = &self.refill {
+            refill.check()?;
+            self.credits.get_or_insert(refill.amount);
+        }
+        self.credits.map_or(Ok(()), check_credits)?;
+        Ok(self)
+    }
+
+    /// As events tell them.
+    pub(crate) fn to_json(&self) -> Value {
+        let Self { restrictions, metadata, credits, refill } = self;
+        json!({ "restrictions": restrictions, "metadata": metadata, "credits": credits, "refill": refill })
+    }
+}
+
+/// What its holder wants to remember must be little.
+pub(super) fn check_metadata(metadata: &Map<String, Value>) -> Result<()> {
+    let size = serde_json::to_vec(metadata).map_or(usize::MAX, |text| text.len());
+    if size > MAX_METADATA {
+        return Err(Error::invalid("METADATA_TOO_LARGE", "metadata is at most 4 KiB of JSON").at("metadata"));
+    }
+    Ok(())
+}
+
+/// A key ends in the future, or never.
+pub(super) fn check_expiry(expires_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
+    if expires_at.is_some_and(|expires_at| expires_at <= now) {
+        return Err(Error::invalid("EXPIRY_INVALID", "a key must expire in the future").at("expires_at"));
+    }
+    Ok(())
+}
