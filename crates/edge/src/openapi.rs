@@ -23,8 +23,8 @@ use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
-    audit, auth, document, errors, factors, incidents, invitations, key_update, key_verify, keys, limits, mail, probes, roles, rotation,
-    secrets, sessions, tenants, usage, users, vault,
+    audit, auth, document, errors, factors, incidents, invitations, key_update, key_verify, keys, limits, mail, probes,
+    roles, rotation, secrets, sessions, tenants, usage, users, vault,
 };
 use crate::routes::documented;
 

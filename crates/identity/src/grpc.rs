@@ -188,6 +188,7 @@ fn encode(key: KeyInfo) -> proto::Key {
         last_used_at_us: micros(key.last_used_at),
         revoked_at_us: micros(key.revoked_at),
         refill_at_us: micros(key.refill_at),
+        rotation_due_at_us: micros(key.rotation_due_at),
         terms: Some(terms::encode(key.terms)),
         rotation: key.rotation.map(|rotation| proto::Rotation {
             old_prefix: rotation.old_prefix,

@@ -5,11 +5,13 @@ pub mod change;
 pub mod credit;
 pub mod format;
 pub mod pepper;
+pub mod reminder;
 pub mod restriction;
 pub mod rotation;
 pub mod terms;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use manifold_bus::Cause;
 use manifold_core::{
@@ -31,6 +33,8 @@ use crate::{Identity, events, name, permission, random, revoke, step_up};
 /// Who acts when nobody asked.
 pub(crate) const HOUSE: &str = "manifold/identity";
 pub(crate) const READ: &str = "keys.key.read";
+/// How secrets age.
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3_600);
 pub(crate) const WRITE: &str = "keys.key.write";
 
 /// What a new key shall be.
@@ -79,6 +83,8 @@ pub struct KeyInfo {
     pub terms: Terms,
     /// When credits are filled up next.
     pub refill_at: Option<Timestamp>,
+    /// When its secret should be replaced.
+    pub rotation_due_at: Option<Timestamp>,
 }
 
 /// Whether a key works.
@@ -334,6 +340,7 @@ fn describe(row: KeyRow, now: Timestamp) -> KeyInfo {
         prefix: format!("mfk_{}_{}", row.environment, row.lookup),
         terms: row.terms(),
         refill_at: row.refill_at.map(Timestamp::from),
+        rotation_due_at: row.due_at(),
         name: row.name,
         environment: row.environment,
         permissions: row.grants.0,
@@ -361,6 +368,7 @@ fn describe_new(row: &NewRow) -> KeyInfo {
         rotation: None,
         terms: row.terms.clone(),
         refill_at: row.refill_at,
+        rotation_due_at: row.terms.rotate_every.map(|days| row.created_at.after(DAY * days.into())),
     }
 }
 

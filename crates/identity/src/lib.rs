@@ -63,6 +63,7 @@ use crate::audit::refused::{self, Refused};
 use crate::cursor::CursorKey;
 use crate::key::again::Answers;
 use crate::key::pepper::Peppers;
+use crate::key::reminder;
 use crate::limit::given::Given;
 use crate::mail::Post;
 use crate::password::Hasher;
@@ -276,6 +277,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     health.ready();
     identity.inner.tasks.spawn("identity revocations", revoke::run(identity.clone(), seq, health));
     identity.inner.tasks.spawn("identity key uses", used::run(identity.clone()));
+    identity.inner.tasks.spawn("identity key reminders", reminder::run(identity.clone()));
     identity.inner.tasks.spawn("identity refusals", refused::run(identity.clone()));
     identity.inner.tasks.spawn("identity audit checkpoints", checkpoint::run(identity.clone()));
     identity.inner.tasks.spawn("identity audit patrol", patrol::run(identity.clone()));

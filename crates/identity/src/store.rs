@@ -11,6 +11,7 @@ pub mod key;
 pub mod limit;
 pub mod member;
 pub mod one_time;
+pub mod reminder;
 pub mod reseal;
 pub mod revocation;
 pub mod role;

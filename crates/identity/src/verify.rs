@@ -16,11 +16,11 @@ use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::Identity;
 use crate::key::format::{Environment, Lookup, parse_key};
 use crate::key::pepper::Hash;
 use crate::key::restriction::Visit;
 use crate::store::key::{self as store, Credential};
-use crate::{Identity, tenant};
 use cache::{Known, Standing};
 
 /// How long a cached key is used without a question.

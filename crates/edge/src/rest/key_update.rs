@@ -48,6 +48,10 @@ pub(crate) struct UpdateKeyRequest {
     #[serde(default, deserialize_with = "json::nullable")]
     #[schema(value_type = Option<KeyRefill>)]
     refill: Option<Option<KeyRefill>>,
+    /// How many days a secret of it shall live at most; null = no matter.
+    #[serde(default, deserialize_with = "json::nullable")]
+    #[schema(value_type = Option<u16>, example = 90, minimum = 30, maximum = 365)]
+    rotate_every: Option<Option<u16>>,
 }
 
 fn change(body: UpdateKeyRequest) -> Answer<KeyChange> {
@@ -62,6 +66,7 @@ fn change(body: UpdateKeyRequest) -> Answer<KeyChange> {
         metadata: body.metadata,
         credits: body.credits,
         refill,
+        rotate_every: body.rotate_every,
     })
 }
 
@@ -81,7 +86,8 @@ fn change(body: UpdateKeyRequest) -> Answer<KeyChange> {
         "state": "disabled", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": null, "revoked_at": null, "rotation": null,
         "restrictions": {"ips": ["10.0.0.0/8"], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": 1000,
-        "refill": {"amount": 1000, "every": "day", "at": 0}, "refill_at": "2026-11-21T00:00:00Z"
+        "refill": {"amount": 1000, "every": "day", "at": 0}, "refill_at": "2026-11-21T00:00:00Z",
+        "rotate_every": 90, "rotation_due_at": "2027-02-18T09:00:10Z"
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.write")))

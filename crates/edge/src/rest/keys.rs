@@ -49,6 +49,9 @@ pub(crate) struct CreateKeyRequest {
     credits: Option<i64>,
     /// How credits are filled up. Default: not.
     refill: Option<KeyRefill>,
+    /// How many days a secret of it shall live at most: then the event `identity.key.rotation_due` reminds. Default: no matter.
+    #[schema(example = 90, minimum = 30, maximum = 365)]
+    rotate_every: Option<u16>,
 }
 
 /// An API key, without its secret.
@@ -87,6 +90,10 @@ pub(crate) struct Key {
     refill: Option<KeyRefill>,
     #[schema(value_type = Option<String>, format = DateTime)]
     refill_at: Option<String>,
+    /// How many days a secret of it shall live at most.
+    rotate_every: Option<u16>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    rotation_due_at: Option<String>,
 }
 
 /// A key with a new secret, which is shown here and nowhere else.
@@ -128,6 +135,8 @@ impl From<KeyInfo> for Key {
             credits: info.terms.credits,
             refill: info.terms.refill.map(KeyRefill::from),
             refill_at: info.refill_at.map(time),
+            rotate_every: info.terms.rotate_every,
+            rotation_due_at: info.rotation_due_at.map(time),
         }
     }
 }
@@ -143,6 +152,7 @@ fn new_key(body: CreateKeyRequest, idempotency_key: Option<IdempotencyKey>) -> A
         metadata: body.metadata.unwrap_or_default(),
         credits: body.credits,
         refill: body.refill.map(|refill| refill.read()).transpose()?,
+        rotate_every: body.rotate_every,
     };
     Ok(NewKey { name: body.name, environment, permissions, expires_at, terms, idempotency_key })
 }
@@ -166,7 +176,8 @@ fn new_key(body: CreateKeyRequest, idempotency_key: Option<IdempotencyKey>) -> A
             "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
             "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null, "last_used_at": null,
             "revoked_at": null, "rotation": null,
-            "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null,
+            "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
+        "rotation_due_at": null,
             "secret": "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy"
         })
     )),
@@ -226,7 +237,8 @@ pub(crate) async fn list_keys(State(house): State<Arc<House>>, list: List, call:
         "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
         "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": null, "revoked_at": null, "rotation": null,
-        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null
+        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
+        "rotation_due_at": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.read")))
@@ -249,7 +261,8 @@ pub(crate) async fn get_key(State(house): State<Arc<House>>, Id(id): Id, call: C
         "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
         "state": "revoked", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": null, "revoked_at": "2026-11-20T09:00:11Z", "rotation": null,
-        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null
+        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
+        "rotation_due_at": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.write")))
@@ -274,6 +287,7 @@ mod tests {
             metadata: None,
             credits: None,
             refill: None,
+            rotate_every: None,
         };
 
         assert_eq!(

@@ -104,7 +104,8 @@ pub(crate) struct FinishKeyRotationRequest {
         "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": "2026-11-21T09:00:10Z", "revoked_at": null, "rotation": {"old_prefix": "mfk_live_9876543210",
         "old_ends_at": "2026-11-28T09:00:10Z", "old_used_at": null, "new_used_at": null},
-        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null,
+        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
+        "rotation_due_at": null,
         "secret": "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy"
     }))),
     security(("api_key" = [])),
@@ -134,7 +135,8 @@ pub(crate) async fn rotate_key(State(house): State<Arc<House>>, Id(id): Id, call
             "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
             "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
             "last_used_at": "2026-11-21T09:00:10Z", "revoked_at": null, "rotation": null,
-        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null
+        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
+        "rotation_due_at": null
         })),
         (status = 412, description = "Nobody has used the new secret", content_type = "application/problem+json", body = Problem)
     ),
@@ -161,7 +163,8 @@ pub(crate) async fn finish_key_rotation(State(house): State<Arc<House>>, Id(id):
         "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
         "state": "active", "prefix": "mfk_live_9876543210", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": "2026-11-21T09:00:10Z", "revoked_at": null, "rotation": null,
-        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null
+        "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
+        "rotation_due_at": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.write")))

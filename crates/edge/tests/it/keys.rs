@@ -196,7 +196,11 @@ async fn a_restricted_key_is_refused_before_it_pays() {
     ] {
         let reply = ask(method, path, &headers, None).await;
 
-        assert_eq!((reply.status, &reply.json()["code"]), (403, &json!("key_restricted")), "{method} {path} {headers:?}");
+        assert_eq!(
+            (reply.status, &reply.json()["code"]),
+            (403, &json!("key_restricted")),
+            "{method} {path} {headers:?}"
+        );
     }
     let lacking = ask("POST", "/v1/keys", &[ip, origin], Some(&json!({"name": "more"}))).await;
     let unknown = ask("GET", "/v1/nothing", &[ip, origin], None).await;
@@ -206,7 +210,11 @@ async fn a_restricted_key_is_refused_before_it_pays() {
     let spent = ask("GET", "/v1/keys", &[ip, origin], None).await;
 
     assert_eq!((lacking.status, unknown.status), (403, 404));
-    assert_eq!((&before["credits"], &before["restrictions"]), (&json!(2), &wish["restrictions"]), "who is refused pays nothing");
+    assert_eq!(
+        (&before["credits"], &before["restrictions"]),
+        (&json!(2), &wish["restrictions"]),
+        "who is refused pays nothing"
+    );
     assert_eq!((chat.status, head.status), (200, 200));
     assert_eq!((spent.status, &spent.json()["code"]), (429, &json!("usage_exceeded")));
 }
@@ -214,7 +222,8 @@ async fn a_restricted_key_is_refused_before_it_pays() {
 #[tokio::test]
 async fn a_key_is_changed_by_what_is_named() {
     let house = House::open().await;
-    let made = house.call("POST", "/v1/keys", Some(&json!({"name": "site", "metadata": {"plan": "free"}}))).await.json();
+    let made =
+        house.call("POST", "/v1/keys", Some(&json!({"name": "site", "metadata": {"plan": "free"}}))).await.json();
     let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
     let refill = json!({"amount": 10, "every": "month", "at": 1});
 
@@ -225,7 +234,10 @@ async fn a_key_is_changed_by_what_is_named() {
 
     let shown = changed.json();
     assert_eq!((changed.status, &shown["name"], &shown["state"]), (200, &json!("shop"), &json!("disabled")));
-    assert_eq!((&shown["credits"], &shown["refill"], &shown["metadata"]), (&json!(10), &refill, &json!({"plan": "free"})));
+    assert_eq!(
+        (&shown["credits"], &shown["refill"], &shown["metadata"]),
+        (&json!(10), &refill, &json!({"plan": "free"}))
+    );
     assert_eq!(shown["refill_at"], "2025-12-01T00:00:00Z");
     assert_eq!((&back["name"], &back["state"], &back["credits"]), (&json!("shop"), &json!("active"), &json!(null)));
     assert_eq!((&back["refill"], &back["refill_at"], &back["expires_at"]), (&json!(null), &json!(null), &json!(null)));
@@ -258,7 +270,10 @@ async fn a_question_about_a_key_is_always_answered() {
     let lacking = ask(json!({"key": secret, "permissions": "keys.key.read"})).await;
     let unknown = ask(json!({"key": "sk-nonsense"})).await;
 
-    assert_eq!((right.status, &right.json()["valid"], &right.json()["credits_remaining"]), (200, &json!(true), &json!(1)));
+    assert_eq!(
+        (right.status, &right.json()["valid"], &right.json()["credits_remaining"]),
+        (200, &json!(true), &json!(1))
+    );
     assert_eq!((&right.json()["key_id"], &right.json()["name"]), (&made["id"], &json!("site")));
     for (reply, code) in [(greedy, "usage_exceeded"), (lacking, "insufficient_permissions"), (unknown, "not_found")] {
         assert_eq!((reply.status, &reply.json()["valid"], &reply.json()["code"]), (200, &json!(false), &json!(code)));

@@ -21,6 +21,7 @@ pub fn encode(terms: Terms) -> proto::KeyTerms {
             every: refill.every.name().to_owned(),
             at: refill.at.into(),
         }),
+        rotate_every: terms.rotate_every.unwrap_or_default().into(),
     }
 }
 
@@ -30,6 +31,7 @@ pub fn decode(terms: proto::KeyTerms) -> Result<Terms> {
         metadata: decode_metadata(&terms.metadata_json)?,
         credits: terms.credits,
         refill: terms.refill.as_ref().map(decode_refill).transpose()?,
+        rotate_every: decode_days(terms.rotate_every),
     })
 }
 
@@ -48,6 +50,7 @@ pub fn decode_change(request: proto::UpdateKeyRequest) -> Result<KeyChange> {
         metadata: request.metadata_json.as_deref().map(decode_metadata).transpose()?,
         credits: request.credits.map(|credits| Some(credits).filter(|credits| *credits != -1)),
         refill,
+        rotate_every: request.rotate_every.map(decode_days),
     })
 }
 
@@ -97,6 +100,11 @@ pub fn encode_verdict(caller: &Principal, code: VerifyCode, key: Option<Verified
 fn decode_restrictions(restrictions: proto::KeyRestrictions) -> Restrictions {
     let proto::KeyRestrictions { ips, origins, methods, apis } = restrictions;
     Restrictions { ips, origins, methods, apis }
+}
+
+/// What is too large stays too large.
+fn decode_days(days: u32) -> Option<u16> {
+    Some(u16::try_from(days).unwrap_or(u16::MAX)).filter(|days| *days != 0)
 }
 
 fn decode_refill(refill: &proto::KeyRefill) -> Result<Refill> {

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 
 use super::credit::{Refill, check_credits};
 use super::restriction::Restrictions;
-use super::terms::{check_expiry, check_metadata};
+use super::terms::{check_expiry, check_metadata, check_rotate_every};
 use super::{KeyInfo, Origin, WRITE, describe, govern, not_found};
 use crate::store::key::{self as store, Changed, KeyRow};
-use crate::store::revocation;
+use crate::store::{revocation, rotation};
 use crate::{Identity, events, name, permission, revoke, step_up};
 
 /// What shall be different; None leaves it as it is.
@@ -33,6 +33,8 @@ pub struct KeyChange {
     pub credits: Option<Option<i64>>,
     /// How credits are filled up; `Some(None)` = not.
     pub refill: Option<Option<Refill>>,
+    /// How many days a secret of it shall live at most; `Some(None)` = no matter.
+    pub rotate_every: Option<Option<u16>>,
 }
 
 impl Identity {
@@ -57,6 +59,9 @@ impl Identity {
                     return Ok(row);
                 }
                 store::update_key(tx, tenant, id, &after).await?;
+                if before.terms.rotate_every != after.terms.rotate_every {
+                    rotation::schedule(tx, tenant, id).await?;
+                }
                 revocation::append(tx, &revoke::key_subject(id), now).await?;
                 let row = store::find_key_in(tx, tenant, id).await?.ok_or_else(not_found)?;
                 let (before, after) = differences(print(&before), print(&after));
@@ -104,6 +109,9 @@ impl KeyChange {
             terms.refill = refill;
             terms.credits = terms.credits.or(refill.map(|refill| refill.amount));
         }
+        if let Some(days) = self.rotate_every {
+            terms.rotate_every = days;
+        }
         if terms.refill != row.refill.as_ref().map(|refill| refill.0) {
             after.refill_at = terms.refill.and_then(|refill| refill.next(now));
         }
@@ -141,6 +149,7 @@ fn check(caller: &Principal, id: KeyId, mut change: KeyChange, now: Timestamp) -
     change.metadata.as_ref().map_or(Ok(()), check_metadata)?;
     change.credits.flatten().map_or(Ok(()), check_credits)?;
     change.refill.flatten().map_or(Ok(()), |refill| refill.check())?;
+    change.rotate_every.flatten().map_or(Ok(()), check_rotate_every)?;
     Ok(change)
 }
 

@@ -124,6 +124,7 @@ impl Identity {
                 let tenant = origin.principal.tenant;
                 let before = govern(tx, &origin.principal, id).await?;
                 let (type_, mut data) = take(tx, origin, &before, step, now).await?;
+                rotation::schedule(tx, tenant, id).await?;
                 revocation::append(tx, &revoke::key_subject(id), now).await?;
                 let row = store::find_key_in(tx, tenant, id).await?.ok_or_else(not_found)?;
                 data["id"] = json!(id.to_string());

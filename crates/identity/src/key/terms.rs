@@ -20,6 +20,8 @@ pub struct Terms {
     pub credits: Option<i64>,
     /// How credits are filled up; None = not.
     pub refill: Option<Refill>,
+    /// How many days a secret of it shall live at most, 30 to 365: then somebody is reminded. None = no matter.
+    pub rotate_every: Option<u16>,
 }
 
 impl Terms {
@@ -35,13 +37,15 @@ impl Terms {
             self.credits.get_or_insert(refill.amount);
         }
         self.credits.map_or(Ok(()), check_credits)?;
+        self.rotate_every.map_or(Ok(()), check_rotate_every)?;
         Ok(self)
     }
 
     /// As events tell them.
     pub(crate) fn to_json(&self) -> Value {
-        let Self { restrictions, metadata, credits, refill } = self;
-        json!({ "restrictions": restrictions, "metadata": metadata, "credits": credits, "refill": refill })
+        let Self { restrictions, metadata, credits, refill, rotate_every } = self;
+        json!({ "restrictions": restrictions, "metadata": metadata, "credits": credits, "refill": refill,
+            "rotate_every": rotate_every })
     }
 }
 
@@ -52,6 +56,14 @@ pub(super) fn check_metadata(metadata: &Map<String, Value>) -> Result<()> {
         return Err(Error::invalid("METADATA_TOO_LARGE", "metadata is at most 4 KiB of JSON").at("metadata"));
     }
     Ok(())
+}
+
+/// Secrets live a month at least, and a year at most.
+pub(super) fn check_rotate_every(days: u16) -> Result<()> {
+    if (30..=365).contains(&days) {
+        return Ok(());
+    }
+    Err(Error::invalid("ROTATE_EVERY_INVALID", "it is a number of days from 30 to 365").at("rotate_every"))
 }
 
 /// A key ends in the future, or never.

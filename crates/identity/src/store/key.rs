@@ -7,11 +7,13 @@ use sqlx::types::Json;
 use sqlx::{FromRow, QueryBuilder};
 use uuid::Uuid;
 
+use crate::key::DAY;
 use crate::key::credit::Refill;
 use crate::key::format::Lookup;
 use crate::key::pepper::Hash;
 use crate::key::restriction::Restrictions;
 use crate::key::terms::Terms;
+use crate::store::rotation::schedule;
 
 /// A key to insert, with its first secret.
 pub struct NewRow {
@@ -83,8 +85,13 @@ pub struct KeyRow {
     pub last_used_at: Option<Micros>,
     /// When it was revoked.
     pub revoked_at: Option<Micros>,
+    /// How many days a secret of it shall live at most.
+    pub rotate_days: Option<i32>,
     /// The lookup of its newest secret.
     pub lookup: String,
+    /// When that secret was made.
+    #[sqlx(try_from = "Micros")]
+    pub secret_created_at: Timestamp,
     /// When that secret was first used.
     pub secret_used_at: Option<Micros>,
     /// The lookup of the secret that it replaces.
@@ -96,6 +103,12 @@ pub struct KeyRow {
 }
 
 impl KeyRow {
+    /// When its secret should be replaced.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        let days = u32::try_from(self.rotate_days?).ok()?;
+        Some(self.secret_created_at.after(DAY * days))
+    }
+
     /// On which terms it works.
     pub fn terms(&self) -> Terms {
         Terms {
@@ -103,6 +116,7 @@ impl KeyRow {
             metadata: self.metadata.0.clone(),
             credits: self.credits,
             refill: self.refill.as_ref().map(|refill| refill.0),
+            rotate_every: self.rotate_days.and_then(|days| days.try_into().ok()),
         }
     }
 }
@@ -172,9 +186,9 @@ pub struct LastUse {
 macro_rules! select_keys {
     ($rest:literal) => {
         concat!(
-            "SELECT k.id, k.name, k.environment, k.grants, k.state, k.restrictions, k.metadata, k.credits, k.refill, k.refill_at, ",
+            "SELECT k.id, k.name, k.environment, k.grants, k.state, k.restrictions, k.metadata, k.credits, k.refill, k.refill_at, k.rotate_days, ",
             "k.created_at, k.expires_at, k.last_used_at, k.revoked_at, k.created_by, ",
-            "s.lookup, s.first_used_at AS secret_used_at, ",
+            "s.lookup, s.created_at AS secret_created_at, s.first_used_at AS secret_used_at, ",
             "p.lookup AS old_lookup, p.expires_at AS old_expires_at, p.last_used_at AS old_used_at ",
             "FROM api_key k JOIN api_key_secret s ON s.lookup = (SELECT n.lookup FROM api_key_secret n WHERE n.key_id = k.id ",
             "ORDER BY CASE n.state WHEN 'current' THEN 0 ELSE 1 END, n.created_at DESC, n.lookup LIMIT 1) ",
@@ -187,8 +201,8 @@ macro_rules! select_keys {
 /// Inserts a key and its secret.
 pub async fn insert_key(tx: &mut Tx<'_>, row: &NewRow) -> Result<()> {
     let key = "INSERT INTO api_key (id, tenant_id, name, environment, grants, limits, state, canary, expires_at, created_by, \
-               created_at, restrictions, metadata, credits, refill, refill_at) \
-               VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+               created_at, restrictions, metadata, credits, refill, refill_at, rotate_days) \
+               VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
     let terms = &row.terms;
     on!(tx, |executor| {
         let query = sqlx::query(key).bind(row.id.0).bind(row.tenant.0).bind(&row.name).bind(row.environment);
@@ -197,10 +211,12 @@ pub async fn insert_key(tx: &mut Tx<'_>, row: &NewRow) -> Result<()> {
             query.bind(row.expires_at.map(Micros::from)).bind(&row.created_by).bind(Micros::from(row.created_at));
         let query = query.bind(Json(&terms.restrictions)).bind(Json(&terms.metadata)).bind(terms.credits);
         let query = query.bind(terms.refill.map(Json)).bind(row.refill_at.map(Micros::from));
+        let query = query.bind(terms.rotate_every.map(i32::from));
         query.execute(executor).await.map(|_| ())
     })
     .during("insert an API key")?;
-    insert_secret(tx, row.tenant, row.id, &row.secret, row.created_at).await
+    insert_secret(tx, row.tenant, row.id, &row.secret, row.created_at).await?;
+    schedule(tx, row.tenant, row.id).await
 }
 
 /// Inserts the secret by which a tenant's key is used from now on.
@@ -245,7 +261,7 @@ pub async fn find_key_in(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId) -> Result
 /// Changes a tenant's key. Who has credits is not exhausted any more.
 pub async fn update_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, after: &Changed) -> Result<()> {
     let sql = "UPDATE api_key SET name = $3, grants = $4, state = $5, expires_at = $6, restrictions = $7, metadata = $8, \
-               credits = $9, refill = $10, refill_at = $11, \
+               credits = $9, refill = $10, refill_at = $11, rotate_days = $12, \
                exhausted_at = CASE WHEN COALESCE($9, 1) > 0 THEN NULL ELSE exhausted_at END \
                WHERE tenant_id = $1 AND id = $2";
     let terms = &after.terms;
@@ -253,7 +269,8 @@ pub async fn update_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, after: &Ch
         let query = sqlx::query(sql).bind(tenant.0).bind(id.0).bind(&after.name).bind(Json(&after.permissions));
         let query = query.bind(after.state).bind(after.expires_at.map(Micros::from)).bind(Json(&terms.restrictions));
         let query = query.bind(Json(&terms.metadata)).bind(terms.credits).bind(terms.refill.map(Json));
-        query.bind(after.refill_at.map(Micros::from)).execute(executor).await.map(|_| ())
+        let query = query.bind(after.refill_at.map(Micros::from)).bind(terms.rotate_every.map(i32::from));
+        query.execute(executor).await.map(|_| ())
     })
     .during("change an API key")
 }

@@ -10,6 +10,15 @@ pub async fn lock_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId) -> Result<()
         .during("lock an API key")
 }
 
+/// Puts a tenant's key on the list of those of which somebody is reminded, by the age of its secret, or takes it off.
+pub async fn schedule(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId) -> Result<()> {
+    let sql = "UPDATE api_key SET remind_at = rotate_days * 86400000000 + \
+               (SELECT s.created_at FROM api_key_secret s WHERE s.key_id = api_key.id AND s.state = 'current') \
+               WHERE tenant_id = $1 AND id = $2";
+    on!(tx, |executor| sqlx::query(sql).bind(tenant.0).bind(id.0).execute(executor).await.map(|_| ()))
+        .during("put a reminder down")
+}
+
 /// What becomes of the secrets of a key.
 #[derive(Clone, Copy, Debug)]
 pub enum Change {

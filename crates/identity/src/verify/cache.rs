@@ -63,7 +63,11 @@ impl Known {
             Standing::Active => {}
             Standing::Suspended => return Err(tenant::suspended()),
             Standing::Ended => {
-                return Err(Error::new(Code::Unauthenticated, "KEY_DISABLED", "this API key was revoked or is disabled"));
+                return Err(Error::new(
+                    Code::Unauthenticated,
+                    "KEY_DISABLED",
+                    "this API key was revoked or is disabled",
+                ));
             }
         }
         if self.expires_at.is_some_and(|expires_at| expires_at <= now) {

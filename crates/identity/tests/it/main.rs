@@ -50,6 +50,7 @@ mod people;
 mod question;
 mod race;
 mod registration;
+mod reminder;
 mod repeat;
 mod roles;
 mod rotate;

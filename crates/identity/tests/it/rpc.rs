@@ -10,6 +10,7 @@ use crate::house::{House, Process};
 on_both_engines!(
     a_key_is_made_shown_listed_and_revoked,
     a_secret_is_replaced,
+    a_key_is_changed_and_verified,
     refusals_keep_their_reasons,
     nobody_calls_without_a_caller,
 );
@@ -72,6 +73,54 @@ async fn a_secret_is_replaced(house: &House) {
     assert_eq!((cancelled.prefix, cancelled.rotation), (old, None));
     assert_eq!(from_status(early).reason(), "NEW_SECRET_UNUSED");
     assert!(second.secret.starts_with(&finished.prefix) && finished.rotation.is_none());
+    process.stop().await;
+}
+
+async fn a_key_is_changed_and_verified(house: &House) {
+    let process = house.start().await;
+    let admin = process.admin(house).await;
+    let client = client(&process);
+    let refill = proto::KeyRefill { amount: 9, every: "month".to_owned(), at: 1 };
+    let terms = proto::KeyTerms { refill: Some(refill.clone()), rotate_every: 30, ..Default::default() };
+    let wish = proto::CreateKeyRequest { terms: Some(terms), ..wish("ci") };
+    let made = client.create_key(request(wish, admin.clone())).await.unwrap().into_inner();
+    let (id, terms) = (made.key.clone().unwrap().id, made.key.unwrap().terms.unwrap());
+    let restrictions = proto::KeyRestrictions { ips: vec!["10.1.2.3/8".to_owned()], ..Default::default() };
+    let change = proto::UpdateKeyRequest {
+        id: id.clone(),
+        restrictions: Some(restrictions),
+        metadata_json: Some(r#"{"plan":"free"}"#.to_owned()),
+        credits: Some(3),
+        rotate_every: Some(0),
+        ..Default::default()
+    };
+    let question = |ip: &str| proto::VerifyKeyRequest {
+        key: made.secret.clone(),
+        permissions: "ai.inference.run".to_owned(),
+        credits: 2,
+        ip: ip.to_owned(),
+        ..Default::default()
+    };
+    let free = proto::UpdateKeyRequest { id: id.clone(), credits: Some(-1), ..Default::default() };
+
+    let changed = client.update_key(request(change, admin.clone())).await.unwrap().into_inner().key.unwrap();
+    let right = client.verify_key(request(question("10.0.0.1"), admin.clone())).await.unwrap().into_inner();
+    let poor = client.verify_key(request(question("10.0.0.1"), admin.clone())).await.unwrap().into_inner();
+    let lost = client.verify_key(request(question(""), admin.clone())).await.unwrap().into_inner();
+    let wrong = client.verify_key(request(question("here"), admin.clone())).await.unwrap_err();
+    let free = client.update_key(request(free, admin)).await.unwrap().into_inner().key.unwrap();
+
+    assert_eq!((terms.credits, terms.refill.as_ref(), terms.rotate_every), (Some(9), Some(&refill), 30));
+    let terms = changed.terms.unwrap();
+    assert_eq!((terms.restrictions.unwrap().ips, terms.credits), (vec!["10.0.0.0/8".to_owned()], Some(3)));
+    assert_eq!((terms.rotate_every, terms.refill.as_ref(), changed.rotation_due_at_us), (0, Some(&refill), 0));
+    assert_eq!((right.valid, right.code(), right.key_id), (true, proto::VerifyCode::Valid, id));
+    assert_eq!((right.credits_remaining, right.metadata_json.as_str()), (Some(1), r#"{"plan":"free"}"#));
+    assert_eq!((poor.valid, poor.code()), (false, proto::VerifyCode::UsageExceeded));
+    assert_eq!(lost.code(), proto::VerifyCode::Forbidden);
+    assert_eq!(from_status(wrong).param(), Some("ip"));
+    let terms = free.terms.unwrap();
+    assert_eq!((terms.credits, terms.refill, free.refill_at_us), (None, None, 0));
     process.stop().await;
 }
 

@@ -56,6 +56,9 @@ pub enum Command {
         /// From where and for what it may be used, as JSON: {"ips": ["10.0.0.0/8"]}
         #[arg(long, value_name = "JSON")]
         restrictions: Option<String>,
+        /// How many days a secret of it shall live at most, or `never` if it does not matter
+        #[arg(long, value_name = "DAYS")]
+        rotate_every: Option<String>,
     },
     /// Tell whether a key holds and may do something, without spending credits
     Verify {
@@ -133,7 +136,7 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
             api.call(Method::DELETE, &format!("/v1/keys/{id}"), None).await?;
             output::line(format!("{id} is revoked"));
         }
-        Command::Update { id, name, permissions, expires_at, disable, enable, credits, restrictions } => {
+        Command::Update { id, name, permissions, expires_at, disable, enable, credits, restrictions, rotate_every } => {
             let mut change = json!({});
             if let Some(name) = name {
                 change["name"] = json!(name);
@@ -152,6 +155,9 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
             }
             if let Some(restrictions) = restrictions {
                 change["restrictions"] = read_json("restrictions", &restrictions)?;
+            }
+            if let Some(days) = rotate_every {
+                change["rotate_every"] = if days == "never" { Value::Null } else { read_json("rotate-every", &days)? };
             }
             let key = api.call(Method::PATCH, &format!("/v1/keys/{id}"), Some(&change)).await?;
             print(&["id", "name", "state", "permissions", "credits", "expires_at"], [&key]);
