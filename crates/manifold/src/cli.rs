@@ -10,7 +10,8 @@ use manifold_core::{Error, Result, Secret};
 use manifold_runtime::config::Loaded;
 
 use crate::command::{
-    audit, bus, config as config_command, db, doctor, keys, migrate, secrets, serve, status, tenants, users, vault,
+    audit, bus, config as config_command, db, doctor, keys, migrate, roles, secrets, serve, status, tenants, users,
+    vault,
 };
 use crate::config::{self, Config};
 use crate::explain::{explain, located};
@@ -55,6 +56,11 @@ enum Command {
     Keys {
         #[command(subcommand)]
         command: keys::Command,
+    },
+    /// Name what people may do
+    Roles {
+        #[command(subcommand)]
+        command: roles::Command,
     },
     /// Make, suspend and delete tenants
     Tenants {
@@ -160,6 +166,7 @@ fn execute(cli: Cli) -> Result<ExitCode> {
             return serve::run(loaded.value, services.as_deref()).map_err(|error| located(error, &loaded.settings));
         }
         Command::Keys { command } => return block_on(keys::run(read(settings, Vec::new())?.value, command)),
+        Command::Roles { command } => return block_on(roles::run(read(settings, Vec::new())?.value, command)),
         Command::Tenants { command } => return block_on(tenants::run(read(settings, Vec::new())?.value, command)),
         Command::Audit { command } => return block_on(audit::run(read(settings, Vec::new())?.value, command)),
         Command::Users { command } => return block_on(users::run(read(settings, Vec::new())?.value, command)),

@@ -8,6 +8,7 @@ pub mod db;
 pub mod doctor;
 pub mod keys;
 pub mod migrate;
+pub mod roles;
 pub mod secrets;
 pub mod serve;
 pub mod status;
