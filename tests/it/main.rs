@@ -21,6 +21,7 @@ mod secrets;
 mod store_faults;
 mod streams;
 mod tenants;
+mod tokens;
 mod trace;
 
 /// Tells one story in both shapes.

@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use crate::story;
 
-const PASSWORD: &str = "correct horse battery staple";
+pub const PASSWORD: &str = "correct horse battery staple";
 
 /// A browser that is logged in.
 pub struct Browser {
     pub client: Client,
-    cookie: String,
+    pub cookie: String,
     csrf: String,
 }
 

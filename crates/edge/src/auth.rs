@@ -1,14 +1,16 @@
-//! Which credential a request presents: one, a key in a header or a session in a cookie, never in the address. Whether it
+//! Which credential a request presents: one, a key or a token in a header or a session in a cookie, never in the address. Whether it
 //! holds, identity says.
 
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, HeaderMap, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode};
 use manifold_core::{Code, Principal, TenantId};
 use manifold_identity::{Identity, Visit};
 
 use crate::cookie::Cookie;
+use crate::csrf;
 use crate::refusal::{Answer, Refusal};
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -18,22 +20,34 @@ const CHALLENGE_AGAIN: HeaderValue = HeaderValue::from_static("Bearer realm=\"ma
 
 const TENANT: HeaderName = HeaderName::from_static("manifold-tenant");
 
-/// Who calls. A key may be restricted to some visits.
+/// Who calls, and of his own will: only browsers send credentials by themselves, and only cookies. A key may be restricted to
+/// some visits.
 pub(crate) async fn authenticate(
     identity: &Identity,
     cookie: Cookie,
-    headers: &HeaderMap,
+    public_url: Option<&str>,
+    parts: &Parts,
     client: IpAddr,
     visit: &Visit<'_>,
 ) -> Answer<Principal> {
-    let (key, session) = (presented(headers)?, cookie.find(headers)?);
-    let known = match (key, session) {
+    let headers = &parts.headers;
+    let known = match (presented(headers)?, cookie.find(headers)?) {
         (Some(_), Some(_)) => return Err(ambiguous()),
-        (Some(key), None) => {
+        (Some(Presented::Key(key)), None) => {
             let known = identity.admit(key, visit).await;
             known.inspect_err(|error| identity.note_refused_key(key, client, error))
         }
-        (None, Some(session)) => identity.authenticate_session(session, client).await,
+        (Some(Presented::Bearer(bearer)), None) => {
+            let known = identity.authenticate_bearer(bearer, client, visit).await;
+            known.inspect_err(|error| identity.note_refused_key(bearer, client, error))
+        }
+        (None, Some(session)) => {
+            let person = identity.authenticate_session(session, client).await;
+            if let Ok(person) = &person {
+                csrf::check(identity, person, &parts.method, headers, public_url)?;
+            }
+            person
+        }
         (None, None) => {
             count("missing");
             return Err(unauthenticated(
@@ -72,12 +86,21 @@ pub(crate) fn for_people(refusal: Refusal) -> Refusal {
     }
 }
 
+/// What a header presents.
+#[derive(Debug, PartialEq, Eq)]
+enum Presented<'h> {
+    /// An API key or an access token.
+    Bearer(&'h str),
+    /// An API key: it is in a header of its own.
+    Key(&'h str),
+}
+
 /// The credential, if there is one. The same key in two headers is one credential.
-fn presented(headers: &HeaderMap) -> Answer<Option<&str>> {
-    let mut found: Option<&str> = None;
+fn presented(headers: &HeaderMap) -> Answer<Option<Presented<'_>>> {
+    let mut found = None;
     let mut lines = headers.get_all(AUTHORIZATION).iter();
     if let Some(line) = lines.next() {
-        found = Some(bearer(line)?);
+        found = Some(Presented::Bearer(bearer(line)?));
     }
     if lines.next().is_some() {
         return Err(ambiguous());
@@ -86,8 +109,8 @@ fn presented(headers: &HeaderMap) -> Answer<Option<&str>> {
         for value in headers.get_all(name) {
             let key = value.to_str().map_err(|_| not_a_key())?.trim();
             match found {
-                Some(other) if other != key => return Err(ambiguous()),
-                _ => found = Some(key),
+                Some(Presented::Bearer(other) | Presented::Key(other)) if other != key => return Err(ambiguous()),
+                _ => found = Some(Presented::Key(key)),
             }
         }
     }
@@ -134,10 +157,13 @@ mod tests {
 
     #[test]
     fn each_customary_header_carries_the_key() {
-        for (name, value) in
-            [("authorization", "Bearer k"), ("authorization", "bearer  k"), ("x-api-key", "k"), ("x-goog-api-key", "k")]
-        {
-            assert_eq!(presented(&headers(&[(name, value)])).unwrap(), Some("k"), "{name}: {value}");
+        for (name, value, expected) in [
+            ("authorization", "Bearer k", Presented::Bearer("k")),
+            ("authorization", "bearer  k", Presented::Bearer("k")),
+            ("x-api-key", "k", Presented::Key("k")),
+            ("x-goog-api-key", "k", Presented::Key("k")),
+        ] {
+            assert_eq!(presented(&headers(&[(name, value)])).unwrap(), Some(expected), "{name}: {value}");
         }
     }
 
@@ -145,7 +171,7 @@ mod tests {
     fn the_same_key_twice_counts_once() {
         let both = headers(&[("authorization", "Bearer k"), ("x-api-key", "k")]);
 
-        assert_eq!(presented(&both).unwrap(), Some("k"));
+        assert_eq!(presented(&both).unwrap(), Some(Presented::Key("k")));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::refusal::{Answer, Refusal};
 const TOKEN: HeaderName = HeaderName::from_static("manifold-csrf");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses what a session may not have sent of its own will. Keys are not sent by browsers of themselves.
+/// Refuses what a browser may have sent without its owner's will: what changes something by a session in a cookie.
 pub(crate) fn check(
     identity: &Identity,
     caller: &Principal,

@@ -8,7 +8,9 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::link::Link;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
     Components, ContentBuilder, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref, RefOr, Required, Response,
@@ -24,9 +26,12 @@ use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
     audit, auth, document, errors, factors, incidents, invitations, key_update, key_verify, keys, limits, mail, probes,
-    roles, rotation, secrets, sessions, tenants, usage, users, vault,
+    roles, rotation, secrets, sessions, signing, tenants, tokens, usage, users, vault,
 };
 use crate::routes::documented;
+
+/// The scheme of access tokens.
+const ACCESS_TOKEN: &str = "access_token";
 
 /// Statuses that any native operation may answer.
 const PROBLEMS: [(&str, &str); 12] = [
@@ -108,6 +113,7 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(mail::forgot_password))
         .routes(routes!(auth::log_in))
         .routes(routes!(auth::log_in_with_code))
+        .routes(routes!(tokens::refresh))
         .routes(routes!(auth::log_out))
         .routes(routes!(auth::get_session))
         .routes(routes!(auth::change_password))
@@ -115,6 +121,8 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(auth::step_up))
         .routes(routes!(sessions::list_sessions, sessions::revoke_other_sessions))
         .routes(routes!(sessions::revoke_session))
+        .routes(routes!(signing::get_jwks))
+        .routes(routes!(signing::rotate_signing_key))
         .routes(routes!(users::get_me, users::update_me, users::delete_me))
         .routes(routes!(users::change_email))
         .routes(routes!(factors::create_factor, factors::list_factors))
@@ -168,6 +176,7 @@ pub(crate) fn publish(mut document: OpenApi, public_url: Option<&str>) -> OpenAp
                 add_problems(operation);
             }
             add_links(operation);
+            add_access_token(operation);
         }
         document.paths.paths.insert(path.replace("{*", "{"), item);
     }
@@ -202,6 +211,12 @@ fn base() -> OpenApi {
         .build();
     let mut components = Components::new();
     components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
+    let token = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .description(Some("An access token of `POST /v1/auth/login?mode=token` (RFC 9068), good for ten minutes."))
+        .build();
+    components.add_security_scheme(ACCESS_TOKEN, SecurityScheme::Http(token));
     let cookie = "The cookie that logging in sets: `__Host-manifold`, and `manifold_dev` without TLS on the same machine. \
                   Whatever changes something also brings the session's token as `manifold-csrf`.";
     let cookie = ApiKey::Cookie(ApiKeyValue::with_description("__Host-manifold", cookie));
@@ -228,6 +243,14 @@ fn speaks_openai(operation: &Operation) -> bool {
 fn add_problems(operation: &mut Operation) {
     for (status, description) in PROBLEMS {
         operation.responses.responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(problem(description)));
+    }
+}
+
+/// Wherever a caller is asked for, a person may come by an access token.
+fn add_access_token(operation: &mut Operation) {
+    if !is_public(operation) {
+        let token = SecurityRequirement::new(ACCESS_TOKEN, [] as [&str; 0]);
+        operation.security.get_or_insert_default().push(token);
     }
 }
 

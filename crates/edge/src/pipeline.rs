@@ -32,7 +32,7 @@ use crate::record::{Record, Traced, Tracked};
 use crate::refusal::{self, Answer, Refusal};
 use crate::replay::{self, Begun};
 use crate::routes::{Access, Operation};
-use crate::{auth, body, condition, cors, csrf, headers, normalise};
+use crate::{auth, body, condition, cors, headers, normalise};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -248,7 +248,7 @@ async fn caller(edge: &Edge, parts: &Parts, operation: &Operation, client: IpAdd
         method: Some(operation.method.as_str()),
         api: operation.api(),
     };
-    let principal = match auth::authenticate(&edge.identity, edge.config.cookie, &parts.headers, client, &visit).await {
+    let principal = match auth::authenticate(&edge.identity, edge.config.cookie, url, parts, client, &visit).await {
         // Nobody can be logged in before the first account is made.
         Err(refusal) if operation.access == Access::User => {
             edge.identity.require_setup().await?;
@@ -256,7 +256,6 @@ async fn caller(edge: &Edge, parts: &Parts, operation: &Operation, client: IpAdd
         }
         principal => principal?,
     };
-    csrf::check(&edge.identity, &principal, &parts.method, &parts.headers, url)?;
     auth::check_tenant(&principal, &parts.headers)?;
     Ok(principal)
 }

@@ -104,7 +104,7 @@ fn status(error: &Error) -> StatusCode {
         "UPSTREAM_ERROR" | "BAD_TOOL_CALL" | "STREAM_INTERRUPTED" => return StatusCode::BAD_GATEWAY,
         "UPSTREAM_TIMEOUT" => return StatusCode::GATEWAY_TIMEOUT,
         "REQUEST_TOO_LARGE" => return StatusCode::PAYLOAD_TOO_LARGE,
-        "INVALID_CURSOR" => return StatusCode::BAD_REQUEST,
+        "INVALID_CURSOR" | "INVALID_GRANT" => return StatusCode::BAD_REQUEST,
         _ => {}
     }
     match error.code() {
@@ -130,6 +130,7 @@ mod tests {
         for (code, reason, expected) in [
             (Code::Invalid, "NAME_INVALID", 422),
             (Code::Invalid, "INVALID_CURSOR", 400),
+            (Code::Invalid, "INVALID_GRANT", 400),
             (Code::Invalid, "REQUEST_TOO_LARGE", 413),
             (Code::Unauthenticated, "INVALID_KEY", 401),
             (Code::Denied, "INSUFFICIENT_SCOPE", 403),

@@ -18,8 +18,8 @@ use crate::second::Second;
 use crate::session::{self, Entered, Visitor};
 use crate::store::member::{self as store, InvitationRow, NewInvitation};
 use crate::store::session::NewSession;
-use crate::store::{one_time, role as roles, user};
-use crate::{Identity, login, name, password, setup, step_up};
+use crate::store::{one_time, revocation, role as roles, user};
+use crate::{Identity, login, name, password, revoke, setup, step_up};
 
 /// How long an invitation works.
 const INVITED: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -245,7 +245,8 @@ impl Join {
             }
             user::set_password(tx, self.user, phc, now).await?;
         }
-        user::join(tx, tenant, self.user, &self.row.role, now).await.map(Ok)
+        user::join(tx, tenant, self.user, &self.row.role, now).await?;
+        revocation::append(tx, &revoke::user_subject(self.user), now).await.map(Ok)
     }
 }
 

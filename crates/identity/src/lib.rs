@@ -13,6 +13,7 @@ mod factor;
 mod grpc;
 mod incident;
 mod invitation;
+mod jwks;
 mod key;
 mod limit;
 mod login;
@@ -25,6 +26,7 @@ mod password;
 mod permission;
 mod random;
 mod registration;
+mod remembered;
 mod repeat;
 mod revoke;
 mod role;
@@ -37,6 +39,7 @@ mod step_up;
 mod store;
 mod tenant;
 mod tidy;
+mod token;
 mod totp;
 mod usage;
 mod user;
@@ -61,6 +64,7 @@ use crate::audit::checkpoint::{self, Signer};
 use crate::audit::patrol;
 use crate::audit::refused::{self, Refused};
 use crate::cursor::CursorKey;
+use crate::jwks::turn::{self, Signing};
 use crate::key::again::Answers;
 use crate::key::pepper::Peppers;
 use crate::key::reminder;
@@ -108,6 +112,7 @@ pub use crate::store::usage::Sums;
 pub use crate::tenant::purge::{KEPT as KEPT_TABLES, TABLES as TENANT_TABLES};
 pub use crate::tenant::settings::{Registration, Settings};
 pub use crate::tenant::{NewTenantInfo, TenantChange, TenantInfo, parse_tenant_id};
+pub use crate::token::issue::Tokens;
 pub use crate::usage::{DEFAULT_WINDOW, UsageRow};
 pub use crate::user::{NewOwner, UserInfo};
 pub use crate::vault::master::{MasterKey, MasterSource};
@@ -130,11 +135,11 @@ pub struct Config {
     pub master_keys: Vec<MasterKey>,
     /// The admin key to make on an empty database; None = a random one.
     pub admin_key: Option<Secret<String>>,
-    /// How long cached keys go on while the database is away.
+    /// How long cached keys and access tokens go on while the database is away.
     pub grace: Duration,
     /// The mail server.
     pub mail: MailConfig,
-    /// Where clients reach the house, for links in mails.
+    /// Where clients reach the house, for links in mails and as the issuer of access tokens; empty if it is not told.
     pub public_url: String,
 }
 
@@ -184,6 +189,7 @@ struct Inner {
     post: Post,
     grace: Duration,
     cache: Cache,
+    tokens: token::check::Tokens,
     pulse: Pulse,
     lookups: Semaphore,
     used: Used,
@@ -197,6 +203,9 @@ struct Inner {
     limits: Given,
     origins: Origins,
     conditions: Conditions,
+    signing: Signing,
+    /// Who issues access tokens, and for whom they are.
+    issuer: String,
     data_dir: PathBuf,
     vault: Vault,
     /// The tenant that was made first: the house's own.
@@ -233,6 +242,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let newest = seeds.iter().max_by_key(|(version, _)| *version);
     let (version, seed) = newest.ok_or_else(|| Error::internal("there is no key for audit checkpoints"))?;
     let signer = Signer::new(*version, seed.expose())?;
+    let signing = Signing::open(&deps.db, &vault, &deps.ids, deps.clock.now()).await?;
     let identity = Identity {
         inner: Arc::new(Inner {
             outbox: Outbox::new(deps.clock.clone(), deps.ids.clone()),
@@ -246,6 +256,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             post,
             grace: config.grace,
             cache: Cache::new(),
+            tokens: token::check::tokens(),
             lookups: Semaphore::new(verify::LOOKUPS),
             used: Used::default(),
             outcomes: Outcomes::new(),
@@ -258,6 +269,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             limits: Given::default(),
             origins: Origins::default(),
             conditions: Conditions::default(),
+            signing,
+            issuer: issuer(&config.public_url),
             data_dir: config.data_dir.clone(),
             vault,
             host: OnceLock::new(),
@@ -282,6 +295,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     identity.inner.tasks.spawn("identity audit checkpoints", checkpoint::run(identity.clone()));
     identity.inner.tasks.spawn("identity audit patrol", patrol::run(identity.clone()));
     identity.inner.tasks.spawn("identity watch", watch::run(identity.clone()));
+    identity.inner.tasks.spawn("identity signing keys", turn::run(identity.clone()));
     identity.inner.tasks.spawn("identity tidy", tidy::run(identity.clone()));
     identity.inner.tasks.spawn_until_stop("identity vault", vault::run(identity.clone()));
     if identity.inner.post.public_url().is_some() {
@@ -293,4 +307,12 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let routes = Routes::new(keys::offer(grpc::Service(identity.clone())));
     let routes = routes.and(Routes::new(vaults::offer(grpc::vault::Service(identity.clone()))));
     Ok(Started { identity, routes, first_admin_key, setup_token })
+}
+
+/// How the installation is called in access tokens. Without an address of its own it has a name that stays the same.
+fn issuer(public_url: &str) -> String {
+    match public_url.trim_end_matches('/') {
+        "" => "urn:manifold".to_owned(),
+        url => url.to_owned(),
+    }
 }

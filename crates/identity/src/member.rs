@@ -15,10 +15,11 @@ use crate::role::Roles;
 use crate::session;
 use crate::store::member::{self as store, MemberRow};
 use crate::store::one_time::{self, Promise};
+use crate::store::revocation;
 use crate::store::session::{self as sessions, Which};
 use crate::store::{role as roles, user};
 use crate::user::UserInfo;
-use crate::{Identity, login, password, step_up};
+use crate::{Identity, login, password, revoke, step_up};
 
 pub(crate) const READ: &str = "users.user.read";
 pub(crate) const WRITE: &str = "users.user.write";
@@ -155,7 +156,9 @@ impl Identity {
                 identity.inner.outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
             })
         });
-        reset.await
+        reset.await?;
+        self.forget(&Which::All.subject(user));
+        Ok(())
     }
 
     async fn change(&self, caller: &CallContext, user: UserId, change: Change) -> Result<()> {
@@ -173,6 +176,7 @@ impl Identity {
                 let data = match change {
                     Change::Roles(roles) => {
                         store::set_roles(tx, tenant, user, roles).await?;
+                        revocation::append(tx, &revoke::user_subject(user), now).await?;
                         json!({ "id": user.to_string(), "roles": roles, "before": before })
                     }
                     Change::Removal => {
@@ -189,7 +193,9 @@ impl Identity {
                 outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
             })
         });
-        changed.await
+        changed.await?;
+        self.forget(&revoke::user_subject(user));
+        Ok(())
     }
 
     async fn find_member(&self, tenant: TenantId, user: UserId) -> Result<Member> {

@@ -5,13 +5,14 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use manifold_core::{Code, Error, KeyId, Result, TenantId, Timestamp};
+use manifold_core::{Code, Error, KeyId, Result, SessionId, TenantId, Timestamp, UserId};
 use manifold_runtime::health::Component;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tracing::{info, warn};
 
 use crate::limit::given;
 use crate::store::revocation as store;
+use crate::token::Bearer;
 use crate::{Identity, watch};
 
 const EVERY: Duration = Duration::from_millis(500);
@@ -23,6 +24,9 @@ const BATCH: i64 = 1_000;
 pub const RETAIN: Duration = Duration::from_secs(3_600);
 /// After a silence so long revocations may have been missed: nothing cached is believed.
 const MAX_SILENCE: Duration = Duration::from_secs(1_800);
+
+/// The subject of a change of the keys that sign access tokens.
+pub const SIGNING: &str = "signing:";
 
 /// The subject of a key's revocation.
 pub fn key_subject(id: KeyId) -> String {
@@ -37,6 +41,16 @@ pub fn tenant_subject(id: TenantId) -> String {
 /// The subject of what the roles of a tenant permit.
 pub fn roles_subject(id: TenantId) -> String {
     format!("roles:{id}")
+}
+
+/// The subject of the sessions of a person, and of what the person may do.
+pub fn user_subject(id: UserId) -> String {
+    format!("user:{id}")
+}
+
+/// The subject of the end of a session.
+pub fn session_subject(id: SessionId) -> String {
+    format!("session:{id}")
 }
 
 /// Whether the database answers, and when it last did.
@@ -74,7 +88,7 @@ impl Pulse {
 
     fn missed(&self, error: &Error) {
         if !self.away.swap(true, Ordering::Relaxed) {
-            warn!(error = error.chain(), "the database is away; cached API keys go on");
+            warn!(error = error.chain(), "the database is away; cached API keys and access tokens go on");
         }
     }
 }
@@ -103,17 +117,24 @@ async fn poll(identity: &Identity, mut seq: i64) -> Result<i64> {
     loop {
         let rows = store::list_after(&identity.inner.db, seq, BATCH).await?;
         let now = identity.inner.clock.now();
-        if identity.inner.pulse.silence(now) > MAX_SILENCE {
+        let missed = identity.inner.pulse.silence(now) > MAX_SILENCE;
+        if missed {
             identity.inner.cache.forget_all();
+            identity.inner.tokens.forget_all();
+        }
+        // First of all: what cannot be read again below must keep nothing alive.
+        apply(identity, rows.iter().map(|(_, subject)| subject.as_str()));
+        if missed {
             identity.load_limits().await?;
-            identity.load_origins().await?;
         }
         for tenant in rows.iter().filter_map(|(_, subject)| given::tenant_of(subject)).collect::<HashSet<_>>() {
             identity.load_limits_of(tenant).await?;
         }
-        apply(identity, rows.iter().map(|(_, subject)| subject.as_str()));
-        if rows.iter().any(|(_, subject)| subject.starts_with("tenant:")) {
+        if missed || rows.iter().any(|(_, subject)| subject.starts_with("tenant:")) {
             identity.load_origins().await?;
+        }
+        if missed || rows.iter().any(|(_, subject)| subject == SIGNING) {
+            identity.inner.signing.read(&identity.inner.db, &identity.inner.vault).await?;
         }
         identity.inner.pulse.heard(now);
         seq = rows.last().map_or(seq, |(last, _)| *last);
@@ -123,20 +144,50 @@ async fn poll(identity: &Identity, mut seq: i64) -> Result<i64> {
     }
 }
 
-/// Drops what the subjects name. Subjects of other kinds are not cached here.
+impl Identity {
+    /// Drops what this process has just revoked, before the feed comes by.
+    pub(crate) fn forget(&self, subject: &str) {
+        apply(self, std::iter::once(subject));
+    }
+}
+
+/// What was revoked, by kind.
+#[derive(Default)]
+struct Revoked {
+    keys: HashSet<KeyId>,
+    users: HashSet<UserId>,
+    sessions: HashSet<SessionId>,
+    tenants: HashSet<TenantId>,
+    /// Tenants where a role means something else now.
+    roles: HashSet<TenantId>,
+}
+
+/// Drops what the subjects name; it is read again when it is asked for. Subjects of other kinds are not cached here.
 fn apply<'s>(identity: &Identity, subjects: impl Iterator<Item = &'s str>) {
-    let (mut keys, mut tenants) = (HashSet::new(), HashSet::new());
+    let mut gone = Revoked::default();
     for subject in subjects {
         match subject.split_once(':') {
-            Some(("key", id)) => keys.extend(KeyId::parse(id)),
-            Some(("tenant", id)) => tenants.extend(TenantId::parse(id)),
+            Some(("key", id)) => gone.keys.extend(KeyId::parse(id)),
+            Some(("user", id)) => gone.users.extend(UserId::parse(id)),
+            Some(("session", id)) => gone.sessions.extend(SessionId::parse(id)),
+            Some(("tenant", id)) => gone.tenants.extend(TenantId::parse(id)),
+            Some(("roles", id)) => gone.roles.extend(TenantId::parse(id)),
             _ => {}
         }
     }
-    if !keys.is_empty() || !tenants.is_empty() {
+    if !gone.keys.is_empty() || !gone.tenants.is_empty() {
         identity.inner.cache.forget(|known| {
             let principal = &known.principal;
-            principal.key.is_some_and(|key| keys.contains(&key)) || tenants.contains(&principal.tenant)
+            principal.key.is_some_and(|key| gone.keys.contains(&key)) || gone.tenants.contains(&principal.tenant)
+        });
+    }
+    if !gone.users.is_empty() || !gone.sessions.is_empty() || !gone.tenants.is_empty() || !gone.roles.is_empty() {
+        identity.inner.tokens.forget(|seen| {
+            let Bearer { user, session, tenant, .. } = seen.bearer;
+            gone.users.contains(&user)
+                || gone.sessions.contains(&session)
+                || gone.tenants.contains(&tenant)
+                || gone.roles.contains(&tenant)
         });
     }
 }
@@ -144,8 +195,8 @@ fn apply<'s>(identity: &Identity, subjects: impl Iterator<Item = &'s str>) {
 fn missed(identity: &Identity, error: &Error, health: &Component) {
     identity.inner.pulse.missed(error);
     if identity.inner.pulse.heard_within(identity.inner.grace, identity.inner.clock.now()) {
-        health.degraded("the database is away; cached API keys go on");
+        health.degraded("the database is away; cached API keys and access tokens go on");
     } else {
-        health.failed("the database has been away for too long; no API key works");
+        health.failed("the database has been away for too long; no API key and no access token works");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::key::Origin;
 use crate::key::format::Environment;
-use crate::role::grants::{Moment, RoleGrant};
+use crate::role::grants::RoleGrant;
 use crate::store::revocation;
 use crate::store::role::{self as store, RoleRow};
 use crate::{Identity, name, revoke, step_up};
@@ -151,13 +151,13 @@ fn check_environment(caller: &Principal) -> Result<()> {
 }
 
 impl Identity {
-    /// What these roles permit their holder in this moment.
-    pub(crate) async fn resolve(&self, tenant: TenantId, held: &[String], moment: Moment<'_>) -> Result<Vec<String>> {
+    /// What the holder of these roles is granted, in whichever moment.
+    pub(crate) async fn grants_of(&self, tenant: TenantId, held: &[String]) -> Result<Vec<RoleGrant>> {
         let made = match held.iter().any(|id| RoleId::parse(id).is_some()) {
             true => store::list(&self.inner.db, tenant).await?,
             false => Vec::new(),
         };
-        Ok(self.inner.conditions.resolve(Roles::of(made).grants(held), moment))
+        Ok(Roles::of(made).grants(held).cloned().collect())
     }
 
     /// The roles of the caller's tenant, the built-in ones first. Needs `roles.role.read`.

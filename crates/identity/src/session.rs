@@ -13,17 +13,17 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::key::Origin;
-use crate::role::grants::Moment;
-use crate::store::session::{self as store, NewSession, SessionRow, Which};
+use crate::role::grants::{Moment, RoleGrant};
+use crate::store::session::{self as store, Holder, NewSession, SessionRow, Which};
 use crate::store::tenant as tenants;
 use crate::store::user::{self, Account};
 use crate::tenant::settings::Settings;
 use crate::user::UserInfo;
 use crate::{Identity, login, random, tenant};
 
-/// A session that is not used for so long is over.
+/// A session in a browser that is not used for so long is over.
 pub const IDLE: Duration = Duration::from_secs(30 * 60);
-/// A session is over after this time in any case.
+/// A session in a browser is over after this time in any case.
 pub const LIFETIME: Duration = Duration::from_secs(12 * 3_600);
 /// How exactly is known when a session was last used.
 const SEEN: Duration = Duration::from_secs(60);
@@ -155,15 +155,30 @@ impl Identity {
             return Err(invalid());
         }
         let holder = store::find(&self.inner.db, &hash(token)).await?.ok_or_else(invalid)?;
-        let now = self.inner.clock.now();
-        if holder.settings.is_over(holder.created_at, holder.seen_at, now) {
+        self.let_in(&holder)?;
+        let (caller, grants) = self.person(&holder).await?;
+        Ok(self.permit(caller, &grants, ip))
+    }
+
+    /// Refuses sessions that are over, and those in tenants that are suspended.
+    ///
+    /// # Errors
+    /// `INVALID_SESSION`, `TENANT_SUSPENDED`.
+    pub(crate) fn let_in(&self, holder: &Holder) -> Result<()> {
+        if holder.span.is_over(&holder.settings, self.inner.clock.now()) {
             return Err(invalid());
         }
-        if holder.tenant_state != "active" {
-            return Err(tenant::suspended());
+        match holder.tenant_state.as_str() {
+            "active" => Ok(()),
+            _ => Err(tenant::suspended()),
         }
+    }
+
+    /// Who holds a session, and what the roles grant. That it is used is noted.
+    pub(crate) async fn person(&self, holder: &Holder) -> Result<(Principal, Vec<RoleGrant>)> {
         let (session, user, tenant) = (SessionId(holder.id), UserId(holder.user_id), TenantId(holder.tenant_id));
-        if now.since(holder.seen_at) >= SEEN {
+        let now = self.inner.clock.now();
+        if now.since(holder.span.seen_at) >= SEEN {
             self.note_seen(session, now);
         }
         let lacks_factor = !holder.mfa && holder.settings.mfa_required;
@@ -178,8 +193,14 @@ impl Identity {
             ..Principal::anonymous()
         };
         let roles = if lacks_factor { Vec::new() } else { user::roles(&self.inner.db, tenant, user).await? };
-        let permissions = self.resolve(tenant, &roles, Moment { caller: &caller, ip, now }).await?.into();
-        Ok(Principal { permissions, ..caller })
+        Ok((caller, self.grants_of(tenant, &roles).await?))
+    }
+
+    /// The caller with what the grants permit in this moment.
+    pub(crate) fn permit(&self, caller: Principal, grants: &[RoleGrant], ip: IpAddr) -> Principal {
+        let moment = Moment { caller: &caller, ip, now: self.inner.clock.now() };
+        let permissions = self.inner.conditions.resolve(grants.iter(), moment).into();
+        Principal { permissions, ..caller }
     }
 
     /// Whether this is the token against forged requests of the caller's session.
@@ -203,7 +224,7 @@ impl Identity {
         let tenant = caller.principal.tenant;
         let rows = store::list(&self.inner.db, tenant, user, now, now.before(IDLE)).await?;
         let settings = tenants::settings(&self.inner.db, tenant).await?;
-        let alive = rows.into_iter().filter(|row| !settings.is_over(row.created_at, row.seen_at, now));
+        let alive = rows.into_iter().filter(|row| !row.span.is_over(&settings, now));
         Ok(alive.map(|row| describe(row, session, &settings)).collect())
     }
 
@@ -251,7 +272,9 @@ impl Identity {
                 Ok(n)
             })
         });
-        ended.await
+        let n = ended.await?;
+        self.forget(&which.subject(user));
+        Ok(n)
     }
 
     pub(crate) async fn entered(&self, new: NewSession, token: Secret<String>, account: Account) -> Result<Entered> {
@@ -309,9 +332,9 @@ fn describe(row: SessionRow, current: SessionId, settings: &Settings) -> Session
         id: SessionId(row.id),
         ip: row.ip,
         agent: row.agent,
-        created_at: row.created_at,
-        seen_at: row.seen_at,
-        expires_at: settings.end_of(row.created_at),
+        created_at: row.span.created_at,
+        seen_at: row.span.seen_at,
+        expires_at: row.span.end(settings),
         current: row.id == current.0,
     }
 }

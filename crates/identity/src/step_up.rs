@@ -75,6 +75,7 @@ impl Identity {
             })
         });
         renewed.await??;
+        self.forget(&Which::One(old).subject(user));
         self.entered(opened, token, account).await
     }
 }

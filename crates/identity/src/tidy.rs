@@ -35,6 +35,8 @@ async fn prune(identity: &Identity) -> Result<()> {
     manifold_store::prune(&identity.inner.db, "key_usage", "hour, key_id, outcome, operation", "hour", before).await?;
     let now = identity.inner.clock.now();
     manifold_store::prune(&identity.inner.db, "session", "id", "expires_at", now.before(KEEP)).await?;
+    manifold_store::prune(&identity.inner.db, "refresh_token", "expires_at, hash", "expires_at", now.before(KEEP))
+        .await?;
     manifold_store::prune(&identity.inner.db, "one_time", "expires_at, hash", "expires_at", now.before(KEEP)).await?;
     manifold_store::prune(&identity.inner.db, "invitation", "id", "expires_at", now.before(KEEP)).await?;
     manifold_store::prune(&identity.inner.db, "login_attempt", "at, subject", "at", now.before(KEEP)).await?;

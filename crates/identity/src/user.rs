@@ -174,6 +174,7 @@ impl Identity {
             })
         });
         changed.await??;
+        self.forget(&Which::All.subject(user));
         self.entered(opened, token, account).await
     }
 }

@@ -26,13 +26,15 @@ use cache::{Known, Standing};
 /// How long a cached key is used without a question.
 pub(crate) const FRESH: Duration = Duration::from_secs(5);
 /// How long a look-up may take, the wait for its turn included.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Look-ups at the same time: enough to keep the readers busy, too few for a flood of unknown keys to fill the pool.
 pub(crate) const LOOKUPS: usize = 8;
 /// How often a look-up is repeated because a revocation arrived meanwhile.
-const TRIES: usize = 3;
+pub(crate) const TRIES: usize = 3;
 /// What an unknown key is compared with, so that it takes the same time.
 const NO_HASH: Hash = [0; 32];
+
+const AWAY: &str = "the database is not available, and this API key is not in the cache";
 
 impl Identity {
     /// Who presents this key, of whose call nothing else is known: restrictions refuse it. As [`Identity::admit`].
@@ -123,10 +125,10 @@ impl Identity {
     /// Reads a key from the database into the cache.
     async fn read(&self, lookup: Lookup) -> Result<Option<Arc<Known>>> {
         if self.inner.pulse.is_away() {
-            return Err(away());
+            return Err(away(AWAY));
         }
         let found = timeout(LOOKUP_TIMEOUT, self.read_in_turn(lookup)).await;
-        found.map_err(|_| away()).and_then(|found| found)
+        found.map_err(|_| away(AWAY)).and_then(|found| found)
     }
 
     async fn read_in_turn(&self, lookup: Lookup) -> Result<Option<Arc<Known>>> {
@@ -147,7 +149,7 @@ impl Identity {
                 return Ok(Some(known));
             }
         }
-        Err(away())
+        Err(away(AWAY))
     }
 }
 
@@ -228,7 +230,6 @@ fn invalid() -> Error {
     Error::new(Code::Unauthenticated, "INVALID_KEY", "this API key is not valid")
 }
 
-fn away() -> Error {
-    let message = "the database is not available, and this API key is not in the cache";
+pub(crate) fn away(message: &'static str) -> Error {
     Error::new(Code::Unavailable, "STORE_UNAVAILABLE", message).retry_after(Duration::from_secs(1))
 }

@@ -11,12 +11,13 @@ use manifold_identity::{Entered, Login, NewAccount, NewOwner, Newcomer, OneTime,
 use serde::{Deserialize, Serialize};
 use utoipa::{ToResponse, ToSchema};
 
-use crate::call::Call;
+use crate::call::{Call, Query};
 use crate::csrf;
 use crate::edge::House;
 use crate::json;
 use crate::refusal::Answer;
 use crate::rest::mail::{Posted, posted};
+use crate::rest::tokens::{Mode, Tokens};
 use crate::rest::users::User;
 use crate::rest::{nothing, respond};
 
@@ -153,7 +154,7 @@ pub(crate) struct Session {
     expires_at: String,
 }
 
-/// A session in a cookie, or a ticket for who has a second factor.
+/// A session in a cookie, a ticket for who has a second factor and gave no code, or tokens if `mode=token` asks for them.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Entrance {
@@ -161,12 +162,14 @@ pub(crate) enum Entrance {
     Session(Box<Session>),
     /// A code is needed.
     Ticket(Ticket),
+    /// By tokens.
+    Tokens(Tokens),
 }
 
-/// A session in a cookie, or a ticket for who has a second factor.
+/// A session in a cookie, a ticket for who has a second factor and gave no code, or tokens if `mode=token` asks for them.
 #[derive(Serialize, ToResponse)]
 #[response(
-    headers(("Set-Cookie" = String, description = "The session, unless a code is needed")),
+    headers(("Set-Cookie" = String, description = "The session, unless a code is needed or tokens were asked for")),
     examples(
         ("cookie" = (summary = "In a cookie", value = json!({
             "id": "ses_01h455vb4pex5vsknk084sn02q",
@@ -176,10 +179,12 @@ pub(crate) enum Entrance {
             "expires_at": "2026-11-20T21:00:10Z"
         }))),
         ("ticket" = (summary = "A code is needed", value = json!({"mfa_required": true, "ticket": "mft_2q7…",
-            "expires_at": "2026-11-20T09:05:10Z"})))
+            "expires_at": "2026-11-20T09:05:10Z"}))),
+        ("tokens" = (summary = "By tokens", value = json!({"access_token": "eyJhbGciOiJFZERTQSIs…",
+            "token_type": "Bearer", "expires_in": 600, "refresh_token": "mfrt_2q7…"})))
     )
 )]
-pub(crate) struct Entry(Entrance);
+pub(crate) struct Entry(pub(crate) Entrance);
 
 /// What works once, together with a code.
 #[derive(Serialize, ToSchema)]
@@ -292,7 +297,8 @@ pub(crate) async fn reset_password(State(house): State<Arc<House>>, call: Call) 
 
 /// Log in
 ///
-/// The session is in a cookie that no script can read. The answer is the same for an unknown address and a wrong password;
+/// The session is in a cookie that no script can read; with `mode=token` there is no cookie, but an access token that works for
+/// ten minutes and a refresh token for the next one. The answer is the same for an unknown address and a wrong password;
 /// after five tries each further one has to wait longer. Who has a second factor and sends no code gets a ticket for
 /// `POST /v1/auth/login/mfa` instead of a session.
 #[utoipa::path(
@@ -300,18 +306,20 @@ pub(crate) async fn reset_password(State(house): State<Arc<House>>, call: Call) 
     path = "/v1/auth/login",
     operation_id = "logIn",
     tag = "Sessions",
+    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token")),
     request_body(content = LoginRequest,
         example = json!({"email": "ada@example.org", "password": "correct horse battery staple"})),
     responses((status = 200, response = inline(Entry))),
     security(()),
     extensions(("x-public" = json!(true)))
 )]
-pub(crate) async fn log_in(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+pub(crate) async fn log_in(State(house): State<Arc<House>>, Query(query): Query, call: Call) -> Answer<Response> {
     come_in(&house, &call)?;
     let body: LoginRequest = json::read_strictly(&call.body)?;
+    let mode = Mode::read(&query)?;
     let login = house.identity.log_in(&call.context, visitor(&call), &body.email, body.password, body.code).await?;
     match login {
-        Login::Done(entered) => enter(&house, StatusCode::OK, *entered),
+        Login::Done(entered) => mode.enter(&house, *entered).await,
         Login::Ticket(ticket) => Ok(respond(StatusCode::OK, &Entry(Entrance::Ticket(ticket.into())))?),
     }
 }
@@ -325,16 +333,22 @@ pub(crate) async fn log_in(State(house): State<Arc<House>>, call: Call) -> Answe
     path = "/v1/auth/login/mfa",
     operation_id = "logInWithCode",
     tag = "Sessions",
+    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token")),
     request_body(content = CodeRequest, example = json!({"ticket": "mft_2q7…", "code": "287082"})),
-    responses((status = 200, response = inline(Session))),
+    responses((status = 200, response = inline(Entry))),
     security(()),
     extensions(("x-public" = json!(true)))
 )]
-pub(crate) async fn log_in_with_code(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+pub(crate) async fn log_in_with_code(
+    State(house): State<Arc<House>>,
+    Query(query): Query,
+    call: Call,
+) -> Answer<Response> {
     come_in(&house, &call)?;
     let body: CodeRequest = json::read_strictly(&call.body)?;
+    let mode = Mode::read(&query)?;
     let entered = house.identity.log_in_with_code(&call.context, visitor(&call), &body.ticket, body.code).await?;
-    enter(&house, StatusCode::OK, *entered)
+    mode.enter(&house, *entered).await
 }
 
 /// Log out
@@ -375,23 +389,29 @@ pub(crate) async fn get_session(State(house): State<Arc<House>>, call: Call) -> 
 
 /// Change one's password
 ///
-/// Ends all sessions of the caller, who goes on with a new one.
+/// Ends all sessions and tokens of the caller, who goes on with a new session, or with tokens as after logging in.
 #[utoipa::path(
     post,
     path = "/v1/auth/password",
     operation_id = "changePassword",
     tag = "Sessions",
+    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token")),
     request_body(content = PasswordRequest,
         example = json!({"current": "correct horse battery staple", "new": "another four words here"})),
-    responses((status = 200, response = inline(Session))),
+    responses((status = 200, response = inline(Entry))),
     security(("session" = [])),
     extensions(("x-user" = json!(true)))
 )]
-pub(crate) async fn change_password(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+pub(crate) async fn change_password(
+    State(house): State<Arc<House>>,
+    Query(query): Query,
+    call: Call,
+) -> Answer<Response> {
     let body: PasswordRequest = json::read_strictly(&call.body)?;
+    let mode = Mode::read(&query)?;
     let visitor = visitor(&call);
     let entered = house.identity.change_password(&call.context, visitor, body.current, body.new, body.code).await?;
-    enter(&house, StatusCode::OK, entered)
+    mode.enter(&house, entered).await
 }
 
 /// Prove again to be the person
@@ -403,15 +423,17 @@ pub(crate) async fn change_password(State(house): State<Arc<House>>, call: Call)
     path = "/v1/auth/step-up",
     operation_id = "stepUp",
     tag = "Sessions",
+    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token")),
     request_body(content = StepUpRequest, example = json!({"password": "correct horse battery staple"})),
-    responses((status = 200, response = inline(Session))),
+    responses((status = 200, response = inline(Entry))),
     security(("session" = [])),
     extensions(("x-user" = json!(true)), ("x-factor-setup" = json!(true)))
 )]
-pub(crate) async fn step_up(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
+pub(crate) async fn step_up(State(house): State<Arc<House>>, Query(query): Query, call: Call) -> Answer<Response> {
     let body: StepUpRequest = json::read_strictly(&call.body)?;
+    let mode = Mode::read(&query)?;
     let entered = house.identity.step_up(&call.context, visitor(&call), body.password, body.code).await?;
-    enter(&house, StatusCode::OK, entered)
+    mode.enter(&house, entered).await
 }
 
 /// Refuses people whose password others could read on the way, and pages that log somebody in behind his back.

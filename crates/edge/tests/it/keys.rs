@@ -215,7 +215,7 @@ async fn a_restricted_key_is_refused_before_it_pays() {
         (&json!(2), &wish["restrictions"]),
         "who is refused pays nothing"
     );
-    assert_eq!((chat.status, head.status), (200, 200));
+    assert_eq!((chat.status, head.status), (200, 200), "{} {}", chat.json(), head.status);
     assert_eq!((spent.status, &spent.json()["code"]), (429, &json!("usage_exceeded")));
 }
 

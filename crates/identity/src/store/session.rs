@@ -1,12 +1,17 @@
 //! SQL of `session`: who is logged in from where.
 
+use std::time::Duration;
+
 use manifold_core::{Result, SessionId, TenantId, Timestamp, UserId};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
 use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::revocation;
+use crate::revoke;
 use crate::tenant::settings::Settings;
+use crate::token::Bearer;
 
 /// A session to insert.
 #[derive(Clone, Debug)]
@@ -31,6 +36,42 @@ pub struct NewSession {
     pub expires_at: Timestamp,
 }
 
+/// How long a session lasts.
+#[derive(Clone, Copy, Debug, FromRow)]
+pub struct Span {
+    /// When its holder logged in.
+    #[sqlx(try_from = "Micros")]
+    pub created_at: Timestamp,
+    /// When it was last used, to the minute.
+    #[sqlx(try_from = "Micros")]
+    pub seen_at: Timestamp,
+    /// How long it may go without use, in microseconds, if tokens stand for it; in a browser the tenant decides.
+    pub idle: Option<i64>,
+    /// When it ends in any case.
+    #[sqlx(try_from = "Micros")]
+    pub expires_at: Timestamp,
+}
+
+impl Span {
+    /// Whether it is over, in a tenant that decided so.
+    pub fn is_over(&self, settings: &Settings, now: Timestamp) -> bool {
+        match self.idle {
+            None => settings.is_over(self.created_at, self.seen_at, now),
+            Some(idle) => {
+                self.expires_at <= now || now.since(self.seen_at) >= Duration::from_micros(idle.unsigned_abs())
+            }
+        }
+    }
+
+    /// When it ends in any case.
+    pub fn end(&self, settings: &Settings) -> Timestamp {
+        match self.idle {
+            None => settings.end_of(self.created_at),
+            Some(_) => self.expires_at,
+        }
+    }
+}
+
 /// A session as people see it.
 #[derive(Debug, FromRow)]
 pub struct SessionRow {
@@ -40,16 +81,13 @@ pub struct SessionRow {
     pub ip: String,
     /// Browser at login.
     pub agent: String,
-    /// When its holder logged in.
-    #[sqlx(try_from = "Micros")]
-    pub created_at: Timestamp,
-    /// When it was last used, to the minute.
-    #[sqlx(try_from = "Micros")]
-    pub seen_at: Timestamp,
+    /// How long it lasts.
+    #[sqlx(flatten)]
+    pub span: Span,
 }
 
 /// All that deciding about a presented token needs.
-#[derive(FromRow)]
+#[derive(Clone, Debug, FromRow)]
 pub struct Holder {
     /// The session.
     pub id: Uuid,
@@ -62,17 +100,33 @@ pub struct Holder {
     pub auth_time: Timestamp,
     /// Whether by more than a password.
     pub mfa: bool,
-    /// When it was last used.
-    #[sqlx(try_from = "Micros")]
-    pub seen_at: Timestamp,
-    /// When its holder logged in.
-    #[sqlx(try_from = "Micros")]
-    pub created_at: Timestamp,
+    /// How often the holder's password has changed.
+    pub generation: i64,
+    /// How long it lasts.
+    #[sqlx(flatten)]
+    pub span: Span,
     /// State of the tenant.
     pub tenant_state: String,
     /// What the tenant decided about sessions.
     pub settings: Json<Settings>,
 }
+
+/// Sessions that were not ended and whose holders are members of their tenants, among those that the rest says.
+macro_rules! holders {
+    ($rest:literal) => {
+        concat!(
+            "SELECT s.id, s.user_id, s.tenant_id, s.auth_time, s.mfa, u.generation, s.created_at, s.seen_at, s.idle, s.expires_at, \
+             t.state AS tenant_state, t.settings FROM session s JOIN user_account u ON u.id = s.user_id JOIN tenant t ON t.id = s.tenant_id \
+             JOIN membership m ON m.tenant_id = s.tenant_id AND m.user_id = s.user_id ",
+            $rest,
+            " AND s.revoked_at IS NULL AND u.state = 'active'"
+        )
+    };
+}
+
+/// The session of a used refresh token.
+pub const OF_USED: &str =
+    holders!("JOIN refresh_token r ON r.session_id = s.id WHERE r.hash = $1 AND r.used_at IS NOT NULL");
 
 /// Inserts a session.
 pub async fn insert(tx: &mut Tx<'_>, new: &NewSession) -> Result<()> {
@@ -99,13 +153,42 @@ pub async fn follow(tx: &mut Tx<'_>, new: &NewSession, before: SessionId) -> Res
     Ok(until.during("go on with a session")?.map(Timestamp::from))
 }
 
-/// Who holds the session with this hash, if it was not ended and its holder may still act in its tenant. It says whose it is.
+/// Who holds the session with this hash. It says whose it is.
 pub async fn find(db: &Db, hash: &[u8]) -> Result<Option<Holder>> {
-    let sql = "SELECT s.id, s.user_id, s.tenant_id, s.auth_time, s.mfa, s.seen_at, s.created_at, t.state AS tenant_state, t.settings FROM session s \
-               JOIN user_account u ON u.id = s.user_id JOIN tenant t ON t.id = s.tenant_id \
-               JOIN membership m ON m.tenant_id = s.tenant_id AND m.user_id = s.user_id \
-               WHERE s.hash = $1 AND s.revoked_at IS NULL AND u.state = 'active'";
+    let sql = holders!("WHERE s.hash = $1");
     on!(db, |executor| sqlx::query_as(sql).bind(hash).fetch_optional(executor).await).during("look a session up")
+}
+
+/// The session behind an access token, unless the password has changed since.
+pub async fn find_behind(db: &Db, token: &Bearer) -> Result<Option<Holder>> {
+    let sql = holders!("WHERE s.id = $1 AND s.tenant_id = $2 AND s.user_id = $3 AND u.generation = $4");
+    on!(db, |executor| {
+        let query = sqlx::query_as(sql).bind(token.session.0).bind(token.tenant.0).bind(token.user.0);
+        query.bind(token.generation).fetch_optional(executor).await
+    })
+    .during("look for the session behind a token")
+}
+
+/// Who holds a session.
+pub async fn find_in(tx: &mut Tx<'_>, id: SessionId) -> Result<Option<Holder>> {
+    let sql = holders!("WHERE s.id = $1");
+    on!(tx, |executor| sqlx::query_as(sql).bind(id.0).fetch_optional(executor).await).during("read a session")
+}
+
+/// From now on tokens stand for a session, and no cookie: nobody knows what has this hash. False if it was ended.
+pub async fn turn_to_tokens(
+    tx: &mut Tx<'_>,
+    id: SessionId,
+    hash: &[u8],
+    idle: Duration,
+    expires_at: Timestamp,
+) -> Result<bool> {
+    let sql = "UPDATE session SET hash = $2, idle = $3, expires_at = $4 WHERE id = $1 AND revoked_at IS NULL";
+    let turned = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(id.0).bind(hash).bind(idle.as_micros() as i64);
+        query.bind(Micros::from(expires_at)).execute(executor).await.map(|done| done.rows_affected())
+    });
+    Ok(turned.during("give tokens for a session")? == 1)
 }
 
 /// Notes that a session was used.
@@ -115,7 +198,7 @@ pub async fn seen(tx: &mut Tx<'_>, id: SessionId, at: Timestamp) -> Result<()> {
         .during("note that a session was used")
 }
 
-/// The sessions of a member that are neither ended, nor over, nor unused since `idle_since`; the newest first.
+/// The sessions of a member that are neither ended, nor over, nor unused since `idle_since` in a browser; the newest first.
 pub async fn list(
     db: &Db,
     tenant: TenantId,
@@ -123,8 +206,8 @@ pub async fn list(
     now: Timestamp,
     idle_since: Timestamp,
 ) -> Result<Vec<SessionRow>> {
-    let sql = "SELECT id, ip, agent, created_at, seen_at FROM session WHERE tenant_id = $1 AND user_id = $2 \
-               AND revoked_at IS NULL AND expires_at > $3 AND seen_at > $4 ORDER BY id DESC LIMIT 200";
+    let sql = "SELECT id, ip, agent, created_at, seen_at, idle, expires_at FROM session WHERE tenant_id = $1 AND user_id = $2 \
+               AND revoked_at IS NULL AND expires_at > $3 AND (idle IS NOT NULL OR seen_at > $4) ORDER BY id DESC LIMIT 200";
     on!(db, |executor| {
         let query = sqlx::query_as(sql).bind(tenant.0).bind(user.0).bind(Micros::from(now));
         query.bind(Micros::from(idle_since)).fetch_all(executor).await
@@ -154,7 +237,17 @@ pub enum Which {
     In(TenantId),
 }
 
-/// Ends sessions of a person; how many.
+impl Which {
+    /// What the feed of revocations calls them.
+    pub fn subject(self, user: UserId) -> String {
+        match self {
+            Self::One(id) => revoke::session_subject(id),
+            Self::AllBut(_) | Self::All | Self::In(_) => revoke::user_subject(user),
+        }
+    }
+}
+
+/// Ends sessions of a person, and tells every process; how many.
 pub async fn revoke(tx: &mut Tx<'_>, user: UserId, which: Which, at: Timestamp) -> Result<u64> {
     let every = "UPDATE session SET revoked_at = $3 WHERE user_id = $1 AND id <> $2 AND revoked_at IS NULL";
     let (sql, id) = match which {
@@ -168,9 +261,13 @@ pub async fn revoke(tx: &mut Tx<'_>, user: UserId, which: Which, at: Timestamp) 
             tenant.0,
         ),
     };
-    on!(tx, |executor| {
+    let ended = on!(tx, |executor| {
         let query = sqlx::query(sql).bind(user.0).bind(id).bind(Micros::from(at));
         query.execute(executor).await.map(|done| done.rows_affected())
-    })
-    .during("end sessions")
+    });
+    let n = ended.during("end sessions")?;
+    if n > 0 {
+        revocation::append(tx, &which.subject(user), at).await?;
+    }
+    Ok(n)
 }

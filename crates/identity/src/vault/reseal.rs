@@ -39,8 +39,9 @@ pub enum Owner {
 }
 
 /// Those whose rows stay. What stood in another would be lost with the old key, so nothing is sealed for another.
-pub const COLUMNS: [Column; 2] = [
+pub const COLUMNS: [Column; 3] = [
     Column { table: "factor", column: "secret", owner: Owner::Nobody },
+    Column { table: "signing_key", column: "private", owner: Owner::Nobody },
     Column { table: "vault_secret", column: "sealed", owner: Owner::Tenant },
 ];
 /// Table and column whose rows go within a day, before the key that sealed them does: answers to requests that may be

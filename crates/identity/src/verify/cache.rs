@@ -1,7 +1,7 @@
 //! Keys that were looked up before, found and not found. Bounded, shared by all requests, in memory only.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use manifold_core::{Code, Error, Principal, Result, Timestamp};
@@ -11,6 +11,7 @@ use super::used::Usage;
 use crate::key::format::{Environment, Lookup};
 use crate::key::pepper::Hash;
 use crate::key::restriction::{Fence, Visit};
+use crate::remembered::Remembered;
 use crate::tenant;
 
 const MAX_KEYS: u64 = 100_000;
@@ -98,22 +99,19 @@ impl Known {
 
 /// What look-ups found.
 pub struct Cache {
-    keys: sync::Cache<Lookup, Arc<Known>>,
+    keys: Remembered<Lookup, Known>,
     unknown: sync::Cache<Lookup, Timestamp>,
-    /// Grows with every revocation. Whoever puts a key in must have read it in the present epoch, or a row read before
-    /// a revocation could arrive after it.
-    epoch: Mutex<u64>,
 }
 
 impl Cache {
     /// Nothing is known.
     pub fn new() -> Self {
-        Self { keys: sync::Cache::new(MAX_KEYS), unknown: sync::Cache::new(MAX_UNKNOWN), epoch: Mutex::new(0) }
+        Self { keys: Remembered::new(MAX_KEYS, None), unknown: sync::Cache::new(MAX_UNKNOWN) }
     }
 
     /// A key that was found before, however long ago.
     pub fn find(&self, lookup: Lookup) -> Option<Arc<Known>> {
-        self.keys.get(&lookup)
+        self.keys.find(&lookup)
     }
 
     /// Whether the lookup was not found a short while ago.
@@ -124,44 +122,29 @@ impl Cache {
 
     /// The present epoch; ask before reading.
     pub fn epoch(&self) -> u64 {
-        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner)
+        self.keys.epoch()
     }
 
     /// Keeps a key that was read in `epoch`. False if that epoch is over: it has to be read again.
     pub fn remember(&self, lookup: Lookup, known: &Arc<Known>, epoch: u64) -> bool {
-        let present = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
-        if *present != epoch {
-            return false;
-        }
-        self.keys.insert(lookup, Arc::clone(known));
-        true
+        self.keys.remember(lookup, known, epoch)
     }
 
     /// Keeps that nothing was found.
     pub fn remember_unknown(&self, lookup: Lookup, now: Timestamp) {
-        self.keys.invalidate(&lookup);
+        self.keys.remove(&lookup);
         self.unknown.insert(lookup, now);
     }
 
     /// Drops the keys that are `gone`, whoever is reading them now included.
     pub fn forget(&self, gone: impl Fn(&Known) -> bool) {
-        self.next_epoch();
-        for (lookup, known) in &self.keys {
-            if gone(&known) {
-                self.keys.invalidate(&*lookup);
-            }
-        }
+        self.keys.forget(gone);
     }
 
     /// Drops everything.
     pub fn forget_all(&self) {
-        self.next_epoch();
-        self.keys.invalidate_all();
+        self.keys.forget_all();
         self.unknown.invalidate_all();
-    }
-
-    fn next_epoch(&self) {
-        *self.epoch.lock().unwrap_or_else(PoisonError::into_inner) += 1;
     }
 }
 
@@ -199,34 +182,6 @@ mod tests {
             read_at: at(100),
             reading: false.into(),
         })
-    }
-
-    #[test]
-    fn a_row_that_was_read_before_a_revocation_does_not_come_back_after_it() {
-        let (cache, lookup) = (Cache::new(), Lookup::from_random([1; 10]));
-        let known = known(KeyId(Uuid::max()));
-        let epoch = cache.epoch();
-
-        cache.forget(|_| true);
-        let late = cache.remember(lookup, &known, epoch);
-
-        assert!(!late);
-        assert!(cache.find(lookup).is_none());
-        assert!(cache.remember(lookup, &known, cache.epoch()));
-    }
-
-    #[test]
-    fn forgets_what_is_gone_and_nothing_else() {
-        let cache = Cache::new();
-        let (gone, stays) = (KeyId(Uuid::from_u128(1)), KeyId(Uuid::from_u128(2)));
-        for (letter, key) in [(1, gone), (2, stays)] {
-            cache.remember(Lookup::from_random([letter; 10]), &known(key), 0);
-        }
-
-        cache.forget(|known| known.principal.key == Some(gone));
-
-        assert!(cache.find(Lookup::from_random([1; 10])).is_none());
-        assert!(cache.find(Lookup::from_random([2; 10])).is_some());
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Several processes starting or revoking at once.
 
 use std::fs;
+use std::time::Duration;
 
 use manifold_core::{PageRequest, TenantId};
 use manifold_identity::Place;
 use uuid::Uuid;
 
 use crate::house::{House, key};
+use crate::signing::{rotations, states};
 
 on_postgres!(
     two_first_starts_on_one_data_folder_agree,
@@ -14,6 +16,7 @@ on_postgres!(
     a_second_data_folder_without_the_master_key_is_told_so,
     revocations_at_the_same_time_keep_their_order,
     processes_that_seal_at_the_same_time_share_a_key,
+    of_many_processes_that_start_or_rotate_at_once_one_decides,
 );
 
 async fn two_first_starts_on_one_data_folder_agree(house: &House) {
@@ -90,10 +93,31 @@ async fn processes_that_seal_at_the_same_time_share_a_key(house: &House) {
     let (ours, theirs) =
         tokio::join!(left.identity.vault().seal(place, b"ours"), right.identity.vault().seal(place, b"theirs"));
 
-    assert_eq!(left.count("SELECT COUNT(*) FROM vault_key").await, 1);
+    assert_eq!(left.count("SELECT COUNT(*) FROM vault_key").await, 1 + 1, "and one is the house's own");
     let (ours, theirs) = (ours.unwrap(), theirs.unwrap());
     assert_eq!(right.identity.vault().open(place, &ours).await.unwrap().expose(), b"ours");
     assert_eq!(left.identity.vault().open(place, &theirs).await.unwrap().expose(), b"theirs");
     left.stop().await;
     right.stop().await;
+}
+
+async fn of_many_processes_that_start_or_rotate_at_once_one_decides(house: &House) {
+    let started = futures::future::join_all((0..3).map(|_| house.start())).await;
+    assert_eq!(states(&started[0]).await, [1, 1, 0]);
+    assert!(started.iter().all(|process| process.identity.jwks() == started[0].identity.jwks()));
+    let admin = started[0].admin(house).await;
+    house.clock.advance(Duration::from_secs(3_600));
+
+    let outcomes =
+        futures::future::join_all(started.iter().map(|process| process.identity.rotate_signing_key(&admin))).await;
+
+    // Whoever came later either found it done, or read the new one that waits.
+    assert!(outcomes.iter().any(Result::is_ok));
+    for refused in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+        assert_eq!(refused.reason(), "SIGNING_KEY_TOO_NEW");
+    }
+    assert_eq!((states(&started[0]).await, rotations(&started[0]).await), ([1, 1, 1], 1));
+    for process in started {
+        process.stop().await;
+    }
 }

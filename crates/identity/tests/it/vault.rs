@@ -61,8 +61,12 @@ async fn every_tenant_has_a_key_of_its_own(house: &House) {
         assert_eq!(sealed[..5], [1, 0, 0, 0, 1], "the first version");
     }
 
-    assert_eq!(process.count("SELECT COUNT(DISTINCT wrapped) FROM vault_key").await, 3);
-    assert_eq!(process.count("SELECT COUNT(*) FROM vault_key WHERE master_id = 'k1'").await, 3);
+    assert_eq!(
+        process.count("SELECT COUNT(DISTINCT wrapped) FROM vault_key").await,
+        3 + 1,
+        "and one is the house's own"
+    );
+    assert_eq!(process.count("SELECT COUNT(*) FROM vault_key WHERE master_id = 'k1'").await, 3 + 1);
     process.stop().await;
 }
 
@@ -86,15 +90,17 @@ async fn a_key_is_made_once_however_many_ask_at_once(house: &House) {
     for (row, sealed) in (0..).zip(sealed) {
         assert!(opened(vault, place(row), &sealed.unwrap()).await.is_some());
     }
-    assert_eq!(process.count("SELECT COUNT(*) FROM vault_key").await, 1);
-    assert!(process.count("SELECT seals FROM vault_key").await >= 600, "all are counted");
+    assert_eq!(process.count("SELECT COUNT(*) FROM vault_key").await, 1 + 1, "and one is the house's own");
+    assert!(process.count("SELECT MAX(seals) FROM vault_key").await >= 600, "all are counted");
     process.stop().await;
 }
 
 async fn a_database_from_before_check_blobs_goes_on(house: &House) {
     let first = house.start().await;
     let admin = house.admin_key();
-    first.execute("DELETE FROM vault_master").await;
+    for table in ["signing_key", "vault_key", "vault_master"] {
+        first.execute(&format!("DELETE FROM {table}")).await;
+    }
     first.stop().await;
 
     let right = std::fs::read(house.file("master.key")).unwrap();

@@ -100,6 +100,8 @@ pub enum Command {
         #[arg(long, value_name = "TIME", default_value = "24h")]
         window: String,
     },
+    /// Let the next key sign access tokens from now on; it also happens by itself every 30 days
+    RotateSigning,
     /// Print a new key without storing it, for MANIFOLD_BOOTSTRAP__ADMIN_KEY
     Generate {
         /// Make it a test key
@@ -188,6 +190,10 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
             output::line(format!("the new secret of {id} has ended"));
         }
         Command::Usage { id, window } => usage(&api, &id, &window).await?,
+        Command::RotateSigning => {
+            let rotated = api.call(Method::POST, "/v1/signing-keys/rotate", None).await?;
+            output::line(format!("{} signs access tokens from now on", rotated["kid"].as_str().unwrap_or_default()));
+        }
         Command::Generate { test } => generate(test),
     }
     Ok(ExitCode::SUCCESS)
