@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use manifold_bus::Draft;
 use manifold_core::{Error, InvitationId, Page, PageRequest, Result, Secret, TenantId, Timestamp, UserId};
 use manifold_runtime::CallContext;
 use manifold_store::Tx;
@@ -66,14 +67,18 @@ impl Identity {
         self.require_invitations(caller.principal.tenant).await?;
         let by = caller.principal.subject.to_string();
         let (new, token) = prepare(self, caller.principal.tenant, Email::parse(email)?, role, by);
-        let work = Arc::new((self.clone(), new.clone(), token.clone(), caller.principal.clone()));
+        let work = Arc::new((self.clone(), new.clone(), token.clone(), Origin::of(caller)));
         let written = self.inner.db.write("invite somebody", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (identity, new, token, caller) = &*work;
+                let (identity, new, token, origin) = &*work;
+                let (caller, role) = (&origin.principal, std::slice::from_ref(&new.role));
                 let roles = Roles::of(roles::list_in(tx, new.tenant).await?);
-                roles.check_gift(caller, std::slice::from_ref(&new.role)).map_err(|error| error.at("role"))?;
-                send(identity, tx, new, token).await
+                roles.check_gift(caller, role).map_err(|error| error.at("role"))?;
+                send(identity, tx, new, token).await?;
+                let data = json!({ "email": new.email.typed, "role": new.role });
+                let event = event("identity.invitation.created", new.tenant, new.id, &data);
+                identity.inner.outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
             })
         });
         written.await?;
@@ -96,11 +101,20 @@ impl Identity {
     pub async fn revoke_invitation(&self, caller: &CallContext, id: InvitationId) -> Result<()> {
         caller.principal.require(WRITE)?;
         step_up::require(&caller.principal, self.inner.clock.now())?;
-        let tenant = caller.principal.tenant;
+        let work = Arc::new((self.inner.outbox.clone(), Origin::of(caller)));
         let revoked = self.inner.db.write("take an invitation back", move |tx| {
-            Box::pin(async move { store::revoke_invitation(tx, tenant, id).await })
+            let work = Arc::clone(&work);
+            Box::pin(async move {
+                let (outbox, origin) = &*work;
+                let tenant = origin.principal.tenant;
+                if !store::revoke_invitation(tx, tenant, id).await? {
+                    return Err(no_invitation());
+                }
+                let event = event("identity.invitation.revoked", tenant, id, &json!({}));
+                outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
+            })
         });
-        if revoked.await? { Ok(()) } else { Err(no_invitation()) }
+        revoked.await
     }
 
     /// Joins the tenant of an invitation, and logs in there. Who has an account proves it by its password.
@@ -182,6 +196,10 @@ pub(crate) async fn send(
     let Some(url) = identity.inner.post.public_url() else { return Ok(()) };
     let letter = letter::invitation(url, &new.email, token, new.expires_at);
     identity.inner.post.send(tx, new.tenant, &Errand::Letter(letter)).await
+}
+
+fn event(kind: &'static str, tenant: TenantId, id: InvitationId, data: &serde_json::Value) -> Draft {
+    Draft { type_: kind, subject: id.to_string(), tenant, data: data.to_string().into() }
 }
 
 /// What its maker is shown.

@@ -107,11 +107,12 @@ impl Identity {
         step_up::require(&caller.principal, now)?;
         let token = session::one_time("mfr");
         let expires_at = now.after(RESET);
-        let work = Arc::new((promise(&token, user, expires_at), caller.principal.clone()));
+        let work = Arc::new((promise(&token, user, expires_at), self.inner.outbox.clone(), Origin::of(caller)));
         let made = self.inner.db.write("make a token for a new password", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (promise, caller) = &*work;
+                let (promise, outbox, origin) = &*work;
+                let caller = &origin.principal;
                 govern(tx, caller, user).await?;
                 // The password opens every tenant of the person, and the caller has power over one of them.
                 if store::is_elsewhere(tx, caller.tenant, user).await? {
@@ -120,7 +121,10 @@ impl Identity {
                     return Err(Error::new(Code::Denied, "ESCALATION", message));
                 }
                 one_time::end_of(tx, user).await?;
-                one_time::insert(tx, promise).await
+                one_time::insert(tx, promise).await?;
+                let data = json!({ "expires_at": expires_at.to_string() });
+                let event = login::event("identity.user.reset_link_created", caller.tenant, user, &data);
+                outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
             })
         });
         made.await?;

@@ -25,6 +25,7 @@ on_both_engines!(
     an_old_password_lets_nobody_in_while_it_is_being_changed,
     the_setup_token_ends_with_the_first_account_however_it_came,
     a_test_key_has_no_power_over_people,
+    what_is_promised_to_people_is_on_record,
 );
 
 impl Process {
@@ -361,6 +362,27 @@ async fn a_test_key_has_no_power_over_people(house: &House) {
         process.identity.remove_member(&test, grace).await.err(),
     ] {
         assert_eq!(refused.map(|error| error.reason().to_owned()).as_deref(), Some("ESCALATION"));
+    }
+    process.stop().await;
+}
+
+async fn what_is_promised_to_people_is_on_record(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let grace = process.join(&owner, "grace@example.org", "developer").await.session.user.id;
+
+    let (invitation, _) = process.identity.invite(&owner, "joan@example.org", "viewer").await.unwrap();
+    process.identity.revoke_invitation(&owner, invitation.id).await.unwrap();
+    let again = process.identity.revoke_invitation(&owner, invitation.id).await.unwrap_err();
+    process.identity.make_reset_link(&owner, grace).await.unwrap();
+
+    assert_eq!(again.reason(), "INVITATION_NOT_FOUND");
+    for (sql, n) in [
+        ("SELECT COUNT(*) FROM audit_entry WHERE action = 'identity.invitation.created'", 2),
+        ("SELECT COUNT(*) FROM audit_entry WHERE action = 'identity.invitation.revoked'", 1),
+        ("SELECT COUNT(*) FROM audit_entry WHERE action = 'identity.user.reset_link_created'", 1),
+    ] {
+        assert_eq!(process.count(sql).await, n, "{sql}");
     }
     process.stop().await;
 }

@@ -122,11 +122,12 @@ pub async fn integrity(data: &Path) -> Result<Vec<String>> {
     Ok(verdicts)
 }
 
-/// Requests that were added up as the usage of keys, and events that were not read yet.
+/// Requests that were added up as the usage of keys, without calls that were refused at the door, and events that were not
+/// read yet.
 pub async fn sqlite_usage(data: &Path) -> Result<(i64, i64)> {
     let mut connection = sqlite(data, "identity").await?;
-    let sql =
-        "SELECT (SELECT COALESCE(SUM(n), 0) FROM key_usage), (SELECT COALESCE(MAX(last_seq), 0) FROM consumer_cursor)";
+    let sql = "SELECT (SELECT COALESCE(SUM(n), 0) FROM key_usage WHERE operation <> 'call'), \
+               (SELECT COALESCE(MAX(last_seq), 0) FROM consumer_cursor)";
     let (n, read): (i64, i64) = sqlx::query_as(sql).fetch_one(&mut connection).await?;
     connection.close().await?;
     let mut connection = sqlite(data, "ai-router").await?;
@@ -139,7 +140,8 @@ pub async fn sqlite_usage(data: &Path) -> Result<(i64, i64)> {
 /// The same on Postgres.
 pub async fn postgres_usage(url: &str) -> Result<(i64, i64)> {
     let mut connection = PgConnection::connect(url).await?;
-    let sql = "SELECT (SELECT COALESCE(SUM(n), 0)::BIGINT FROM identity.key_usage), (SELECT COUNT(*) FROM ai_router.outbox \
+    let sql = "SELECT (SELECT COALESCE(SUM(n), 0)::BIGINT FROM identity.key_usage WHERE operation <> 'call'), \
+               (SELECT COUNT(*) FROM ai_router.outbox \
                WHERE (xid, seq) > (SELECT last_xid::text::xid8, last_seq FROM identity.consumer_cursor))";
     let usage = sqlx::query_as(sql).fetch_one(&mut connection).await?;
     connection.close().await?;
