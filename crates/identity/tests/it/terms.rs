@@ -258,7 +258,7 @@ async fn credits_are_filled_up_by_the_first_call_after_their_time(house: &House)
     spend(1).await;
     let left = process.identity.get_key(&admin, made.key.id).await.unwrap();
     assert_eq!(left.terms.credits, Some(49), "whoever has more keeps it");
-    assert_eq!(process.count("SELECT COUNT(*) FROM outbox WHERE type = 'identity.key.exhausted'").await, 2);
+    assert_eq!(process.count("SELECT COUNT(*) FROM audit_entry WHERE action = 'identity.key.exhausted'").await, 2);
     process.stop().await;
 }
 
@@ -280,7 +280,7 @@ async fn who_gets_credits_again_may_call_again(house: &House) {
     assert!(first.is_ok() && second.is_err());
     assert!(process.identity.charge(&caller).await.is_ok(), "who was metered a moment ago");
     assert!(!process.identity.authenticate(made.secret.expose()).await.unwrap().metered);
-    assert_eq!(process.count("SELECT COUNT(*) FROM outbox WHERE type = 'identity.key.exhausted'").await, 2);
+    assert_eq!(process.count("SELECT COUNT(*) FROM audit_entry WHERE action = 'identity.key.exhausted'").await, 2);
     process.stop().await;
 }
 
