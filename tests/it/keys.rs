@@ -4,7 +4,7 @@ use http::Method;
 use manifold_testkit::Builder;
 use serde_json::json;
 
-use crate::story;
+use crate::{story, until};
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
 
@@ -126,15 +126,13 @@ story!(what_a_key_was_used_for_is_added_up_by_hour, |builder| {
         app.chat("manifold/echo", "two words").await?;
     }
     app.chat("nobody/knows", "hi").await?;
-    let usage = loop {
-        let usage = sandbox.admin.get(&path).await?.json();
-        let n: i64 =
-            usage["data"].as_array().into_iter().flatten().filter_map(|hour| hour["n_requests"].as_i64()).sum();
-        if n >= 4 {
-            break usage;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    };
+    let mut usage = serde_json::Value::Null;
+    until("all calls are added up", async || {
+        usage = sandbox.admin.get(&path).await?.json();
+        let hours = usage["data"].as_array().into_iter().flatten();
+        Ok(hours.filter_map(|hour| hour["n_requests"].as_i64()).sum::<i64>() >= 4)
+    })
+    .await?;
     let wrong = sandbox.admin.get(&format!("{path}?window=1y")).await?;
     let foreign = sandbox.admin.get("/v1/keys/key_01h455vb4pex5vsknk084sn02q/usage").await?;
 

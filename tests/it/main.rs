@@ -24,6 +24,16 @@ mod tenants;
 mod tokens;
 mod trace;
 
+/// Asks until it is so, which takes as long as the answers; fails after ten seconds.
+async fn until(what: &str, mut ask: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let asking = async {
+        while !ask().await? {}
+        Ok(())
+    };
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(10), asking).await;
+    asked.unwrap_or_else(|_| Err(anyhow::anyhow!("waited in vain until {what}")))
+}
+
 /// Tells one story in both shapes.
 macro_rules! story {
     ($name:ident, |$builder:ident| $body:block) => {

@@ -9,14 +9,14 @@ use manifold_testkit::{Client, Reply, Sandbox};
 use serde_json::{Value, json};
 
 use crate::people::{Browser, set_up};
-use crate::story;
 use crate::tenants::{key, tenant};
+use crate::{story, until};
 
 /// One operation of the contract.
 struct Operation {
     method: Method,
     path: String,
-    body: Vec<u8>,
+    body: Option<Value>,
     needs: Needs,
 }
 
@@ -35,11 +35,13 @@ enum Caller<'c> {
 
 impl Caller<'_> {
     async fn ask(&self, operation: &Operation, path: &str) -> Result<Reply> {
-        let headers = [("content-type", "application/json")];
-        let (method, body) = (operation.method.clone(), operation.body.clone());
+        let (method, body) = (operation.method.clone(), operation.body.as_ref());
         match self {
-            Self::Key(client) => client.send(method, path, &headers, body).await,
-            Self::Person(browser) => browser.send(method, path, body).await,
+            Self::Key(client) => {
+                let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+                client.send(method, path, &[("content-type", "application/json")], body).await
+            }
+            Self::Person(browser) => browser.change(method, path, body).await,
         }
     }
 }
@@ -56,7 +58,7 @@ async fn operations(sandbox: &Sandbox) -> Result<Vec<Operation>> {
                 (_, Value::Bool(true)) => Needs::Person,
                 _ => Needs::Permission,
             };
-            let body = if example.is_null() { Vec::new() } else { example.to_string().into_bytes() };
+            let body = Some(example.clone()).filter(|example| !example.is_null());
             found.push(Operation { method: method.to_uppercase().parse()?, path: path.clone(), body, needs });
         }
     }
@@ -105,15 +107,15 @@ async fn incident(owner: &Browser) -> Result<String> {
     let weak = json!({"name": "prober", "permissions": ["ai.nothing.run"]});
     let made = owner.change(Method::POST, "/v1/keys", Some(&weak)).await?;
     let weak = owner.client.with_key(Some(made.json()["secret"].as_str().context("a secret")?));
-    for _ in 0..200 {
+    let mut found = None;
+    until("probing is noticed", async || {
         weak.get("/v1/users").await?;
         let known = owner.get("/v1/audit/incidents").await?.json();
-        if let Some(id) = known["data"][0]["id"].as_str() {
-            return Ok(id.to_owned());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    anyhow::bail!("probing should have been noticed by now")
+        found = known["data"][0]["id"].as_str().map(str::to_owned);
+        Ok(found.is_some())
+    })
+    .await?;
+    found.context("an incident")
 }
 
 /// The thing that a path is about.

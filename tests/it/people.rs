@@ -35,13 +35,6 @@ impl Browser {
             .await
     }
 
-    /// As our own pages do it, whatever the body.
-    pub async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Reply> {
-        let headers =
-            [("cookie", self.cookie.as_str()), ("content-type", "application/json"), ("manifold-csrf", &self.csrf)];
-        self.client.send(method, path, &headers, body).await
-    }
-
     pub async fn get(&self, path: &str) -> Result<Reply> {
         self.ask(Method::GET, path, None, &[]).await
     }

@@ -6,7 +6,7 @@ use manifold_testkit::{Client, Sandbox};
 use serde_json::{Value, json};
 
 use crate::people::{Browser, code, set_up};
-use crate::story;
+use crate::{story, until};
 
 pub async fn tenant(sandbox: &Sandbox, slug: &str) -> Result<(String, Browser)> {
     let new = json!({"name": slug, "slug": slug, "owner": format!("{slug}@example.org")});
@@ -93,13 +93,7 @@ story!(pages_read_answers_only_in_the_name_of_the_team_that_allows_them, |builde
     let changed = grace.change(Method::PATCH, &format!("/v1/tenants/{acme}"), Some(&settings)).await?;
     assert_eq!(changed.status, 200, "{}", changed.text);
 
-    // Every process reads of it within half a second.
-    for _ in 0..100 {
-        if !allowed(&own).await?.is_empty() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    until("every process has read of it", async || Ok(!allowed(&own).await?.is_empty())).await?;
     assert_eq!((allowed(&own).await?.as_str(), allowed(&foreign).await?.as_str()), ("https://app.example", ""));
     sandbox.stop().await?;
     Ok(())

@@ -52,8 +52,11 @@ pub(crate) async fn tag(response: Response, known: &[HeaderValue]) -> Answer<Res
 
 /// Refuses to change a thing that is not what the client believes, by reading it first as the caller may.
 pub(crate) async fn check(edge: &Edge, method: &Method, uri: &Uri, call: &Call) -> Answer<()> {
+    if !matches!(*method, Method::PUT | Method::PATCH | Method::DELETE) {
+        return Ok(());
+    }
     let wishes: Vec<_> = call.headers.get_all(IF_MATCH).iter().cloned().collect();
-    if wishes.is_empty() || !matches!(*method, Method::PUT | Method::PATCH | Method::DELETE) {
+    if wishes.is_empty() {
         return Ok(());
     }
     let shown =

@@ -6,7 +6,7 @@ use axum::Router;
 use manifold_contract::ai::v1::inference;
 use manifold_core::{Clock, Ids};
 use manifold_identity::Identity;
-use manifold_runtime::{Channel, Health};
+use manifold_runtime::{Channel, Health, Tasks};
 
 use crate::config::Checked;
 use crate::cookie::Cookie;
@@ -40,4 +40,6 @@ pub(crate) struct Edge {
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) routes: Routes,
     pub(crate) router: Router,
+    /// For what goes on when its client has gone.
+    pub(crate) tasks: Tasks,
 }

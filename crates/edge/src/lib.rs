@@ -133,6 +133,7 @@ fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Vec<Leaving>)> {
         in_flight: InFlight::new(),
         routes,
         router: router.with_state(Arc::new(house)),
+        tasks: deps.tasks.clone(),
     };
     Ok((edge, leaving))
 }

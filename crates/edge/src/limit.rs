@@ -88,7 +88,7 @@ impl Limits {
     /// Charges the address, before anything is looked up.
     pub(crate) async fn charge_address(&self, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
         self.addresses.tell(asking, met);
-        self.addresses.charge(asking, met).await
+        self.addresses.charge(asking, &self.addresses.limiter, met).await
     }
 
     /// Charges the caller and whom he belongs to: first the limits that everybody meets, then `own`.
@@ -97,7 +97,10 @@ impl Limits {
         for policy in own.iter().flat_map(|own| &*own.policies) {
             met.told.policy(&told::rate(policy, asking.now));
         }
-        self.callers.charge(asking, met).await?;
+        // Where nobody is known an address is counted, and it takes its room among addresses.
+        let known = asking.caller.is_some();
+        let limiter = if known { &self.callers.limiter } else { &self.addresses.limiter };
+        self.callers.charge(asking, limiter, met).await?;
         for own in own {
             for policy in &*own.policies {
                 let name = Name { shown: policy.name(), scope: "own", who: who(per(own.of)) };
@@ -122,11 +125,11 @@ impl Table {
     }
 
     /// What an earlier limit was charged stays spent when a later one refuses.
-    async fn charge(&self, asking: &Asking<'_>, met: &mut Met) -> Answer<()> {
+    async fn charge(&self, asking: &Asking<'_>, limiter: &Limiter, met: &mut Met) -> Answer<()> {
         for (limit, subject) in self.applying(asking) {
             match &limit.meter {
                 Meter::Rate(policy) => {
-                    let charged = self.limiter.charge(policy, subject, 1, asking.now).await;
+                    let charged = limiter.charge(policy, subject, 1, asking.now).await;
                     settle(charged, limit.name(), asking.now, &mut met.told)?;
                 }
                 // Boxed, so that the future of a request without such a limit stays small.

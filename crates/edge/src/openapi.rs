@@ -25,8 +25,8 @@ use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
-    audit, auth, document, errors, factors, incidents, invitations, key_update, key_verify, keys, limits, mail, probes,
-    roles, rotation, secrets, sessions, signing, tenants, tokens, usage, users, vault,
+    audit, auth, document, errors, factors, incidents, invitations, key_update, key_verify, keys, limits, mail,
+    passwords, probes, roles, rotation, secrets, sessions, signing, tenants, tokens, usage, users, vault,
 };
 use crate::routes::documented;
 
@@ -116,9 +116,9 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(tokens::refresh))
         .routes(routes!(auth::log_out))
         .routes(routes!(auth::get_session))
-        .routes(routes!(auth::change_password))
-        .routes(routes!(auth::reset_password))
-        .routes(routes!(auth::step_up))
+        .routes(routes!(passwords::change_password))
+        .routes(routes!(passwords::reset_password))
+        .routes(routes!(passwords::step_up))
         .routes(routes!(sessions::list_sessions, sessions::revoke_other_sessions))
         .routes(routes!(sessions::revoke_session))
         .routes(routes!(signing::get_jwks))

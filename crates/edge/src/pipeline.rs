@@ -110,7 +110,7 @@ async fn gate(
 ) -> Answer<Response> {
     // Our own resources have tags; dialects know none.
     let has_tag = parts.method == Method::GET && scene.about.dialect == Dialect::Native && !operation.is_probe();
-    let known_tags = condition::known(&parts.headers);
+    let known_tags = if has_tag { condition::known(&parts.headers) } else { Vec::new() };
     let mut promise = None;
     let mut who = None;
     if !operation.is_probe() {
@@ -134,7 +134,9 @@ async fn gate(
         }
         // 13 Limits of the caller, charged before permission so that refused floods cost, too.
         let asking = Asking { caller: known.as_ref(), ..asking };
-        let own = known.as_ref().filter(|_| !operation.is_about_limits());
+        // Who may change limits gets in with too low ones, too.
+        let exempt = |caller: &&Principal| operation.is_about_limits() && operation.authorise(caller).is_ok();
+        let own = known.as_ref().filter(|caller| !exempt(caller));
         let own = own.map_or_else(Vec::new, |caller| edge.identity.limits_of(caller));
         edge.limits.charge_caller(&asking, &own, &mut scene.record.met).await?;
         // 14 What the caller may.
@@ -165,19 +167,20 @@ async fn gate(
         parts.extensions.insert(call);
     }
     // 17 The handler.
-    let response = edge.router.clone().call(Request::from_parts(parts, Body::empty())).await;
-    let response = response.unwrap_or_else(|never| match never {});
-    scene.record.delivery = delivery(response.headers());
-    let outcome = refusal::taken(response).inspect_err(|refusal| {
-        if let Some((tenant, subject)) = &who {
-            note(edge, scene, operation, refusal.status, *tenant, subject);
+    let request = Request::from_parts(parts, Body::empty());
+    let outcome = match promise {
+        Some(promise) => replay::run(edge, &scene.scope, promise, request).await,
+        None => refusal::taken(edge.router.clone().call(request).await.unwrap_or_else(|never| match never {})),
+    };
+    match &outcome {
+        Ok(response) => scene.record.delivery = delivery(response.headers()),
+        Err(refusal) => {
+            if let Some((tenant, subject)) = &who {
+                note(edge, scene, operation, refusal.status, *tenant, subject);
+            }
         }
-    });
-    match promise {
-        Some(promise) => replay::end(&edge.identity, promise, outcome).await,
-        None if has_tag => condition::tag(outcome?, &known_tags).await,
-        None => outcome,
     }
+    if has_tag { condition::tag(outcome?, &known_tags).await } else { outcome }
 }
 
 /// Whoever is denied things, or looks for what is not there, may be looking for a hole.

@@ -6,17 +6,22 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONTENT_TYPE, LOCATION};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
 use manifold_core::Error;
 use manifold_identity::{Identity, Promise, Repeat, Repeatable};
+use manifold_runtime::telemetry::Scope;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tower::Service;
+use tracing::warn;
 
 use crate::call::Call;
 use crate::dialect::Dialect;
+use crate::edge::Edge;
 use crate::headers::value;
 use crate::idempotency::{self, REPLAYED};
-use crate::refusal::{Answer, Refusal};
+use crate::refusal::{self, Answer, Refusal};
 use crate::routes::Operation;
 
 /// Beyond the deadline of a request nobody works on it any more.
@@ -61,12 +66,30 @@ pub(crate) async fn begin(identity: &Identity, operation: &Operation, uri: &Uri,
     }
 }
 
-/// Keeps an answer that tells of something done. A refusal did nothing: it is decided anew when it is asked for again.
+/// Does what is asked for, and keeps the answer, even if the client has gone meanwhile: who asks again must find it.
+pub(crate) async fn run(edge: &Edge, scope: &Scope, promise: Promise, request: Request<Body>) -> Answer<Response> {
+    let (tell, told) = oneshot::channel();
+    let (identity, mut router, scope) = (edge.identity.clone(), edge.router.clone(), scope.clone());
+    edge.tasks.spawn("edge repeatable request", async move {
+        let work = async {
+            let response = router.call(request).await.unwrap_or_else(|never| match never {});
+            end(&identity, promise, refusal::taken(response)).await
+        };
+        // Nobody may be there any more.
+        drop(tell.send(scope.run(work).await));
+    });
+    told.await.unwrap_or_else(|_| Err(Error::internal("a handler panicked").into()))
+}
+
+/// Keeps an answer that tells of something done. A refusal did nothing: it is decided anew when it is asked for again. What is
+/// done is done, whether or not its answer can be kept.
 pub(crate) async fn end(identity: &Identity, promise: Promise, outcome: Answer<Response>) -> Answer<Response> {
     let response = match outcome {
         Ok(response) if response.status().is_success() => response,
         refused => {
-            identity.forget_request(promise).await?;
+            if let Err(error) = identity.forget_request(promise).await {
+                warn!(%error, "cannot forget a refused request; who repeats it has to wait");
+            }
             return refused;
         }
     };
@@ -78,7 +101,9 @@ pub(crate) async fn end(identity: &Identity, promise: Promise, outcome: Answer<R
     let text = String::from_utf8_lossy(&body).into_owned();
     let kept = Kept { status: head.status.as_u16(), headers: headers.collect(), body: text };
     let kept = serde_json::to_vec(&kept).map_err(|error| Error::internal("print an answer").because(error))?;
-    identity.keep_answer(promise, &kept).await?;
+    if let Err(error) = identity.keep_answer(promise, &kept).await {
+        warn!(%error, "cannot keep the answer of a request that may be repeated");
+    }
     Ok(Response::from_parts(head, Body::from(body)))
 }
 

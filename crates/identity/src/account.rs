@@ -12,9 +12,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::email::Email;
-use crate::key::Origin;
 use crate::mail::{Errand, letter};
 use crate::member::wrong_token;
+use crate::origin::Origin;
 use crate::session::{Visitor, person};
 use crate::store::one_time::{self, Made, Promise};
 use crate::store::session::{self as sessions, Which};

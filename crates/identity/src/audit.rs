@@ -13,6 +13,7 @@ use manifold_core::{Clock, Ids, Result};
 use manifold_store::{Db, Tx};
 use sha2::{Digest, Sha256};
 
+use crate::origin::HOUSE;
 use crate::store::audit as store;
 use chain::Entry;
 
@@ -53,7 +54,7 @@ impl Outbox {
         let actor = match cause {
             Cause::Request { principal, .. } => principal.subject.to_string(),
             Cause::Event(event) => event.source.clone(),
-            Cause::Job(_) => "manifold/identity".to_owned(),
+            Cause::Job(_) => HOUSE.to_owned(),
         };
         let (chain, detail) = (cause.chain(), String::from_utf8_lossy(&draft.data).into_owned());
         Entry {

@@ -12,7 +12,8 @@ use tracing::info;
 
 use crate::key::format::{self, Environment, parse_key};
 use crate::key::terms::Terms;
-use crate::key::{HOUSE, Maker, NewKey, Origin, generate_key};
+use crate::key::{Maker, NewKey, generate_key};
+use crate::origin::{HOUSE, Origin};
 use crate::secret_file::{self, Outcome};
 use crate::store::key::{NewRow, insert_key};
 use crate::store::system;
@@ -94,7 +95,7 @@ fn admin_row(identity: &Identity, key: &Secret<String>) -> Result<NewRow> {
 
 /// Inserts tenant, key and event in one transaction. False if another process was faster.
 async fn insert(identity: &Identity, row: NewRow) -> Result<bool> {
-    let origin = Origin::of_house(identity, row.tenant);
+    let origin = Origin::of_house(&identity.inner.ids, row.tenant);
     let environment = Environment::parse(row.environment).unwrap_or(Environment::Live);
     let event = events::key_created(&row, &format::prefix(environment, row.secret.lookup));
     let work = Arc::new((row, event, identity.inner.outbox.clone(), origin));

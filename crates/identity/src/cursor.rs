@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::Identity;
 use crate::vault::envelope::KeyBytes;
 
-/// How long a cursor works.
+/// How long a cursor works at least; at most twice as long.
 const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 /// Bytes of what a list is recognised by.
 const LIST: usize = 16;
@@ -30,7 +30,7 @@ impl Identity {
     /// The place behind row `after` of `list`, which is everything that makes a list another one: its path and filters.
     /// `base64url(payload).base64url(HMAC-SHA256(key, tenant ‖ payload)[..16])`
     pub fn print_cursor(&self, tenant: TenantId, list: &str, after: Uuid) -> String {
-        self.inner.cursor.print(tenant, list, after, self.inner.clock.now().after(LIFETIME))
+        self.inner.cursor.print(tenant, list, after, end_of_life(self.inner.clock.now()))
     }
 
     /// The row behind which the next page begins.
@@ -43,6 +43,12 @@ impl Identity {
             Error::invalid("INVALID_CURSOR", "this cursor is not one of this list, or too old").at("cursor")
         })
     }
+}
+
+/// The same all day, so that a page that has not changed is the same page.
+fn end_of_life(now: Timestamp) -> Timestamp {
+    let life = i64::try_from(LIFETIME.as_micros()).unwrap_or(i64::MAX / 4);
+    Timestamp::from_micros((now.micros().div_euclid(life) + 2) * life)
 }
 
 impl CursorKey {

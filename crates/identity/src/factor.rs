@@ -8,8 +8,8 @@ use serde_json::json;
 use url::form_urlencoded;
 use uuid::Uuid;
 
-use crate::key::Origin;
 use crate::member::{self, WRITE};
+use crate::origin::Origin;
 use crate::session::{self, Entered, Visitor, person};
 use crate::store::factor::{self as store, FactorRow};
 use crate::store::session::{self as sessions, NewSession, Which};
@@ -137,7 +137,8 @@ impl Identity {
     /// `STEP_UP_REQUIRED`, `FACTOR_NOT_FOUND`.
     pub async fn remove_factor(&self, caller: &CallContext, id: FactorId) -> Result<()> {
         let (user, _) = person(&caller.principal)?;
-        step_up::require(&caller.principal, self.inner.clock.now())?;
+        let now = self.inner.clock.now();
+        step_up::require(&caller.principal, now)?;
         let account = user::find(&self.inner.db, user).await?.ok_or_else(login::refused)?;
         let event = event("identity.factor.removed", caller, user, &json!({ "id": id.to_string() }));
         let work = Arc::new((event, self.inner.outbox.clone(), Origin::of(caller)));
@@ -152,7 +153,7 @@ impl Identity {
                     return Err(not_found());
                 }
                 if !store::has_confirmed(tx, user).await? {
-                    store::forget_proofs(tx, user).await?;
+                    store::forget_proofs(tx, user, now).await?;
                 }
                 outbox.append(tx, std::slice::from_ref(event), &origin.cause()).await.map(|_| ())
             })
@@ -219,7 +220,7 @@ impl Identity {
                 if n == 0 {
                     return Ok(());
                 }
-                store::forget_proofs(tx, user).await?;
+                store::forget_proofs(tx, user, now).await?;
                 sessions::revoke(tx, user, Which::All, now).await?;
                 let event = login::event("identity.factor.removed", tenant, user, &json!({ "count": n }));
                 outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use manifold_bus::Draft;
-use manifold_core::{BlockId, Code, Error, IncidentId, Page, PageRequest, Principal, Result, Timestamp};
+use manifold_core::{BlockId, Error, IncidentId, Page, PageRequest, Result, Timestamp};
 use manifold_runtime::CallContext;
 use serde_json::json;
 
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::store::incident::{self as store, BlockRow, IncidentRow};
 use crate::{Identity, watch};
 
@@ -97,7 +97,7 @@ impl Identity {
 
     /// The networks that are blocked now, the newest first. Needs `audit.block.read` in the tenant that was made first.
     pub async fn list_blocks(&self, caller: &CallContext) -> Result<Vec<Block>> {
-        self.require_host_of_blocks(&caller.principal, READ_BLOCKS)?;
+        self.require_host(&caller.principal, READ_BLOCKS)?;
         let rows = store::list_blocks(&self.inner.db, self.inner.clock.now()).await?;
         Ok(rows.into_iter().map(Block::from).collect())
     }
@@ -108,7 +108,7 @@ impl Identity {
     /// # Errors
     /// `BLOCK_NOT_FOUND`.
     pub async fn remove_block(&self, caller: &CallContext, id: BlockId) -> Result<()> {
-        self.require_host_of_blocks(&caller.principal, WRITE_BLOCKS)?;
+        self.require_host(&caller.principal, WRITE_BLOCKS)?;
         let now = self.inner.clock.now();
         let work = Arc::new((self.inner.outbox.clone(), Origin::of(caller)));
         let removed = self.inner.db.write("unblock a network", move |tx| {
@@ -127,15 +127,6 @@ impl Identity {
         });
         removed.await?;
         watch::read_blocks(self).await
-    }
-
-    /// Blocks are everybody's: only who runs the installation sees and removes them.
-    fn require_host_of_blocks(&self, caller: &Principal, permission: &'static str) -> Result<()> {
-        caller.require(permission)?;
-        if self.is_host(caller) {
-            return Ok(());
-        }
-        Err(Error::new(Code::Denied, "INSUFFICIENT_SCOPE", "only the tenant that was made first does this"))
     }
 }
 

@@ -10,17 +10,18 @@ use manifold_store::Tx;
 use serde_json::json;
 
 use crate::email::Email;
-use crate::key::Origin;
 use crate::login::Tries;
 use crate::mail::{Errand, letter};
 use crate::member::{OneTime, READ, WRITE, wrong_token};
+use crate::origin::Origin;
 use crate::role::Roles;
 use crate::second::Second;
 use crate::session::{self, Entered, Visitor};
 use crate::store::member::{self as store, InvitationRow, NewInvitation};
 use crate::store::session::NewSession;
-use crate::store::{one_time, revocation, role as roles, user};
-use crate::{Identity, login, name, password, revoke, setup, step_up};
+use crate::store::{revocation, tenant as tenants, user};
+use crate::tenant::settings::Registration;
+use crate::{Identity, login, name, password, registration, revoke, setup, step_up, tenant};
 
 /// How long an invitation works.
 const INVITED: Duration = Duration::from_secs(7 * 24 * 3_600);
@@ -61,7 +62,7 @@ impl Identity {
     ///
     /// # Errors
     /// `EMAIL_INVALID`, `ROLE_UNKNOWN`, `REGISTRATION_CLOSED` if the tenant takes nobody in, `ESCALATION`.
-    pub async fn invite(&self, caller: &CallContext, email: &str, role: &str) -> Result<(Invitation, OneTime)> {
+    pub async fn invite(&self, caller: &CallContext, email: &str, role: &str) -> Result<(Invitation, Option<OneTime>)> {
         caller.principal.require(WRITE)?;
         step_up::require(&caller.principal, self.inner.clock.now())?;
         self.require_invitations(caller.principal.tenant).await?;
@@ -73,7 +74,7 @@ impl Identity {
             Box::pin(async move {
                 let (identity, new, token, origin) = &*work;
                 let (caller, role) = (&origin.principal, std::slice::from_ref(&new.role));
-                let roles = Roles::of(roles::list_in(tx, new.tenant).await?);
+                let roles = Roles::governed(tx, caller).await?;
                 roles.check_gift(caller, role).map_err(|error| error.at("role"))?;
                 send(identity, tx, new, token).await?;
                 let data = json!({ "email": new.email.typed, "role": new.role });
@@ -82,7 +83,7 @@ impl Identity {
             })
         });
         written.await?;
-        Ok(show(&new, &token))
+        Ok(show(self, &new, &token))
     }
 
     /// Invitations into the caller's tenant that still work, the newest first. Needs `users.user.read`.
@@ -202,8 +203,8 @@ fn event(kind: &'static str, tenant: TenantId, id: InvitationId, data: &serde_js
     Draft { type_: kind, subject: id.to_string(), tenant, data: data.to_string().into() }
 }
 
-/// What its maker is shown.
-pub(crate) fn show(new: &NewInvitation, token: &Secret<String>) -> (Invitation, OneTime) {
+/// What its maker is shown: the token only where nobody mails it, because who follows it has proven the address.
+pub(crate) fn show(identity: &Identity, new: &NewInvitation, token: &Secret<String>) -> (Invitation, Option<OneTime>) {
     let invitation = Invitation {
         id: new.id,
         email: new.email.typed.clone(),
@@ -212,7 +213,8 @@ pub(crate) fn show(new: &NewInvitation, token: &Secret<String>) -> (Invitation, 
         created_at: new.at,
         expires_at: new.expires_at,
     };
-    (invitation, OneTime { token: token.clone(), expires_at: new.expires_at })
+    let shown = || OneTime { token: token.clone(), expires_at: new.expires_at };
+    (invitation, identity.inner.post.public_url().is_none().then(shown))
 }
 
 /// Somebody who follows an invitation.
@@ -242,7 +244,13 @@ impl Join {
     /// As with [`Second::settle`], a wrong code counts.
     async fn write(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<Result<()>> {
         let tenant = TenantId(self.row.tenant_id);
-        store::lock(tx, tenant).await?;
+        let row = tenants::hold(tx, tenant).await?.ok_or_else(wrong_token)?;
+        if row.state != "active" {
+            return Err(tenant::suspended());
+        }
+        if row.settings.registration == Registration::Closed {
+            return Err(registration::closed());
+        }
         if let Proof::Known { tries, second, generation } = &self.proof {
             if !user::hold(tx, self.user, *generation).await? {
                 return Err(login::refused());
@@ -251,8 +259,6 @@ impl Join {
                 return Ok(Err(refused));
             }
             tries.succeeded(tx, now).await?;
-            // Whoever could choose a new password for the person had no power over what the person is now.
-            one_time::end_of(tx, self.user).await?;
         }
         if !store::use_invitation(tx, tenant, InvitationId(self.row.id), now).await? {
             return Err(wrong_token());

@@ -1,5 +1,6 @@
 //! API keys: making, listing, showing and revoking them. How a presented key is checked is in `verify`.
 
+pub(crate) mod access;
 pub mod again;
 pub mod change;
 pub mod credit;
@@ -13,25 +14,23 @@ pub mod terms;
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_bus::Cause;
 use manifold_core::{
-    Code, Error, IdempotencyKey, KeyId, Page, PageRequest, Principal, RequestId, Result, Secret, SubjectKind, TenantId,
-    Timestamp, TraceContext,
+    Code, Error, IdempotencyKey, KeyId, Page, PageRequest, Principal, Result, Secret, TenantId, Timestamp,
 };
 use manifold_runtime::CallContext;
 use manifold_store::Tx;
 
 use crate::audit::Outbox;
 use crate::detect::{BULK_KEYS, Sign};
+use crate::key::access::{check_restrictions, check_sight, label};
 use crate::key::format::{Environment, Lookup};
 use crate::key::rotation::Rotation;
 use crate::key::terms::{Terms, check_expiry};
+use crate::origin::Origin;
 use crate::store::key::{KeyRow, NewRow, NewSecret};
-use crate::store::{key as store, revocation};
+use crate::store::{key as store, member as members, revocation};
 use crate::{Identity, events, name, permission, random, revoke, step_up};
 
-/// Who acts when nobody asked.
-pub(crate) const HOUSE: &str = "manifold/identity";
 pub(crate) const READ: &str = "keys.key.read";
 /// How secrets age.
 pub(crate) const DAY: Duration = Duration::from_secs(24 * 3_600);
@@ -154,6 +153,7 @@ impl Identity {
                 let work = Arc::clone(&work);
                 Box::pin(async move {
                     let (row, prefix, outbox, origin, again) = &*work;
+                    check_restrictions(tx, &origin.principal, &row.terms.restrictions).await?;
                     if let Some((asked, answer)) = again {
                         if let Some(before) = asked.claim(tx, row.created_at).await? {
                             return Ok(Some(before));
@@ -268,34 +268,6 @@ pub(crate) struct Maker {
     pub at: Timestamp,
 }
 
-/// What caused a change, kept for its event.
-pub(crate) struct Origin {
-    /// Who.
-    pub principal: Principal,
-    /// By which request.
-    pub request: RequestId,
-    /// In which trace.
-    pub trace: TraceContext,
-}
-
-impl Origin {
-    pub(crate) fn of(caller: &CallContext) -> Self {
-        Self { principal: caller.principal.clone(), request: caller.request, trace: caller.trace }
-    }
-
-    /// The house itself does something to a tenant, and nobody asked for it.
-    pub(crate) fn of_house(identity: &Identity, tenant: TenantId) -> Self {
-        let principal =
-            Principal { tenant, subject: HOUSE.into(), kind: SubjectKind::Service, ..Principal::anonymous() };
-        Self { principal, request: RequestId(identity.inner.ids.next()), trace: TraceContext::root() }
-    }
-
-    /// In the words of the bus.
-    pub fn cause(&self) -> Cause<'_> {
-        Cause::Request { principal: &self.principal, request: self.request, trace: &self.trace }
-    }
-}
-
 /// Checks everything about a new key that needs no database, and fills in what was left open.
 fn check_new(maker: &Principal, mut new: NewKey, now: Timestamp) -> Result<NewKey> {
     maker.require_on(WRITE, &["own", label(new.environment.name())])?;
@@ -319,6 +291,7 @@ async fn revoke(tx: &mut Tx<'_>, outbox: &Outbox, id: KeyId, origin: &Origin, at
     let row = store::find_key_in(tx, tenant, id).await?.ok_or_else(not_found)?;
     check_sight(&origin.principal, &row, WRITE)?;
     if store::revoke_key(tx, tenant, id, at).await? {
+        members::end_invitations_by(tx, tenant, &id.to_string()).await?;
         revocation::append(tx, &revoke::key_subject(id), at).await?;
         let event = events::key_revoked(tenant, id, &origin.principal.subject, at);
         outbox.append(tx, &[event], &origin.cause()).await?;
@@ -370,37 +343,6 @@ fn describe_new(row: &NewRow) -> KeyInfo {
         refill_at: row.refill_at,
         rotation_due_at: row.terms.rotate_every.map(|days| row.created_at.after(DAY * days.into())),
     }
-}
-
-/// Refuses callers who have the permission for other keys only. A key that they may not even see is none.
-fn check_sight(caller: &Principal, row: &KeyRow, permission: &'static str) -> Result<()> {
-    let own = if *row.created_by == *caller.subject { "own" } else { "" };
-    let thing = [own, label(&row.environment)];
-    if !caller.allows_on(READ, &thing) {
-        return Err(not_found());
-    }
-    caller.require_on(permission, &thing)
-}
-
-/// What grants call an environment.
-fn label(environment: &str) -> &'static str {
-    if environment == Environment::Test.name() { "env:test" } else { "env:live" }
-}
-
-/// The key of a caller who may change it: who changes a key, or takes a secret of it, must hold all that it may do. Until the
-/// transaction ends nobody else changes it.
-pub(crate) async fn govern(tx: &mut Tx<'_>, caller: &Principal, id: KeyId) -> Result<KeyRow> {
-    crate::store::rotation::lock_key(tx, caller.tenant, id).await?;
-    let row = store::find_key_in(tx, caller.tenant, id).await?.ok_or_else(not_found)?;
-    check_sight(caller, &row, WRITE)?;
-    if row.state == "revoked" {
-        return Err(Error::new(Code::Conflict, "KEY_REVOKED", "a revoked key stays as it is: make a new one"));
-    }
-    let above = row.environment == Environment::Live.name() && &*caller.environment == Environment::Test.name();
-    if above || !row.grants.0.iter().all(|grant| caller.covers(grant)) {
-        return Err(Error::new(Code::Denied, "ESCALATION", "this key may do what the caller may not"));
-    }
-    Ok(row)
 }
 
 pub(crate) fn not_found() -> Error {

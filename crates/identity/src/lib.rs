@@ -22,6 +22,7 @@ mod member;
 mod name;
 mod network;
 mod notice;
+mod origin;
 mod password;
 mod permission;
 mod random;
@@ -75,6 +76,7 @@ use crate::revoke::Pulse;
 use crate::role::grants::Conditions;
 use crate::session::CsrfKey;
 use crate::tenant::origins::Origins;
+use crate::vault::envelope::KeyBytes;
 use crate::vault::ring::Ring;
 use crate::verify::Outcomes;
 use crate::verify::cache::Cache;
@@ -200,6 +202,8 @@ struct Inner {
     hasher: Hasher,
     csrf: CsrfKey,
     cursor: CursorKey,
+    /// Of what is kept of requests with an idempotency key.
+    repeat_key: KeyBytes,
     limits: Given,
     origins: Origins,
     conditions: Conditions,
@@ -236,6 +240,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     let csrf = vault.system_key("csrf").await?;
     let newest = csrf.iter().max_by_key(|(version, _)| *version);
     let csrf = CsrfKey(*newest.ok_or_else(|| Error::internal("there is no key against forged requests"))?.1.expose());
+    let repeat = vault.system_key("repeat").await?.into_iter().max_by_key(|(version, _)| *version);
+    let (_, repeat_key) = repeat.ok_or_else(|| Error::internal("there is no key of repeated requests"))?;
     let cursor = vault.system_key("cursor").await?;
     let cursor = CursorKey::newest(cursor).ok_or_else(|| Error::internal("there is no key of cursors"))?;
     let seeds = vault.system_key("audit-checkpoint").await?;
@@ -266,6 +272,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             hasher: Hasher::start()?,
             csrf,
             cursor,
+            repeat_key,
             limits: Given::default(),
             origins: Origins::default(),
             conditions: Conditions::default(),

@@ -16,9 +16,9 @@ use serde_json::json;
 
 use crate::Identity;
 use crate::audit::Outbox;
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::role::Roles;
-use crate::store::{key as keys, limit as store, member as members, revocation, role as made};
+use crate::store::{key as keys, limit as store, member as members, revocation};
 
 const READ: &str = "limits.rule.read";
 const WRITE: &str = "limits.rule.write";
@@ -163,7 +163,7 @@ async fn set(
     let roles = find_subject(tx, tenant, of).await?;
     // Keys are what their makers make of them; people and tenants are real.
     if !matches!(of, Limited::Key(_)) {
-        Roles::of(made::list_in(tx, tenant).await?).check_power(&origin.principal, &roles)?;
+        Roles::governed(tx, &origin.principal).await?.check_power(&origin.principal, &roles)?;
     }
     let before = store::find_in(tx, tenant, &subject).await?.unwrap_or_default();
     if before.rules == rules {

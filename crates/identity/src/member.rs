@@ -10,14 +10,14 @@ use manifold_store::Tx;
 use serde_json::json;
 
 use crate::email::Email;
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::role::Roles;
 use crate::session;
 use crate::store::member::{self as store, MemberRow};
 use crate::store::one_time::{self, Promise};
 use crate::store::revocation;
 use crate::store::session::{self as sessions, Which};
-use crate::store::{role as roles, user};
+use crate::store::user;
 use crate::user::UserInfo;
 use crate::{Identity, login, password, revoke, step_up};
 
@@ -174,7 +174,7 @@ impl Identity {
                 let (change, outbox, origin) = &*work;
                 let before = govern(tx, &origin.principal, user).await?;
                 if let Change::Roles(roles) = change {
-                    Roles::of(roles::list_in(tx, tenant).await?).check_gift(&origin.principal, roles)?;
+                    Roles::governed(tx, &origin.principal).await?.check_gift(&origin.principal, roles)?;
                 }
                 store::end_promises(tx, tenant, user).await?;
                 let data = match change {
@@ -226,7 +226,7 @@ pub(crate) fn promise(token: &Secret<String>, user: UserId, until: Timestamp) ->
 pub(crate) async fn govern(tx: &mut Tx<'_>, caller: &Principal, user: UserId) -> Result<Vec<String>> {
     store::lock(tx, caller.tenant).await?;
     let held = store::roles_of(tx, caller.tenant, user).await?.ok_or_else(no_member)?;
-    Roles::of(roles::list_in(tx, caller.tenant).await?).check_power(caller, &held)?;
+    Roles::governed(tx, caller).await?.check_power(caller, &held)?;
     Ok(held)
 }
 

@@ -28,9 +28,15 @@ impl Network {
         Some(network).filter(|network| network.to_string() == text)
     }
 
-    /// Whether it is the machine itself.
-    pub fn is_loopback(self) -> bool {
-        matches!(self.0, IpAddr::V4(ip) if ip.is_loopback()) || self == Self::of(Ipv6Addr::LOCALHOST.into())
+    /// Whether it is the machine itself, or a network behind which anybody may be: a proxy that nobody named stands there
+    /// (RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6).
+    pub fn is_nearby(self) -> bool {
+        match self.0 {
+            IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+            IpAddr::V6(ip) => {
+                self == Self::of(Ipv6Addr::LOCALHOST.into()) || ip.is_unique_local() || ip.is_unicast_link_local()
+            }
+        }
     }
 }
 
@@ -56,10 +62,11 @@ mod tests {
             let network = Network::of(ip.parse().unwrap());
             assert_eq!(network.to_string(), expected);
             assert_eq!(Network::parse(expected), Some(network));
-            assert!(!network.is_loopback());
+            assert!(!network.is_nearby());
         }
-        assert!(Network::of("127.0.0.1".parse().unwrap()).is_loopback());
-        assert!(Network::of("::1".parse().unwrap()).is_loopback());
+        for near in ["127.0.0.1", "::1", "10.1.2.3", "172.17.0.1", "192.168.1.1", "169.254.0.9", "fd00::1", "fe80::1"] {
+            assert!(Network::of(near.parse().unwrap()).is_nearby(), "{near}");
+        }
         assert_eq!(Network::parse("203.0.113.7/24"), None);
     }
 }

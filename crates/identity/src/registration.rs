@@ -12,10 +12,10 @@ use serde_json::json;
 
 use crate::account::nobodys;
 use crate::email::Email;
-use crate::key::Origin;
 use crate::login::Tries;
 use crate::mail::{Answer, Errand, letter};
 use crate::member::{promise, wrong_token};
+use crate::origin::Origin;
 use crate::session::Visitor;
 use crate::store::one_time::{self, Promise};
 use crate::store::tenant::{self, NewTenant};

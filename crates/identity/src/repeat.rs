@@ -50,7 +50,9 @@ impl Identity {
     /// `IDEMPOTENCY_KEY_REUSED` if the key came with another request.
     pub async fn begin_request(&self, asked: &Repeatable<'_>, lease: Duration) -> Result<Repeat> {
         let (tenant, row) = (asked.caller.tenant, asked.row());
-        let claim = Asked::new(asked.caller, asked.operation, asked.key, asked.request);
+        // With a key: what is kept of a request that holds a password must not tell whether a guess is right.
+        let request = [&[self.inner.repeat_key.expose().as_slice()], asked.request].concat();
+        let claim = Asked::new(asked.caller, asked.operation, asked.key, &request);
         Ok(match claim.begin(&self.inner.db, self.inner.clock.now(), lease).await? {
             Turn::First(claimed) => Repeat::First(Promise { claimed, tenant, row }),
             Turn::Busy => Repeat::Busy,

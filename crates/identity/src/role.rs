@@ -2,17 +2,19 @@
 
 pub mod grants;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use manifold_core::{Code, Error, Principal, Result, RoleId, TenantId, Timestamp};
 use manifold_runtime::CallContext;
+use manifold_store::Tx;
 use serde_json::json;
 
-use crate::key::Origin;
+use crate::key::access::refuse_restricted;
 use crate::key::format::Environment;
+use crate::origin::Origin;
 use crate::role::grants::RoleGrant;
-use crate::store::revocation;
 use crate::store::role::{self as store, RoleRow};
+use crate::store::{member as members, revocation};
 use crate::{Identity, name, revoke, step_up};
 
 /// Who made the house: everything.
@@ -76,24 +78,42 @@ pub struct RoleInfo {
     pub created_at: Option<Timestamp>,
 }
 
-/// The roles that there are in a tenant, the built-in ones first.
+static BUILT_IN_ROLES: LazyLock<Vec<RoleInfo>> = LazyLock::new(|| {
+    let role = |(name, grants): &(&str, &[&str])| RoleInfo {
+        id: (*name).to_owned(),
+        name: (*name).to_owned(),
+        built_in: true,
+        grants: grants.iter().map(|grant| RoleGrant::of(grant)).collect(),
+        created_at: None,
+    };
+    BUILT_IN.iter().map(role).collect()
+});
+
+/// The roles that there are in a tenant: the built-in ones, and those that it made, which are here.
 pub struct Roles(Vec<RoleInfo>);
 
 impl Roles {
-    /// The built-in ones, and those that the tenant made.
+    /// With those that the tenant made.
     pub fn of(made: Vec<RoleRow>) -> Self {
-        let built_in = BUILT_IN.iter().map(|(name, grants)| RoleInfo {
-            id: (*name).to_owned(),
-            name: (*name).to_owned(),
-            built_in: true,
-            grants: grants.iter().map(|grant| RoleGrant::of(grant)).collect(),
-            created_at: None,
-        });
-        Self(built_in.chain(made.into_iter().map(RoleInfo::from)).collect())
+        Self(made.into_iter().map(RoleInfo::from).collect())
+    }
+
+    /// Those of the caller's tenant, for a caller who is about to use power over people. Restricted keys have none.
+    ///
+    /// # Errors
+    /// `ESCALATION`.
+    pub async fn governed(tx: &mut Tx<'_>, caller: &Principal) -> Result<Self> {
+        refuse_restricted(tx, caller).await?;
+        Ok(Self::of(store::list_in(tx, caller.tenant).await?))
+    }
+
+    /// All of them, the built-in ones first.
+    fn all(&self) -> impl Iterator<Item = &RoleInfo> {
+        BUILT_IN_ROLES.iter().chain(&self.0)
     }
 
     fn find(&self, id: &str) -> Option<&RoleInfo> {
-        self.0.iter().find(|role| role.id == id)
+        self.all().find(|role| role.id == id)
     }
 
     /// What the holder of these roles is granted. An unknown role grants nothing.
@@ -109,7 +129,7 @@ impl Roles {
         check_environment(giver)?;
         for (index, id) in given.iter().enumerate() {
             let Some(role) = self.find(id) else {
-                let known = self.0.iter().map(|role| role.id.as_str()).collect::<Vec<_>>().join(", ");
+                let known = self.all().map(|role| role.id.as_str()).collect::<Vec<_>>().join(", ");
                 return Err(
                     Error::invalid("ROLE_UNKNOWN", format!("the roles are {known}")).at(format!("roles[{index}]"))
                 );
@@ -142,10 +162,10 @@ impl From<RoleRow> for RoleInfo {
     }
 }
 
-/// People are real whatever a key is for.
-fn check_environment(caller: &Principal) -> Result<()> {
+/// People and tenants are real whatever a key is for.
+pub fn check_environment(caller: &Principal) -> Result<()> {
     if &*caller.environment == Environment::Test.name() {
-        return Err(Error::new(Code::Denied, "ESCALATION", "a test key has no power over people"));
+        return Err(Error::new(Code::Denied, "ESCALATION", "a test key has no power over people and tenants"));
     }
     Ok(())
 }
@@ -163,7 +183,7 @@ impl Identity {
     /// The roles of the caller's tenant, the built-in ones first. Needs `roles.role.read`.
     pub async fn list_roles(&self, caller: &CallContext) -> Result<Vec<RoleInfo>> {
         caller.principal.require(READ)?;
-        Ok(Roles::of(store::list(&self.inner.db, caller.principal.tenant).await?).0)
+        Ok(Roles::of(store::list(&self.inner.db, caller.principal.tenant).await?).all().cloned().collect())
     }
 
     /// One role of the caller's tenant. Needs `roles.role.read`.
@@ -194,7 +214,8 @@ impl Identity {
             Box::pin(async move {
                 let (row, outbox, origin) = &*work;
                 let tenant = origin.principal.tenant;
-                crate::store::member::lock(tx, tenant).await?;
+                refuse_restricted(tx, &origin.principal).await?;
+                members::lock(tx, tenant).await?;
                 if store::list_in(tx, tenant).await?.len() >= MAX_ROLES {
                     let message = format!("a tenant makes at most {MAX_ROLES} roles: remove one that nobody holds");
                     return Err(Error::new(Code::Conflict, "TOO_MANY_ROLES", message));
@@ -232,7 +253,8 @@ impl Identity {
             Box::pin(async move {
                 let (name, grants, outbox, origin) = &*work;
                 let tenant = origin.principal.tenant;
-                crate::store::member::lock(tx, tenant).await?;
+                refuse_restricted(tx, &origin.principal).await?;
+                members::lock(tx, tenant).await?;
                 let roles = store::list_in(tx, tenant).await?;
                 let before = roles.iter().find(|row| row.id == id.0).ok_or_else(not_found)?;
                 check_covers(&origin.principal, &before.grants)?;
@@ -243,6 +265,11 @@ impl Identity {
                     return Err(exists());
                 }
                 store::update(tx, tenant, &row).await?;
+                // What was given by the power of its holders, or over them, ends with what they could do.
+                members::end_resets(tx, tenant).await?;
+                for holder in store::holders(tx, tenant, id).await? {
+                    members::end_invitations_by(tx, tenant, &holder.to_string()).await?;
+                }
                 revocation::append(tx, &revoke::roles_subject(tenant), now).await?;
                 let was = json!({ "name": before.name, "grants": before.grants });
                 let data = json!({ "id": id.to_string(), "name": row.name, "grants": row.grants, "before": was });
@@ -267,10 +294,11 @@ impl Identity {
             Box::pin(async move {
                 let (outbox, origin) = &*work;
                 let tenant = origin.principal.tenant;
-                crate::store::member::lock(tx, tenant).await?;
+                refuse_restricted(tx, &origin.principal).await?;
+                members::lock(tx, tenant).await?;
                 let row = store::list_in(tx, tenant).await?.into_iter().find(|row| row.id == id.0).ok_or_else(not_found)?;
                 check_covers(&origin.principal, &row.grants)?;
-                let holders = store::count_holders(tx, tenant, id).await?;
+                let holders = store::holders(tx, tenant, id).await?.len();
                 if holders > 0 {
                     let message = format!("{holders} hold this role: give them others first");
                     return Err(Error::new(Code::Conflict, "ROLE_IN_USE", message));
@@ -351,7 +379,7 @@ mod tests {
     #[test]
     fn every_built_in_grant_has_the_form_of_one() {
         let roles = Roles::of(Vec::new());
-        for role in &roles.0 {
+        for role in roles.all() {
             assert!(grants::check(&role.grants).is_ok(), "{}", role.name);
         }
     }

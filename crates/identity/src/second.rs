@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::audit::Outbox;
 use crate::factor::RECOVERY_LETTERS;
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::store::factor::{self as store, Failed};
 use crate::{Identity, base32, login, totp};
 

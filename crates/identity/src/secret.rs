@@ -8,7 +8,7 @@ use manifold_runtime::CallContext;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::store::secret::{self as store, SecretRow, Written};
 use crate::vault::{Place, busy};
 use crate::{Identity, step_up};

@@ -12,7 +12,7 @@ use manifold_runtime::CallContext;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::role::grants::{Moment, RoleGrant};
 use crate::store::session::{self as store, Holder, NewSession, SessionRow, Which};
 use crate::store::tenant as tenants;

@@ -8,7 +8,7 @@ use manifold_runtime::CallContext;
 use serde_json::json;
 
 use crate::email::Email;
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::session::{self, Entered, Visitor, person};
 use crate::store::session::{self as sessions, NewSession, Which};
 use crate::store::user as store;

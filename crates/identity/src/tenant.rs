@@ -19,8 +19,9 @@ use serde_json::json;
 
 use crate::email::Email;
 use crate::invitation::{self, Invitation};
-use crate::key::Origin;
+use crate::key::access::refuse_restricted;
 use crate::member::OneTime;
+use crate::origin::Origin;
 use crate::store::member::NewInvitation;
 use crate::store::tenant::{self as store, NewTenant, TenantRow};
 use crate::store::{revocation, user};
@@ -96,13 +97,15 @@ impl Identity {
     /// own tenant.
     ///
     /// # Errors
-    /// `NAME_INVALID`, `SLUG_INVALID`, `SLUG_TAKEN`, `EMAIL_INVALID`, `OWNER_REQUIRED` for a key that names nobody.
+    /// `NAME_INVALID`, `SLUG_INVALID`, `SLUG_TAKEN`, `EMAIL_INVALID`, `OWNER_REQUIRED` for a key that names nobody,
+    /// `ESCALATION` for test keys.
     pub async fn create_tenant(
         &self,
         caller: &CallContext,
         new: NewTenantInfo,
-    ) -> Result<(TenantInfo, Option<(Invitation, OneTime)>)> {
+    ) -> Result<(TenantInfo, Option<(Invitation, Option<OneTime>)>)> {
         self.require_host(&caller.principal, CREATE)?;
+        role::check_environment(&caller.principal)?;
         step_up::require(&caller.principal, self.inner.clock.now())?;
         let (id, now) = (TenantId(self.inner.ids.next()), self.inner.clock.now());
         let tenant = NewTenant { id, slug: read_slug(&new.slug)?, name: name::read(&new.name)?, at: now };
@@ -124,6 +127,7 @@ impl Identity {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (tenant, owner, identity, origin) = &*work;
+                refuse_restricted(tx, &origin.principal).await?;
                 if !store::insert(tx, tenant).await? {
                     let message = format!("there is a tenant with the slug {}", tenant.slug);
                     return Err(Error::new(Code::Conflict, "SLUG_TAKEN", message).at("slug"));
@@ -140,7 +144,7 @@ impl Identity {
         written.await?;
         let invited = match &made.1 {
             Owner::Caller(_) => None,
-            Owner::Invited(invited) => Some(invitation::show(&invited.0, &invited.1)),
+            Owner::Invited(invited) => Some(invitation::show(self, &invited.0, &invited.1)),
         };
         Ok((self.find_tenant(id).await?, invited))
     }
@@ -183,7 +187,8 @@ impl Identity {
     /// within a second.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `NAME_INVALID`, `SETTINGS_INVALID`, `MAIL_MISSING` for an open house without mail, `HOST_TENANT` for suspending the house's own.
+    /// `TENANT_NOT_FOUND`, `NAME_INVALID`, `SETTINGS_INVALID`, `MAIL_MISSING` for an open house without mail, `HOST_TENANT` for
+    /// suspending the house's own, `ESCALATION` for test keys.
     pub async fn update_tenant(&self, caller: &CallContext, id: TenantId, change: TenantChange) -> Result<TenantInfo> {
         if change.suspended.is_some() {
             self.require_host(&caller.principal, SUSPEND)?;
@@ -192,6 +197,7 @@ impl Identity {
         if change.name.is_some() || change.settings.is_some() || change.suspended.is_none() {
             caller.principal.require(WRITE)?;
         }
+        role::check_environment(&caller.principal)?;
         step_up::require(&caller.principal, self.inner.clock.now())?;
         let (name, settings) = (change.name.as_deref().map(name::read).transpose()?, change.settings);
         settings.as_ref().map_or(Ok(()), Settings::check)?;
@@ -202,10 +208,9 @@ impl Identity {
             let before = (row.name.clone(), row.settings.clone(), row.state.clone());
             row.name = name.clone().unwrap_or_else(|| before.0.clone());
             row.settings.0 = settings.clone().unwrap_or_else(|| before.1.0.clone());
-            match change.suspended {
-                Some(true) => row.state = "suspended".to_owned(),
-                Some(false) => (row.state, row.delete_after) = ("active".to_owned(), None),
-                None => {}
+            if let Some(suspended) = change.suspended {
+                // Whoever deletes it later begins a new grace.
+                (row.state, row.delete_after) = (if suspended { "suspended" } else { "active" }.to_owned(), None);
             }
             let kind = match (before.2.as_str(), row.state.as_str()) {
                 (was, "suspended") if was != "suspended" => "identity.tenant.suspended",
@@ -226,9 +231,10 @@ impl Identity {
     /// in the house's own.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND`, `HOST_TENANT` for the house's own.
+    /// `TENANT_NOT_FOUND`, `HOST_TENANT` for the house's own, `ESCALATION` for test keys.
     pub async fn delete_tenant(&self, caller: &CallContext, id: TenantId) -> Result<TenantInfo> {
         caller.principal.require(DELETE)?;
+        role::check_environment(&caller.principal)?;
         step_up::require(&caller.principal, self.inner.clock.now())?;
         let until = self.inner.clock.now().after(GRACE);
         if self.is_host(&caller.principal) {
@@ -259,6 +265,7 @@ impl Identity {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (alter, outbox, origin) = &*work;
+                refuse_restricted(tx, &origin.principal).await?;
                 let mut row = store::hold(tx, id).await?.ok_or_else(not_found)?;
                 let (kind, data) = alter(&mut row);
                 store::update(tx, &row).await?;
@@ -268,7 +275,7 @@ impl Identity {
             })
         });
         let tenant = changed.await?;
-        self.inner.cache.forget(|known| known.principal.tenant == id);
+        self.forget(&revoke::tenant_subject(id));
         Ok(tenant)
     }
 
@@ -286,12 +293,13 @@ impl Identity {
         self.inner.host.get() == Some(&caller.tenant)
     }
 
-    fn require_host(&self, caller: &Principal, permission: &'static str) -> Result<()> {
+    /// Denies unless the caller belongs to it and has the permission.
+    pub(crate) fn require_host(&self, caller: &Principal, permission: &'static str) -> Result<()> {
         caller.require(permission)?;
         if self.is_host(caller) {
             return Ok(());
         }
-        let message = "only the tenant that was made first, the house's own, decides about tenants";
+        let message = "only the tenant that was made first, the house's own, does this";
         Err(Error::new(Code::Denied, "INSUFFICIENT_SCOPE", message))
     }
 

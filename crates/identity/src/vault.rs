@@ -94,7 +94,7 @@ impl Vault {
 
     /// Seals a new system key, unless another process was faster.
     async fn create_system_key(&self, name: &'static str) -> Result<()> {
-        let master_id = store::active_master(&self.db).await?;
+        let master_id = self.sealing_master().await?;
         let label = Label { owner: name, version: 1, master_id: &master_id };
         let wrapped = self.masters.wrap(&Secret::new(random::bytes()), label)?;
         let key = SystemKey { name: name.to_owned(), version: 1, wrapped, master_id };
@@ -180,9 +180,17 @@ impl Vault {
         }
     }
 
+    /// The master key that seals new keys. It may have become that after the start, so it is checked again: what another key
+    /// of the same name seals nobody else opens.
+    async fn sealing_master(&self) -> Result<String> {
+        let master = store::active_master(&self.db).await?;
+        self.masters.check(std::slice::from_ref(&master))?;
+        Ok(master.id)
+    }
+
     /// What the version after `active` of a tenant's key shall be.
     async fn next_key(&self, tenant: TenantId, active: i32) -> Result<KeyRow> {
-        let (version, master_id) = (active + 1, store::active_master(&self.db).await?);
+        let (version, master_id) = (active + 1, self.sealing_master().await?);
         let owner = tenant.0.to_string();
         let label = Label { owner: &owner, version, master_id: &master_id };
         Ok(KeyRow { version, wrapped: self.masters.wrap(&Secret::new(random::bytes()), label)?, master_id })

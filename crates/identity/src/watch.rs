@@ -7,17 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use manifold_bus::Draft;
-use manifold_core::{
-    BlockId, Code, Error, IncidentId, KeyId, Principal, RequestId, Result, TenantId, Timestamp, TraceContext, UserId,
-};
+use manifold_core::{BlockId, Code, Error, IncidentId, KeyId, Result, TenantId, Timestamp, UserId};
 use serde_json::json;
 use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::Identity;
 use crate::detect::{Counters, DEAD_CREDENTIAL, Finding, Sign};
-use crate::key::Origin;
 use crate::network::Network;
+use crate::origin::Origin;
 use crate::store::incident::{self as store, BlockRow, IncidentRow};
 use crate::store::{key, user};
 
@@ -119,7 +117,8 @@ pub async fn read_blocks(identity: &Identity) -> Result<()> {
 }
 
 /// Writes an incident down, or adds to the one that nobody has acknowledged yet, and blocks the network if the rule says so.
-/// The machine itself is never blocked: whoever runs it must be able to unblock it.
+/// What is nearby is never blocked: whoever runs the house must be able to unblock, and behind a proxy that nobody named is
+/// everybody.
 async fn write(identity: &Identity, mut finding: Finding) -> Result<()> {
     let inner = &identity.inner;
     if !is_grave(identity, &finding).await? {
@@ -136,16 +135,16 @@ async fn write(identity: &Identity, mut finding: Finding) -> Result<()> {
         None => identity.host()?,
     };
     let (incident, block) = (IncidentId(inner.ids.next()), BlockId(inner.ids.next()));
-    let network = Network::parse(&finding.sign.subject).filter(|network| !network.is_loopback());
+    let network = Network::parse(&finding.sign.subject).filter(|network| !network.is_nearby());
     let blocks = finding.sign.rule.blocks.filter(|_| network.is_some());
     let until = blocks.map(|time| finding.at.after(time));
-    let work = Arc::new((inner.outbox.clone(), finding, RequestId(inner.ids.next()), tenant));
+    let work = Arc::new((inner.outbox.clone(), finding, Origin::of_house(&inner.ids, tenant)));
     let written = inner.db.write("write an incident down", move |tx| {
         let work = Arc::clone(&work);
         Box::pin(async move {
-            let (outbox, finding, request, tenant) = &*work;
+            let (outbox, finding, origin) = &*work;
             let sign = &finding.sign;
-            let row = describe(incident, *tenant, finding);
+            let row = describe(incident, origin.principal.tenant, finding);
             let fresh = store::add(tx, &row).await?;
             if let Some(until) = until {
                 let row = BlockRow {
@@ -160,9 +159,6 @@ async fn write(identity: &Identity, mut finding: Finding) -> Result<()> {
             if !fresh && until.is_none() {
                 return Ok(());
             }
-            let principal =
-                Principal { tenant: *tenant, subject: "manifold/identity".into(), ..Principal::anonymous() };
-            let origin = Origin { principal, request: *request, trace: TraceContext::root() };
             outbox.append(tx, &[detected(&row, until)], &origin.cause()).await
         })
     });

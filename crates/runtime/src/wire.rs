@@ -139,7 +139,9 @@ fn decode_principal(principal: proto::Principal) -> Option<Principal> {
         environment: Arc::from(principal.environment),
         mfa: principal.mfa,
         auth_time: Some(principal.auth_time).filter(|micros| *micros != 0).map(Timestamp::from_micros),
-        ..Principal::anonymous()
+        // Asked at the door, and never again.
+        lacks_factor: false,
+        metered: false,
     })
 }
 

@@ -45,14 +45,14 @@ pub(crate) struct Invitation {
     expires_at: String,
 }
 
-/// A new invitation with its token, which is shown here and nowhere else.
+/// A new invitation, with its token if nobody mails it. It is shown here and nowhere else.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct CreatedInvitation {
     #[serde(flatten)]
     invitation: Invitation,
-    /// For `POST /v1/auth/register`.
+    /// For `POST /v1/auth/register`; null = it was mailed to the address, whose owner alone shall have it.
     #[schema(example = "mfi_2q7…")]
-    token: String,
+    token: Option<String>,
 }
 
 /// A page of invitations, the newest first.
@@ -77,16 +77,16 @@ impl From<InvitationInfo> for Invitation {
     }
 }
 
-impl From<(InvitationInfo, OneTime)> for CreatedInvitation {
-    fn from((invitation, made): (InvitationInfo, OneTime)) -> Self {
-        Self { invitation: invitation.into(), token: made.token.expose().clone() }
+impl From<(InvitationInfo, Option<OneTime>)> for CreatedInvitation {
+    fn from((invitation, made): (InvitationInfo, Option<OneTime>)) -> Self {
+        Self { invitation: invitation.into(), token: made.map(|made| made.token.expose().clone()) }
     }
 }
 
 /// Invite somebody
 ///
-/// Give the token to the person, who joins with `POST /v1/auth/register`. It works once, for a week; an earlier invitation of
-/// the same address ends.
+/// With a mail server the person gets the token by mail; otherwise it is in the answer, to be given to the person, who joins
+/// with `POST /v1/auth/register`. It works once, for a week; an earlier invitation of the same address ends.
 #[utoipa::path(
     post,
     path = "/v1/invitations",

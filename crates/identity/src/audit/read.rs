@@ -14,7 +14,7 @@ use super::file::{self, Format};
 use super::verify::{Verdict, Verifier};
 use crate::Identity;
 use crate::detect::{BULK_EXPORTS, CHAIN_BROKEN, Sign};
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::store::audit::{self as store, AuditFilter, Order};
 
 const READ: &str = "audit.entry.read";

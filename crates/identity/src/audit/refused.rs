@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use manifold_bus::Draft;
-use manifold_core::{Error, Principal, RequestId, Result, TenantId, Timestamp, TraceContext, UserId};
+use manifold_core::{Error, Principal, Result, TenantId, Timestamp, UserId};
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
@@ -15,9 +15,9 @@ use uuid::Uuid;
 
 use crate::Identity;
 use crate::detect::{BRUTE_FORCE, DEAD_CREDENTIAL, KEY_GUESSING, PROBING, STUFFING, Sign};
-use crate::key::Origin;
 use crate::key::format::parse_key;
 use crate::network::Network;
+use crate::origin::Origin;
 use crate::store::user;
 
 const EVERY: Duration = Duration::from_secs(2);
@@ -41,8 +41,10 @@ struct Slot {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Who {
-    /// Somebody who tries to log in: the person if there is one, and in any case what stands for the address.
-    Stranger { user: Option<UserId>, account: String },
+    /// A person as whom somebody tries to log in.
+    Person(UserId),
+    /// Nobody has the address that is tried: all of these together, or strangers would fill the chain.
+    Nobody,
     /// A caller who may not do what he asked for.
     Caller { tenant: TenantId, subject: Arc<str> },
 }
@@ -86,11 +88,12 @@ impl Identity {
     /// Somebody tried a wrong password, or tried too early. `account` stands for the address that was typed.
     pub(crate) fn note_failed_login(&self, user: Option<UserId>, account: &str, ip: IpAddr) {
         let (network, seen) = (Network::of(ip).to_string(), "a failed login".to_owned());
-        let subject = user.map_or_else(|| format!("account:{account}"), |user| user.to_string());
-        let kind = String::new();
-        self.note_sign(Sign { rule: &BRUTE_FORCE, tenant: None, subject, kind, seen: network.clone() });
+        if let Some(user) = user {
+            let (subject, kind) = (user.to_string(), String::new());
+            self.note_sign(Sign { rule: &BRUTE_FORCE, tenant: None, subject, kind, seen: network.clone() });
+        }
         self.note_sign(Sign { rule: &STUFFING, tenant: None, subject: network, kind: account.to_owned(), seen });
-        let who = Who::Stranger { user, account: account.to_owned() };
+        let who = user.map_or(Who::Nobody, Who::Person);
         self.inner.refused.note(who, ip, None, self.inner.clock.now());
     }
 
@@ -145,15 +148,11 @@ async fn write(identity: &Identity, slot: Slot, tally: Tally) -> Result<()> {
     let inner = &identity.inner;
     let minute = Timestamp::from_micros(slot.minute * MINUTE_US).to_string();
     let (principal, type_, subject) = match slot.who {
-        Who::Stranger { user, account } => {
-            let home = match user {
-                Some(user) => user::home(&inner.db, user).await?,
-                None => None,
-            };
-            let tenant = home.unwrap_or(TenantId(Uuid::nil()));
-            let subject = user.map_or_else(|| format!("account:{account}"), |user| user.to_string());
-            (Principal { tenant, ..Principal::anonymous() }, "identity.login.failed", subject)
+        Who::Person(user) => {
+            let tenant = user::home(&inner.db, user).await?.unwrap_or(TenantId(Uuid::nil()));
+            (Principal { tenant, ..Principal::anonymous() }, "identity.login.failed", user.to_string())
         }
+        Who::Nobody => (Principal::anonymous(), "identity.login.failed", "nobody".to_owned()),
         Who::Caller { tenant, subject } => {
             let target = subject.to_string();
             (Principal { tenant, subject, ..Principal::anonymous() }, "identity.access.denied", target)
@@ -164,7 +163,7 @@ async fn write(identity: &Identity, slot: Slot, tally: Tally) -> Result<()> {
         data["operations"] = json!(tally.operations);
     }
     let draft = Draft { type_, subject, tenant: principal.tenant, data: data.to_string().into() };
-    let origin = Origin { principal, request: RequestId(inner.ids.next()), trace: TraceContext::root() };
+    let origin = Origin::unasked(&inner.ids, principal);
     let work = Arc::new((inner.outbox.clone(), draft, origin));
     let written = inner.db.write("write down what was refused", move |tx| {
         let work = Arc::clone(&work);

@@ -17,12 +17,12 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{Jwk, Keyring, public_of};
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::store::revocation;
 use crate::store::signing::{self as store, SigningKey};
 use crate::vault::Vault;
 use crate::vault::envelope::{KeyBytes, Place};
-use crate::{Identity, random, revoke};
+use crate::{Identity, random, revoke, step_up};
 
 const ROTATE: &str = "system.signing.write";
 /// How often it is looked whether a turn is over.
@@ -79,9 +79,10 @@ impl Identity {
     /// Ends the turn of the key that signs; the name of the one that signs from now on. Needs `system.signing.write`.
     ///
     /// # Errors
-    /// `SIGNING_KEY_TOO_NEW`, with the time to wait, if the next one is not known to everybody yet.
+    /// `STEP_UP_REQUIRED`; `SIGNING_KEY_TOO_NEW`, with the time to wait, if the next one is not known to everybody yet.
     pub async fn rotate_signing_key(&self, caller: &CallContext) -> Result<String> {
-        caller.principal.require(ROTATE)?;
+        self.require_host(&caller.principal, ROTATE)?;
+        step_up::require(&caller.principal, self.inner.clock.now())?;
         let keys = store::list(&self.inner.db).await?;
         let next = in_state(&keys, "next")?;
         let known_at = next.since.after(PUBLISHED);
@@ -135,7 +136,7 @@ impl Identity {
         let keys = store::list(&self.inner.db).await?;
         let (active, next) = (in_state(&keys, "active")?, in_state(&keys, "next")?);
         if active.since.after(TURN) <= now && next.since.after(PUBLISHED) <= now {
-            self.rotate(active.id, next.id, Origin::of_house(self, TenantId(Uuid::nil()))).await?;
+            self.rotate(active.id, next.id, Origin::of_house(&self.inner.ids, TenantId(Uuid::nil()))).await?;
         }
         let removed = self.inner.db.write("remove signing keys", move |tx| {
             Box::pin(async move {

@@ -6,12 +6,14 @@ use manifold_core::{Code, Error, KeyId, Principal, Result, Timestamp};
 use manifold_runtime::CallContext;
 use serde_json::{Map, Value, json};
 
+use super::access::{check_restrictions, govern};
 use super::credit::{Refill, check_credits};
 use super::restriction::Restrictions;
 use super::terms::{check_expiry, check_metadata, check_rotate_every};
-use super::{KeyInfo, Origin, WRITE, describe, govern, not_found};
+use super::{KeyInfo, WRITE, describe, not_found};
+use crate::origin::Origin;
 use crate::store::key::{self as store, Changed, KeyRow};
-use crate::store::{revocation, rotation};
+use crate::store::{member as members, revocation, rotation};
 use crate::{Identity, events, name, permission, revoke, step_up};
 
 /// What shall be different; None leaves it as it is.
@@ -58,7 +60,10 @@ impl Identity {
                 if before == after {
                     return Ok(row);
                 }
+                check_restrictions(tx, &origin.principal, &after.terms.restrictions).await?;
                 store::update_key(tx, tenant, id, &after).await?;
+                // It may have given away what it has no more.
+                members::end_invitations_by(tx, tenant, &id.to_string()).await?;
                 if before.terms.rotate_every != after.terms.rotate_every {
                     rotation::schedule(tx, tenant, id).await?;
                 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use manifold_bus::Draft;
-use manifold_core::{KeyId, Principal, RequestId, Result, SubjectKind, TenantId, Timestamp, TraceContext};
+use manifold_core::{KeyId, Result, TenantId, Timestamp};
 use manifold_store::Tx;
 use serde_json::json;
 use tokio::time::{MissedTickBehavior, interval};
@@ -20,8 +20,6 @@ use crate::{Identity, events};
 const EVERY: Duration = Duration::from_secs(60);
 /// Keys per look.
 const BATCH: i64 = 100;
-/// Who reminds.
-const REMINDER: &str = "manifold/identity";
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -55,10 +53,7 @@ async fn remind(identity: &Identity) -> Result<()> {
 
 async fn say(identity: &Identity, kind: Kind, tenant: Uuid, key: Uuid, now: Timestamp) -> Result<()> {
     let (tenant, key) = (TenantId(tenant), KeyId(key));
-    let principal =
-        Principal { tenant, subject: REMINDER.into(), kind: SubjectKind::Service, ..Principal::anonymous() };
-    let request = RequestId(identity.inner.ids.next());
-    let work = Arc::new((identity.inner.outbox.clone(), Origin { principal, request, trace: TraceContext::root() }));
+    let work = Arc::new((identity.inner.outbox.clone(), Origin::of_house(&identity.inner.ids, tenant)));
     let said = identity.inner.db.write("remind of a secret", move |tx| {
         let work = Arc::clone(&work);
         Box::pin(async move {

@@ -79,9 +79,28 @@ impl Restrictions {
         Ok(self)
     }
 
+    /// Whether nothing is restricted.
+    pub(crate) fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether whoever is admitted by `other` is admitted by these, too.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let within = |own: &[String], theirs: &[String], holds: fn(&str, &str) -> bool| {
+            let held = |one: &String| own.iter().any(|of| holds(of, one));
+            own.is_empty() || (!theirs.is_empty() && theirs.iter().all(held))
+        };
+        let same = |own: &str, one: &str| own == one;
+        let inside = |own: &str, one: &str| network(own).zip(network(one)).is_some_and(|(own, one)| own.contains(&one));
+        within(&self.ips, &other.ips, inside)
+            && within(&self.origins, &other.origins, same)
+            && within(&self.methods, &other.methods, same)
+            && within(&self.apis, &other.apis, same)
+    }
+
     /// Ready to be asked at every call; None if there are none.
     pub(crate) fn fence(self) -> Result<Option<Box<Fence>>> {
-        if self == Self::default() {
+        if self.is_none() {
             return Ok(None);
         }
         let networks: Option<Vec<_>> = self.ips.iter().map(|text| network(text)).collect();
@@ -139,6 +158,30 @@ mod tests {
 
     fn from(ip: &str) -> Visit<'static> {
         Visit { ip: ip.parse().ok(), ..Visit::default() }
+    }
+
+    #[test]
+    fn narrower_restrictions_are_covered_and_wider_ones_are_not() {
+        let of = |ips: &[&str], methods: &[&str]| Restrictions {
+            ips: ips.iter().map(ToString::to_string).collect(),
+            methods: methods.iter().map(ToString::to_string).collect(),
+            ..Restrictions::default()
+        };
+        let own = of(&["10.0.0.0/8", "2001:db8::/32"], &["GET", "POST"]);
+        for (other, covered) in [
+            (own.clone(), true),
+            (of(&["10.1.0.0/16"], &["GET"]), true),
+            (of(&["10.1.2.3/32", "2001:db8:1::/48"], &["GET"]), true),
+            (of(&["10.0.0.0/7"], &["GET"]), false),
+            (of(&["10.1.0.0/16", "192.0.2.0/24"], &["GET"]), false),
+            (of(&["10.1.0.0/16"], &["GET", "DELETE"]), false),
+            (of(&["10.1.0.0/16"], &[]), false),
+            (of(&[], &["GET"]), false),
+            (Restrictions::default(), false),
+        ] {
+            assert_eq!(own.covers(&other), covered, "{other:?}");
+        }
+        assert!(Restrictions::default().covers(&own) && Restrictions::default().covers(&Restrictions::default()));
     }
 
     #[test]

@@ -9,8 +9,10 @@ use manifold_runtime::CallContext;
 use manifold_store::Tx;
 use serde_json::{Value, json};
 
+use super::access::govern;
 use super::format::Environment;
-use super::{Created, KeyInfo, Origin, WRITE, describe, generate_key, govern, not_found};
+use super::{Created, KeyInfo, WRITE, describe, generate_key, not_found};
+use crate::origin::Origin;
 use crate::store::key::{self as store, KeyRow, NewSecret};
 use crate::store::revocation;
 use crate::store::rotation::{self, Change};

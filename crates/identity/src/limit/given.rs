@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use manifold_cache::Policy;
-use manifold_core::{Principal, Result, TenantId};
+use manifold_core::{Code, Error, Principal, Result, ResultExt, TenantId};
+use serde::Deserialize;
 use tokio::sync::Mutex;
+use tracing::warn;
 
 use super::{Limited, Rule, subjects};
 use crate::Identity;
-use crate::store::limit as store;
+use crate::store::limit::{self as store, RuleRow};
 
 /// The subject under which the feed of revocations tells that limits of a tenant have changed.
 pub fn subject(tenant: TenantId) -> String {
@@ -67,7 +69,7 @@ impl Identity {
         let _alone = self.inner.limits.reading.lock().await;
         let mut all = HashMap::<TenantId, OfTenant>::new();
         for row in store::list_all(&self.inner.db).await? {
-            all.entry(TenantId(row.tenant_id)).or_default().extend(policies(&row.subject, &row.rules)?);
+            all.entry(TenantId(row.tenant_id)).or_default().extend(policies(&row));
         }
         let all = all.into_iter().map(|(tenant, known)| (tenant, Arc::new(known))).collect();
         self.inner.limits.all.store(Arc::new(all));
@@ -78,11 +80,14 @@ impl Identity {
     pub(crate) async fn load_limits_of(&self, tenant: TenantId) -> Result<()> {
         let _alone = self.inner.limits.reading.lock().await;
         let mut known = OfTenant::new();
-        for row in store::list(&self.inner.db, tenant).await? {
-            known.extend(policies(&row.subject, &row.rules)?);
-        }
         let mut all = HashMap::clone(&self.inner.limits.all.load());
-        all.remove(&tenant);
+        let before = all.remove(&tenant).unwrap_or_default();
+        for row in store::list(&self.inner.db, tenant).await? {
+            known.extend(policies(&row).or_else(|| {
+                let of = Limited::parse(&row.subject).ok()?;
+                Some((of, Arc::clone(before.get(&of)?)))
+            }));
+        }
         if !known.is_empty() {
             all.insert(tenant, Arc::new(known));
         }
@@ -91,9 +96,17 @@ impl Identity {
     }
 }
 
-/// None = limits of a kind of subject that a newer version knows.
-fn policies(subject: &str, rules: &[Rule]) -> Result<Option<(Limited, Arc<[Policy]>)>> {
-    let Ok(of) = Limited::parse(subject) else { return Ok(None) };
-    let policies = rules.iter().map(|rule| rule.policy(of)).collect::<Result<Vec<_>>>()?;
-    Ok(Some((of, policies.into())))
+/// None = this process does not understand them: a newer one has written them, of a kind that it does not know.
+fn policies(row: &RuleRow) -> Option<(Limited, Arc<[Policy]>)> {
+    let read = || {
+        let of = Limited::parse(&row.subject)?;
+        let rules = Vec::<Rule>::deserialize(&row.rules.0).or_err(Code::Internal, "read limits")?;
+        let policies = rules.iter().map(|rule| rule.policy(of)).collect::<Result<Vec<_>>>()?;
+        Ok::<_, Error>((of, policies.into()))
+    };
+    let read = read();
+    if let Err(error) = &read {
+        warn!(tenant = %TenantId(row.tenant_id), subject = row.subject, %error, "limits are of a kind that is not known here");
+    }
+    read.ok()
 }

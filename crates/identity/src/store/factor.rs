@@ -7,6 +7,9 @@ use sqlx::FromRow;
 use sqlx::types::Json;
 use uuid::Uuid;
 
+use super::revocation;
+use crate::revoke;
+
 /// A factor of a person.
 #[derive(FromRow)]
 pub struct FactorRow {
@@ -93,10 +96,11 @@ pub async fn remove_all(tx: &mut Tx<'_>, user: UserId) -> Result<u64> {
 }
 
 /// The person has no factor any more: recovery codes end, and no session has proven one.
-pub async fn forget_proofs(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
+pub async fn forget_proofs(tx: &mut Tx<'_>, user: UserId, at: Timestamp) -> Result<()> {
     let sql = "UPDATE session SET mfa = $2 WHERE user_id = $1";
     on!(tx, |executor| sqlx::query(sql).bind(user.0).bind(false).execute(executor).await.map(|_| ()))
         .during("forget what sessions have proven")?;
+    revocation::append(tx, &revoke::user_subject(user), at).await?;
     end_recovery_codes(tx, user).await
 }
 

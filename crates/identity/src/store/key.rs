@@ -286,7 +286,7 @@ pub async fn revoke_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, at: Timest
     if changed.during("revoke an API key")? == 0 {
         return Ok(false);
     }
-    let secrets = "UPDATE api_key_secret SET state = 'revoked' \
+    let secrets = "UPDATE api_key_secret SET state = 'revoked', warn_at = NULL \
                    WHERE key_id IN (SELECT id FROM api_key WHERE tenant_id = $1 AND id = $2)";
     on!(tx, |executor| sqlx::query(secrets).bind(tenant.0).bind(id.0).execute(executor).await.map(|_| ()))
         .during("revoke the secrets of an API key")?;

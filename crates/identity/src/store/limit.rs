@@ -69,8 +69,8 @@ pub struct RuleRow {
     pub tenant_id: Uuid,
     /// Printed id, or `tenant`.
     pub subject: String,
-    /// Which limits.
-    pub rules: Json<Vec<Rule>>,
+    /// Which limits, as they were written: a newer process may know others.
+    pub rules: Json<serde_json::Value>,
 }
 
 /// All limits that were given to somebody of a tenant.

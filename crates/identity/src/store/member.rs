@@ -115,17 +115,27 @@ pub async fn roles_of(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> Result
 /// Who may do something else from now on: what was given to others by this person's power, or over this person, ends.
 /// These are invitations by and for the person, and tokens for new passwords.
 pub async fn end_promises(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> Result<()> {
-    let resets = "DELETE FROM one_time WHERE purpose = 'reset' AND used_at IS NULL \
-                  AND user_id IN (SELECT user_id FROM membership WHERE tenant_id = $1)";
-    on!(tx, |executor| sqlx::query(resets).bind(tenant.0).execute(executor).await.map(|_| ()))
-        .during("end tokens for new passwords")?;
-    let invitations = "DELETE FROM invitation WHERE tenant_id = $1 AND used_at IS NULL AND (invited_by = $2 \
-                       OR email_norm IN (SELECT email_norm FROM user_account WHERE id = $3))";
-    on!(tx, |executor| {
-        let query = sqlx::query(invitations).bind(tenant.0).bind(user.to_string()).bind(user.0);
-        query.execute(executor).await.map(|_| ())
-    })
-    .during("end invitations")
+    end_resets(tx, tenant).await?;
+    end_invitations_by(tx, tenant, &user.to_string()).await?;
+    let sql = "DELETE FROM invitation WHERE tenant_id = $1 AND used_at IS NULL \
+               AND email_norm IN (SELECT email_norm FROM user_account WHERE id = $2)";
+    on!(tx, |executor| sqlx::query(sql).bind(tenant.0).bind(user.0).execute(executor).await.map(|_| ()))
+        .during("end invitations of a person")
+}
+
+/// Ends the tokens by which members may choose a new password.
+pub async fn end_resets(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
+    let sql = "DELETE FROM one_time WHERE purpose = 'reset' AND used_at IS NULL \
+               AND user_id IN (SELECT user_id FROM membership WHERE tenant_id = $1)";
+    on!(tx, |executor| sqlx::query(sql).bind(tenant.0).execute(executor).await.map(|_| ()))
+        .during("end tokens for new passwords")
+}
+
+/// Ends the invitations that a person or key has made.
+pub async fn end_invitations_by(tx: &mut Tx<'_>, tenant: TenantId, maker: &str) -> Result<()> {
+    let sql = "DELETE FROM invitation WHERE tenant_id = $1 AND used_at IS NULL AND invited_by = $2";
+    on!(tx, |executor| sqlx::query(sql).bind(tenant.0).bind(maker).execute(executor).await.map(|_| ()))
+        .during("end invitations")
 }
 
 /// Gives a member these roles and no others.

@@ -37,7 +37,7 @@ pub async fn take_due(tx: &mut Tx<'_>, tenant: TenantId, key: KeyId, now: Timest
 /// Up to `limit` keys half of whose grace is over by `now`, and of which nobody was warned: tenant and key.
 pub async fn list_old(db: &Db, now: Timestamp, limit: i64) -> Result<Vec<(Uuid, Uuid)>> {
     let sql = "SELECT k.tenant_id, k.id FROM api_key_secret s JOIN api_key k ON k.id = s.key_id \
-               WHERE s.warn_at <= $1 ORDER BY s.warn_at LIMIT $2";
+               WHERE s.warn_at <= $1 AND s.state = 'previous' ORDER BY s.warn_at LIMIT $2";
     on!(db, |pool| sqlx::query_as(sql).bind(Micros::from(now)).bind(limit).fetch_all(pool).await)
         .during("look for old secrets")
 }

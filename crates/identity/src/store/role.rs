@@ -1,6 +1,6 @@
 //! SQL of `role`: what a tenant calls which permissions.
 
-use manifold_core::{Result, RoleId, TenantId, Timestamp};
+use manifold_core::{Result, RoleId, TenantId, Timestamp, UserId};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
 use sqlx::FromRow;
 use sqlx::types::Json;
@@ -65,11 +65,11 @@ pub async fn remove(tx: &mut Tx<'_>, tenant: TenantId, id: RoleId) -> Result<()>
         .during("remove a role")
 }
 
-/// How many hold a role.
-pub async fn count_holders(tx: &mut Tx<'_>, tenant: TenantId, id: RoleId) -> Result<i64> {
-    let sql = "SELECT COUNT(*) FROM role_binding WHERE tenant_id = $1 AND role = $2";
-    let count = on!(tx, |executor| {
-        sqlx::query_scalar::<_, i64>(sql).bind(tenant.0).bind(id.to_string()).fetch_one(executor).await
-    });
-    count.during("count the holders of a role")
+/// Who holds a role.
+pub async fn holders(tx: &mut Tx<'_>, tenant: TenantId, id: RoleId) -> Result<Vec<UserId>> {
+    let sql =
+        "SELECT subject_id FROM role_binding WHERE tenant_id = $1 AND role = $2 AND subject_kind = 'user' ORDER BY 1";
+    let found: Result<Vec<Uuid>, _> =
+        on!(tx, |executor| { sqlx::query_scalar(sql).bind(tenant.0).bind(id.to_string()).fetch_all(executor).await });
+    Ok(found.during("list the holders of a role")?.into_iter().map(UserId).collect())
 }

@@ -140,6 +140,13 @@ pub async fn insert(tx: &mut Tx<'_>, new: &NewSession) -> Result<()> {
     .during("insert a session")
 }
 
+/// Whether a session of a person is renewed by refresh tokens.
+pub async fn is_behind_tokens(db: &Db, user: UserId, id: SessionId) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM session WHERE user_id = $1 AND id = $2 AND idle IS NOT NULL";
+    let count = on!(db, |executor| sqlx::query_scalar::<_, i64>(sql).bind(user.0).bind(id.0).fetch_one(executor).await);
+    Ok(count.during("look at a session")? > 0)
+}
+
 /// Inserts a session that goes on where `before` was; when it ends in any case. None if that one was ended.
 pub async fn follow(tx: &mut Tx<'_>, new: &NewSession, before: SessionId) -> Result<Option<Timestamp>> {
     let sql = "INSERT INTO session (id, hash, user_id, tenant_id, auth_time, mfa, ip, agent, created_at, seen_at, expires_at) \

@@ -146,7 +146,9 @@ pub async fn join(tx: &mut Tx<'_>, tenant: TenantId, user: UserId, role: &str, a
         let query = sqlx::query(binding).bind(tenant.0).bind(user.0).bind(role);
         query.execute(executor).await.map(|_| ())
     })
-    .during("bind a role")
+    .during("bind a role")?;
+    // Whoever could choose a new password for the person had no power over what the person is now.
+    one_time::end_of(tx, user).await
 }
 
 /// The roles of a member.

@@ -48,9 +48,9 @@ pub async fn insert_master(tx: &mut Tx<'_>, row: &MasterRow) -> Result<()> {
 }
 
 /// The master key that seals new keys.
-pub async fn active_master(db: &Db) -> Result<String> {
-    let sql = "SELECT id FROM vault_master WHERE state = 'active'";
-    on!(db, |executor| sqlx::query_scalar(sql).fetch_one(executor).await).during("find the active master key")
+pub async fn active_master(db: &Db) -> Result<MasterRow> {
+    let sql = "SELECT id, check_blob, state, created_at FROM vault_master WHERE state = 'active'";
+    on!(db, |executor| sqlx::query_as(sql).fetch_one(executor).await).during("find the active master key")
 }
 
 /// Whether this master key still seals new keys. If so, it does until the end of the transaction.

@@ -8,7 +8,7 @@ use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tracing::info;
 
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::store::{revocation, tenant as store};
 use crate::{Identity, revoke};
 
@@ -42,7 +42,7 @@ impl Identity {
 
     async fn purge(&self, id: TenantId) -> Result<()> {
         let (outbox, now) = (self.inner.outbox.clone(), self.inner.clock.now());
-        let origin = Arc::new(Origin::of_house(self, id));
+        let origin = Arc::new(Origin::of_house(&self.inner.ids, id));
         let removed = self.inner.db.write("remove a tenant", move |tx| {
             let (outbox, origin) = (outbox.clone(), Arc::clone(&origin));
             Box::pin(async move {

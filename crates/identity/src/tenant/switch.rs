@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use manifold_core::{Result, TenantId};
+use manifold_core::{Code, Error, Result, TenantId};
 use manifold_runtime::CallContext;
 use serde_json::json;
 
 use super::{not_found, suspended};
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::session::{self, Entered, Visitor, person};
 use crate::store::session::{self as store, NewSession, Which};
 use crate::store::{tenant as tenants, user};
@@ -17,9 +17,14 @@ impl Identity {
     /// Moves the caller's session to another tenant: it gets a new token, and lasts as long as it would have.
     ///
     /// # Errors
-    /// `TENANT_NOT_FOUND` for who is no member, `TENANT_SUSPENDED`, `INVALID_SESSION` if it ended meanwhile.
+    /// `TENANT_NOT_FOUND` for who is no member, `TENANT_SUSPENDED`, `SESSION_OF_TOKENS`, `INVALID_SESSION` if it ended
+    /// meanwhile.
     pub async fn switch_tenant(&self, caller: &CallContext, visitor: Visitor, tenant: TenantId) -> Result<Entered> {
         let (user, before) = person(&caller.principal)?;
+        if store::is_behind_tokens(&self.inner.db, user, before).await? {
+            let message = "a session behind tokens stays in its tenant: log in with a cookie, or make a key there";
+            return Err(Error::new(Code::Conflict, "SESSION_OF_TOKENS", message));
+        }
         if !tenants::has_member(&self.inner.db, tenant, user).await? {
             return Err(not_found());
         }

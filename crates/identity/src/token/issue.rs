@@ -11,7 +11,8 @@ use serde_json::json;
 
 use super::{Claims, LIFETIME, seconds};
 use crate::audit::Outbox;
-use crate::key::Origin;
+use crate::detect::{REFRESH_REUSE, Sign};
+use crate::origin::Origin;
 use crate::session::{self, Entered, Visitor};
 use crate::store::refresh as store;
 use crate::store::session::{self as sessions, Holder, Which};
@@ -41,8 +42,8 @@ pub struct Tokens {
 enum Outcome {
     /// It was used, for this session.
     Renewed(Holder),
-    /// Somebody uses it again: this session ended.
-    Reused(SessionId),
+    /// Somebody uses it again: this session of this person ended.
+    Reused(SessionId, TenantId, UserId),
     /// It does not work.
     Refused,
 }
@@ -115,8 +116,10 @@ impl Identity {
         });
         match used.await? {
             Outcome::Renewed(holder) => self.tokens(&holder, refresh, now),
-            Outcome::Reused(session) => {
+            Outcome::Reused(session, tenant, user) => {
                 self.forget(&revoke::session_subject(session));
+                let (subject, seen) = (user.to_string(), format!("a refresh token of {session}, again"));
+                self.note_sign(Sign { rule: &REFRESH_REUSE, tenant: Some(tenant), subject, kind: String::new(), seen });
                 Err(wrong_grant())
             }
             Outcome::Refused => Err(wrong_grant()),
@@ -155,15 +158,15 @@ async fn end_family(
     origin: &Origin,
     now: Timestamp,
 ) -> Result<Outcome> {
-    let (session, user) = (SessionId(holder.id), UserId(holder.user_id));
+    let (session, tenant, user) = (SessionId(holder.id), TenantId(holder.tenant_id), UserId(holder.user_id));
     if sessions::revoke(tx, user, Which::One(session), now).await? == 0 {
         return Ok(Outcome::Refused);
     }
     let ip = visitor.ip.to_canonical().to_string();
     let data = json!({ "session": session.to_string(), "reason": "refresh_token_reused", "ip": ip });
-    let event = login::event("identity.session.revoked", TenantId(holder.tenant_id), user, &data);
+    let event = login::event("identity.session.revoked", tenant, user, &data);
     outbox.append(tx, &[event], &origin.cause()).await?;
-    Ok(Outcome::Reused(session))
+    Ok(Outcome::Reused(session, tenant, user))
 }
 
 /// Until when a refresh token works that is given now.

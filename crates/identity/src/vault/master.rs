@@ -108,7 +108,7 @@ impl Masters {
     }
 
     /// Refuses keys that are not those of the database, and that one which it still needs is not configured.
-    fn check(&self, known: &[MasterRow]) -> Result<()> {
+    pub(super) fn check(&self, known: &[MasterRow]) -> Result<()> {
         for row in known {
             let Some(master) = self.keys.get(&row.id) else {
                 if row.state == "retired" {

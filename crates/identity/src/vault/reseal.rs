@@ -4,19 +4,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_core::{Principal, RequestId, Result, SubjectKind, TenantId, TraceContext};
+use manifold_core::{Result, TenantId};
 use serde_json::json;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::{Place, envelope, rotate};
 use crate::Identity;
-use crate::key::Origin;
-use crate::store::reseal::{self as store, Fresh, Old};
+use crate::origin::Origin;
+use crate::store::reseal::{self as store, Fresh, Old, Replaced};
 use crate::store::vault::active_version;
-
-/// Who does it, in the audit chain.
-const MAKER: &str = "identity";
 
 /// A column of this crate in which something is sealed. The column `id` of its table is the row of the place.
 #[derive(Debug)]
@@ -67,12 +64,20 @@ pub fn is_known(place: Place<'_>) -> bool {
 pub async fn pass(identity: &Identity) -> Result<()> {
     for old in store::list_replaced(&identity.inner.db).await? {
         let tenant = TenantId(old.tenant_id);
-        for column in columns_of(tenant) {
-            reseal(identity, tenant, column).await?;
+        // One tenant whose key does not open keeps nobody else waiting.
+        if let Err(error) = renew(identity, tenant, &old).await {
+            warn!(%tenant, %error, "cannot seal anew what a replaced key has sealed");
         }
-        if identity.inner.clock.now().since(old.replaced_at) >= KEPT {
-            destroy(identity, tenant, old.version).await?;
-        }
+    }
+    Ok(())
+}
+
+async fn renew(identity: &Identity, tenant: TenantId, old: &Replaced) -> Result<()> {
+    for column in columns_of(tenant) {
+        reseal(identity, tenant, column).await?;
+    }
+    if identity.inner.clock.now().since(old.replaced_at) >= KEPT {
+        destroy(identity, tenant, old.version).await?;
     }
     Ok(())
 }
@@ -81,6 +86,8 @@ pub async fn pass(identity: &Identity) -> Result<()> {
 async fn reseal(identity: &Identity, tenant: TenantId, column: &'static Column) -> Result<()> {
     let (db, vault) = (&identity.inner.db, &identity.inner.vault);
     let Some((version, _)) = active_version(db, tenant).await? else { return Ok(()) };
+    // One that was taken just before another process, or a call that is still on its way, replaced it seals old rows as old.
+    vault.sealing.forget(&tenant);
     let mut after = Uuid::nil();
     loop {
         let rows = store::list_old(db, column, tenant, &envelope::head(version), after).await?;
@@ -108,7 +115,7 @@ async fn reseal(identity: &Identity, tenant: TenantId, column: &'static Column) 
 
 /// Unless something needs it still.
 async fn destroy(identity: &Identity, tenant: TenantId, version: i32) -> Result<()> {
-    let work = Arc::new((identity.inner.outbox.clone(), by_ourselves(identity, tenant)));
+    let work = Arc::new((identity.inner.outbox.clone(), Origin::of_house(&identity.inner.ids, tenant)));
     let destroyed = identity.inner.db.write("destroy a tenant's key", move |tx| {
         let work = Arc::clone(&work);
         Box::pin(async move {
@@ -129,9 +136,4 @@ async fn destroy(identity: &Identity, tenant: TenantId, version: i32) -> Result<
         info!(%tenant, version, "destroyed a key that nothing is sealed under any more");
     }
     Ok(())
-}
-
-fn by_ourselves(identity: &Identity, tenant: TenantId) -> Origin {
-    let principal = Principal { tenant, kind: SubjectKind::Service, subject: MAKER.into(), ..Principal::anonymous() };
-    Origin { principal, request: RequestId(identity.inner.ids.next()), trace: TraceContext::root() }
 }

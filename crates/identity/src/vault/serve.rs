@@ -11,7 +11,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Place;
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::secret;
 use crate::store::secret as secrets;
 use crate::store::vault as store;

@@ -7,7 +7,7 @@ use manifold_runtime::CallContext;
 use serde_json::{Value, json};
 
 use super::{TRIES, busy, envelope, rotate};
-use crate::key::Origin;
+use crate::origin::Origin;
 use crate::store::reseal;
 use crate::store::vault as store;
 use crate::{Identity, step_up};

@@ -129,14 +129,16 @@ impl Identity {
             Ok(()) if !allowed(question, |permission| principal.allows(permission))? => {
                 VerifyCode::InsufficientPermissions
             }
-            Ok(()) if principal.metered => match self.spend(caller, id, question.credits).await? {
-                Spent::Left(left) => {
-                    credits = Some(left);
-                    VerifyCode::Valid
+            Ok(()) if principal.metered && question.credits > 0 => {
+                match self.spend(caller, id, question.credits).await? {
+                    Spent::Left(left) => {
+                        credits = Some(left);
+                        VerifyCode::Valid
+                    }
+                    Spent::TooFew(_) => VerifyCode::UsageExceeded,
+                    Spent::Free => VerifyCode::Valid,
                 }
-                Spent::TooFew(_) => VerifyCode::UsageExceeded,
-                Spent::Free => VerifyCode::Valid,
-            },
+            }
             Ok(()) => VerifyCode::Valid,
         };
         if code == VerifyCode::Valid {
@@ -154,7 +156,7 @@ impl Identity {
                 permissions: row.grants.0,
                 metadata: row.metadata.0,
                 expires_at: row.expires_at.map(Timestamp::from),
-                credits,
+                credits: credits.or(row.credits),
             }),
         ))
     }

@@ -17,6 +17,7 @@ on_both_engines!(
     only_subjects_of_the_own_tenant_can_be_limited,
     nobody_limits_who_can_do_more,
     limits_that_cannot_be_counted_are_refused,
+    limits_of_a_kind_that_is_not_known_here_leave_all_others_in_force,
 );
 
 fn rule(name: &str, quota: u64) -> Rule {
@@ -159,5 +160,22 @@ async fn limits_that_cannot_be_counted_are_refused(house: &House) {
 
         assert_eq!((refused.code(), refused.reason(), refused.param()), (Code::Invalid, "LIMIT_INVALID", Some(param)));
     }
+    process.stop().await;
+}
+
+async fn limits_of_a_kind_that_is_not_known_here_leave_all_others_in_force(house: &House) {
+    let process = house.start().await;
+    let admin = process.admin(house).await;
+    let (id, caller) = app(&process, &admin).await;
+    process.identity.set_limits(&admin, Limited::Key(id), vec![rule("minute", 5)]).await.unwrap();
+
+    process.execute("UPDATE limit_rule SET rules = '[{\"of a newer program\":1}]'").await;
+    process.identity.set_limits(&admin, Limited::Tenant, vec![rule("all", 9)]).await.unwrap();
+    let kept = met(&process, &caller);
+    process.stop().await;
+    let process = house.start().await;
+
+    assert_eq!(kept, ["key/minute", "tenant/all"], "as it was known");
+    assert_eq!(met(&process, &caller), ["tenant/all"], "the program starts");
     process.stop().await;
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use manifold_core::{Code, Error, PageRequest, Principal, Secret, TenantId, UserId};
-use manifold_identity::{Entered, Newcomer};
+use manifold_identity::{Entered, KeyChange, NewTenantInfo, Newcomer, RoleGrant};
 use manifold_runtime::CallContext;
 use uuid::Uuid;
 
-use crate::house::{House, LOCAL, Process, calling};
+use crate::house::{House, LOCAL, Process, calling, key};
 use crate::people::{PASSWORD, nobody, visitor};
 
 on_both_engines!(
@@ -26,11 +26,14 @@ on_both_engines!(
     the_setup_token_ends_with_the_first_account_however_it_came,
     a_test_key_has_no_power_over_people,
     what_is_promised_to_people_is_on_record,
+    invitations_of_a_key_end_with_it,
+    nobody_joins_a_tenant_that_is_suspended_or_closed_meanwhile,
+    who_gets_a_tenant_of_ones_own_has_no_open_reset,
 );
 
 impl Process {
     pub async fn join(&self, owner: &CallContext, email: &str, role: &str) -> Entered {
-        let (_, made) = self.identity.invite(owner, email, role).await.unwrap();
+        let made = self.identity.invite(owner, email, role).await.unwrap().1.unwrap();
         self.follow(&made.token, PASSWORD).await.unwrap()
     }
 
@@ -55,11 +58,11 @@ async fn an_invitation_makes_a_member_once(house: &House) {
     let owner = process.owner(house).await;
     let (invitation, made) = process.identity.invite(&owner, "Grace@example.org", "developer").await.unwrap();
     assert_eq!((invitation.email.as_str(), &*invitation.invited_by), ("Grace@example.org", &*owner.principal.subject));
-    let weak = process.follow(&made.token, "password1").await.unwrap_err();
+    let weak = process.follow(&made.as_ref().unwrap().token, "password1").await.unwrap_err();
     let wrong = process.follow(&Secret::from("mfi_guessed"), PASSWORD).await.unwrap_err();
     assert_eq!((weak.reason(), wrong.reason()), ("PASSWORD_WEAK", "TOKEN_INVALID"));
 
-    let tries = (0..4).map(|_| process.follow(&made.token, PASSWORD));
+    let tries = (0..4).map(|_| process.follow(&made.as_ref().unwrap().token, PASSWORD));
     let (joined, refused): (Vec<_>, Vec<_>) =
         futures::future::join_all(tries).await.into_iter().partition(Result::is_ok);
 
@@ -86,7 +89,7 @@ async fn who_has_an_account_joins_by_its_password(house: &House) {
     let process = house.start().await;
     let owner = process.owner(house).await;
     process.join(&owner, "grace@example.org", "viewer").await;
-    let (_, made) = process.identity.invite(&owner, "grace@example.org", "developer").await.unwrap();
+    let made = process.identity.invite(&owner, "grace@example.org", "developer").await.unwrap().1.unwrap();
 
     let wrong = process.follow(&made.token, "another four words here").await.unwrap_err();
     let right = process.follow(&made.token, PASSWORD).await.unwrap();
@@ -110,7 +113,7 @@ async fn invitations_end_by_time_by_a_newer_one_and_by_word(house: &House) {
     house.clock.advance(Duration::from_secs(8 * 24 * 3_600));
 
     for made in [replaced, old, late] {
-        assert_eq!(process.follow(&made.token, PASSWORD).await.unwrap_err().reason(), "TOKEN_INVALID");
+        assert_eq!(process.follow(&made.unwrap().token, PASSWORD).await.unwrap_err().reason(), "TOKEN_INVALID");
     }
     assert_eq!(twice.reason(), "INVITATION_NOT_FOUND");
     assert_eq!(process.count("SELECT COUNT(*) FROM user_account").await, 1);
@@ -287,8 +290,8 @@ async fn what_somebody_was_given_ends_when_the_power_behind_it_does(house: &Hous
     let (mallory, who) = (process.caller(&mallory).await, mallory.session.user.id);
     let grace = process.join(&owner, "grace@example.org", "developer").await.session.user.id;
     let link = process.identity.make_reset_link(&mallory, grace).await.unwrap().token;
-    let (_, friend) = process.identity.invite(&mallory, "friend@example.org", "admin").await.unwrap();
-    let (_, again) = process.identity.invite(&owner, "mallory@example.org", "viewer").await.unwrap();
+    let friend = process.identity.invite(&mallory, "friend@example.org", "admin").await.unwrap().1.unwrap();
+    let again = process.identity.invite(&owner, "mallory@example.org", "viewer").await.unwrap().1.unwrap();
     let own = process.identity.make_reset_link(&mallory, who).await.unwrap_err();
 
     process.identity.set_roles(&owner, grace, vec!["owner".to_owned()]).await.unwrap();
@@ -384,5 +387,58 @@ async fn what_is_promised_to_people_is_on_record(house: &House) {
     ] {
         assert_eq!(process.count(sql).await, n, "{sql}");
     }
+    process.stop().await;
+}
+
+async fn invitations_of_a_key_end_with_it(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let made =
+        process.identity.create_key(&owner, key("leaked", &["users.*", "roles.*", "keys.*", "ai.*"])).await.unwrap();
+    let leaked = calling(process.identity.authenticate(made.secret.expose()).await.unwrap());
+    let narrow = KeyChange { permissions: Some(vec!["users.user.read".to_owned()]), ..KeyChange::default() };
+
+    let first = process.identity.invite(&leaked, "thief@example.org", "viewer").await.err();
+    let role = vec![RoleGrant { permission: "ai.*".to_owned(), on: Vec::new(), when: None }];
+    let role = process.identity.create_role(&owner, "ai", role).await.unwrap().id;
+    let second = process.identity.invite(&leaked, "thief@example.org", &role).await.unwrap().1.unwrap();
+    process.identity.update_key(&owner, made.key.id, narrow).await.unwrap();
+    let narrowed = process.follow(&second.token, PASSWORD).await.unwrap_err();
+
+    assert_eq!(first.map(|error| error.reason().to_owned()).as_deref(), Some("ESCALATION"));
+    assert_eq!(narrowed.reason(), "TOKEN_INVALID");
+    let third = process.identity.invite(&owner, "thief@example.org", &role).await.unwrap().1.unwrap();
+    process.identity.revoke_key(&owner, made.key.id).await.unwrap();
+    assert!(process.follow(&third.token, PASSWORD).await.is_ok(), "what others gave stays");
+    process.stop().await;
+}
+
+async fn nobody_joins_a_tenant_that_is_suspended_or_closed_meanwhile(house: &House) {
+    let process = house.start().await;
+    let ada = process.owner(house).await;
+    let (acme, grace) = process.tenant(&ada, "acme", "grace@example.org").await;
+    let made = process.identity.invite(&grace, "joan@example.org", "viewer").await.unwrap().1.unwrap();
+
+    process.execute("UPDATE tenant SET state = 'suspended' WHERE slug = 'acme'").await;
+    let suspended = process.follow(&made.token, PASSWORD).await.unwrap_err();
+    process.execute("UPDATE tenant SET state = 'active' WHERE slug = 'acme'").await;
+
+    assert_eq!(suspended.reason(), "TENANT_SUSPENDED");
+    assert_eq!(process.count("SELECT COUNT(*) FROM user_account").await, 2, "nothing was made");
+    assert_eq!(process.follow(&made.token, PASSWORD).await.unwrap().session.tenant, acme.id);
+    process.stop().await;
+}
+
+async fn who_gets_a_tenant_of_ones_own_has_no_open_reset(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let grace = process.join(&owner, "grace@example.org", "admin").await;
+    let reset = process.identity.make_reset_link(&owner, grace.session.user.id).await.unwrap();
+    let new = NewTenantInfo { name: "Hers".to_owned(), slug: "hers".to_owned(), owner: None };
+
+    process.identity.create_tenant(&process.caller(&grace).await, new).await.unwrap();
+
+    let taken = process.identity.reset_password(&nobody(), &reset.token, &Secret::from(PASSWORD)).await.unwrap_err();
+    assert_eq!(taken.reason(), "TOKEN_INVALID");
     process.stop().await;
 }

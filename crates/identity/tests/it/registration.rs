@@ -124,13 +124,14 @@ async fn nobody_registers_where_the_house_is_not_open(house: &House) {
     process.let_register("open").await;
     process.register("grace@example.org").await.unwrap();
     let mail = mailbox.take("grace@example.org").await;
-    let (_, invitation) = process.identity.invite(&owner, "eve@example.org", "viewer").await.unwrap();
+    process.identity.invite(&owner, "eve@example.org", "viewer").await.unwrap();
+    let invitation = Secret::from(mailbox.take("eve@example.org").await.token());
 
     process.let_register("closed").await;
 
     assert_eq!(reason(process.verify(mail.token()).await), "REGISTRATION_CLOSED");
     let invited = process.identity.invite(&owner, "eve@example.org", "viewer").await.unwrap_err();
-    let joined = process.follow(&invitation.token, PASSWORD).await.unwrap_err();
+    let joined = process.follow(&invitation, PASSWORD).await.unwrap_err();
     assert_eq!((invited.reason(), joined.reason()), ("REGISTRATION_CLOSED", "REGISTRATION_CLOSED"));
     process.stop().await;
 }

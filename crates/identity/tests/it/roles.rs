@@ -24,7 +24,7 @@ fn grant(permission: &str) -> RoleGrant {
 
 impl Process {
     async fn member(&self, owner: &CallContext, role: &str) -> Entered {
-        let (_, made) = self.identity.invite(owner, "grace@example.org", role).await.unwrap();
+        let made = self.identity.invite(owner, "grace@example.org", role).await.unwrap().1.unwrap();
         self.follow(&made.token, PASSWORD).await.unwrap()
     }
 

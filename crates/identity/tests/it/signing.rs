@@ -107,11 +107,13 @@ async fn only_who_looks_after_the_house_rotates_keys(house: &House) {
     let admin = process.admin(house).await;
     let made = process.identity.create_key(&admin, key("ci", &["keys.*", "system.signing.read"])).await.unwrap();
     let caller = crate::house::calling(process.identity.authenticate(made.secret.expose()).await.unwrap());
+    let (_, stranger) = process.tenant(&admin, "acme", "grace@example.org").await;
     house.clock.advance(HOUR);
 
-    let refused = process.identity.rotate_signing_key(&caller).await.unwrap_err();
-
-    assert_eq!((refused.code(), refused.reason()), (Code::Denied, "INSUFFICIENT_SCOPE"));
+    for caller in [caller, stranger] {
+        let refused = process.identity.rotate_signing_key(&caller).await.unwrap_err();
+        assert_eq!((refused.code(), refused.reason()), (Code::Denied, "INSUFFICIENT_SCOPE"));
+    }
     assert_eq!(states(&process).await, [1, 1, 0]);
     process.stop().await;
 }

@@ -19,14 +19,17 @@ on_both_engines!(
     settings_act_on_open_sessions,
     origins_are_those_of_tenants_that_work,
     a_session_moves_to_another_tenant_and_the_old_one_ends,
+    a_session_behind_tokens_stays_in_its_tenant,
     keys_need_to_name_an_owner,
+    a_tenant_that_is_deleted_again_has_its_whole_grace,
+    a_test_key_has_no_power_over_tenants,
 );
 
 impl Process {
     pub async fn tenant(&self, by: &CallContext, slug: &str, owner: &str) -> (TenantInfo, CallContext) {
         let new = NewTenantInfo { name: slug.to_owned(), slug: slug.to_owned(), owner: Some(owner.to_owned()) };
         let (tenant, invited) = self.identity.create_tenant(by, new).await.unwrap();
-        let entered = self.follow(&invited.unwrap().1.token, crate::people::PASSWORD).await.unwrap();
+        let entered = self.follow(&invited.unwrap().1.unwrap().token, crate::people::PASSWORD).await.unwrap();
         (tenant, self.caller(&entered).await)
     }
 
@@ -235,6 +238,20 @@ async fn a_session_moves_to_another_tenant_and_the_old_one_ends(house: &House) {
     process.stop().await;
 }
 
+async fn a_session_behind_tokens_stays_in_its_tenant(house: &House) {
+    let process = house.start().await;
+    let tokens = process.tokens(house).await;
+    let ada = process.by(&tokens).await;
+    let new = NewTenantInfo { name: "Acme".to_owned(), slug: "acme".to_owned(), owner: None };
+    let (acme, _) = process.identity.create_tenant(&ada, new).await.unwrap();
+
+    let refused = process.identity.switch_tenant(&ada, visitor("127.0.0.1"), acme.id).await.unwrap_err();
+
+    assert_eq!(refused.reason(), "SESSION_OF_TOKENS");
+    assert!(!process.is_dead(&tokens).await && process.refresh(&tokens.refresh).await.is_ok(), "all goes on as it was");
+    process.stop().await;
+}
+
 async fn keys_need_to_name_an_owner(house: &House) {
     let process = house.start().await;
     let admin = process.admin(house).await;
@@ -246,5 +263,41 @@ async fn keys_need_to_name_an_owner(house: &House) {
     let weaker =
         calling(manifold_core::Principal { permissions: ["tenants.tenant.read".to_owned()].into(), ..admin.principal });
     assert_eq!(process.sees(&weaker).await, ["default"]);
+    process.stop().await;
+}
+
+async fn a_tenant_that_is_deleted_again_has_its_whole_grace(house: &House) {
+    let process = house.start().await;
+    let ada = process.admin(house).await;
+    let (acme, _) = process.tenant(&ada, "acme", "grace@example.org").await;
+    process.identity.delete_tenant(&ada, acme.id).await.unwrap();
+    let month = Duration::from_secs(30 * 24 * 3_600);
+    house.clock.advance(month - Duration::from_secs(60));
+
+    let suspended = process.set_state(&ada, acme.id, true).await;
+    let again = process.identity.delete_tenant(&ada, acme.id).await.unwrap();
+
+    assert_eq!((suspended.state.as_str(), suspended.delete_after), ("suspended", None));
+    assert_eq!(again.delete_after, Some(house.clock.now().after(month)));
+    let once_more = process.identity.delete_tenant(&ada, acme.id).await.unwrap();
+    assert_eq!(once_more.delete_after, again.delete_after, "who deletes it twice does not put it off");
+    process.stop().await;
+}
+
+async fn a_test_key_has_no_power_over_tenants(house: &House) {
+    let process = house.start().await;
+    let admin = process.admin(house).await;
+    let (acme, _) = process.tenant(&admin, "acme", "grace@example.org").await;
+    let test = calling(manifold_core::Principal { environment: "test".into(), ..admin.principal });
+    let new = NewTenantInfo { name: "x".to_owned(), slug: "x".to_owned(), owner: Some("x@example.org".to_owned()) };
+    let change = TenantChange { suspended: Some(true), ..TenantChange::default() };
+
+    for refused in [
+        process.identity.create_tenant(&test, new).await.unwrap_err(),
+        process.identity.update_tenant(&test, acme.id, change).await.unwrap_err(),
+        process.identity.delete_tenant(&test, acme.id).await.unwrap_err(),
+    ] {
+        assert_eq!(refused.reason(), "ESCALATION");
+    }
     process.stop().await;
 }
