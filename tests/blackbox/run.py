@@ -22,6 +22,7 @@ def run(shape, postgres):
     failed = []
     with tempfile.TemporaryDirectory(prefix="manifold-blackbox-") as folder:
         with Stack(shape, folder, postgres) as stack:
+            stack.start()
             for name, command in SUITES.items():
                 print(f"\nblack-box suite {name}, processes: {shape}", flush=True)
                 env = {**os.environ, **stack.environment}

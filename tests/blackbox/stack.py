@@ -20,7 +20,7 @@ KEYS = {f"{name.upper()}_API_KEY": f"{name}-key-nobody-may-see" for name in PROV
 
 
 class Stack:
-    """Starts providers and gateways; `environment` is what the tests need to know."""
+    """What was started in a folder, until the `with` ends; `environment` is what the tests need to know."""
 
     def __init__(self, shape, folder, postgres=None):
         self.shape, self.folder, self.postgres = shape, Path(folder), postgres
@@ -28,17 +28,9 @@ class Stack:
         self.environment = {"BLACKBOX_SHAPE": shape, "BLACKBOX_BINARY": str(BINARY)}
 
     def __enter__(self):
-        try:
-            self.start()
-        except BaseException:
-            self.stop()
-            raise
         return self
 
     def __exit__(self, *_):
-        self.stop()
-
-    def stop(self):
         for process in reversed(self.running):
             process.stop()
 
@@ -48,6 +40,7 @@ class Stack:
         return process
 
     def start(self):
+        """Two gateways and their providers: played by aimock, and by our own script."""
         aimock = self.run("aimock", [node(), HERE / "aimock.mjs", *PROVIDERS])
         hosts = json.loads(aimock.first_line())
         port = free_port()
@@ -60,23 +53,30 @@ class Stack:
     def gateway(self, name, hosts):
         """One gateway whose providers live at `hosts`."""
         providers = {f"MANIFOLD_AI__PROVIDERS__{p.upper()}__BASE_URL": hosts[p] + PATHS[p] for p in PROVIDERS} | KEYS
+        url, data = self.house(name, router=providers)
+        prefix = f"BLACKBOX_{name.upper()}"
+        self.environment[f"{prefix}_URL"] = f"{url}/v1"
+        self.environment[f"{prefix}_DATA"] = str(data)
+        self.environment[f"{prefix}_KEY"] = (data / "admin.key").read_text().strip()
+
+    def house(self, name, edge=None, router=None):
+        """Address and data folder of a gateway in one process or in two, with settings of its two sides."""
+        edge, router = edge or {}, router or {}
         if self.shape == "one":
-            url, data = self.serve(f"gateway-{name}", providers, [])
+            url, data = self.serve(f"gateway-{name}", edge | router, [])
         else:
             store = {"MANIFOLD_STORE__URL": self.database(name), "MANIFOLD_MESH__SECRET": secrets.token_hex(32)}
             mesh = free_port()
-            router = {**providers, **store, "MANIFOLD_GRPC__LISTEN": f"127.0.0.1:{mesh}"}
+            router = {**router, **store, "MANIFOLD_GRPC__LISTEN": f"127.0.0.1:{mesh}"}
             self.serve(f"ai-router-{name}", router, ["--services", "ai-router"])
             edge = {
+                **edge,
                 **store,
                 "MANIFOLD_MESH__AI_ROUTER": f"http://127.0.0.1:{mesh}",
                 "MANIFOLD_GRPC__LISTEN": f"127.0.0.1:{free_port()}",
             }
             url, data = self.serve(f"edge-{name}", edge, ["--services", "edge"])
-        prefix = f"BLACKBOX_{name.upper()}"
-        self.environment[f"{prefix}_URL"] = f"{url}/v1"
-        self.environment[f"{prefix}_DATA"] = str(data)
-        self.environment[f"{prefix}_KEY"] = (data / "admin.key").read_text().strip()
+        return url, data
 
     def serve(self, name, settings, arguments):
         """One process of the gateway, ready to answer."""
