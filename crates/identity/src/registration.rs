@@ -35,16 +35,14 @@ pub struct NewAccount {
     pub email: String,
     /// What the person is called, 1 to 100 characters.
     pub name: String,
-    /// Password.
-    pub password: Secret<String>,
 }
 
-/// A registration that waits for its proof.
+/// A registration that waits for its proof. There is no password yet: one that was chosen before the proof would be that of
+/// a stranger who registers somebody else's address and waits.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Pending {
     email: Email,
     name: String,
-    phc: String,
 }
 
 /// Whether strangers register.
@@ -57,17 +55,14 @@ impl Identity {
     /// Mails a link that finishes the registration, or says that the address has an account. Both look the same from here.
     ///
     /// # Errors
-    /// `REGISTRATION_CLOSED` unless the house is open, `EMAIL_INVALID`, `NAME_INVALID`, `PASSWORD_INVALID`,
-    /// `PASSWORD_WEAK`, `TOO_MANY_ATTEMPTS`, `SETUP_REQUIRED`.
+    /// `REGISTRATION_CLOSED` unless the house is open, `EMAIL_INVALID`, `NAME_INVALID`, `TOO_MANY_ATTEMPTS`,
+    /// `SETUP_REQUIRED`.
     pub async fn register(&self, visitor: &Visitor, new: NewAccount) -> Result<()> {
         self.require_setup().await?;
         self.require_open().await?;
         let (email, name) = (Email::parse(&new.email)?, name::read(&new.name)?);
-        let password = password::read(&new.password)?;
-        password::check_strength(&password, &email, &name)?;
         self.count_mail(&email, visitor).await?;
-        let phc = self.inner.hasher.hash(password).await?;
-        self.post(Errand::Register(Pending { email, name, phc })).await
+        self.post(Errand::Register(Pending { email, name })).await
     }
 
     /// Mails a link for a new password, if the address has an account. Whether it has looks the same from here.
@@ -82,28 +77,42 @@ impl Identity {
         self.post(Errand::Forgot(email)).await
     }
 
-    /// Who holds the token has read the mail: makes the account of who registered, with a tenant of its own, or changes the
-    /// address of who asked for that.
+    /// Who holds the token has read the mail: makes the account of who registered, with the password chosen now and a tenant
+    /// of its own; or changes the address of who asked for that, whose password stays.
     ///
     /// # Errors
-    /// `TOKEN_INVALID`, `REGISTRATION_CLOSED` if the house is not open any more.
-    pub async fn verify_email(&self, call: &CallContext, token: &Secret<String>) -> Result<()> {
+    /// `TOKEN_INVALID`; of who registered `PASSWORD_INVALID`, also if there is none, `PASSWORD_WEAK`, and
+    /// `REGISTRATION_CLOSED` if the house is not open any more; of who has an account `INVALID_ARGUMENT` if there is one.
+    pub async fn verify_email(
+        &self,
+        call: &CallContext,
+        token: &Secret<String>,
+        password: Option<&Secret<String>>,
+    ) -> Result<()> {
         let (hash, now) = (session::hash(token.expose()), self.inner.clock.now());
         if let Some(made) = one_time::find(&self.inner.db, one_time::EMAIL, &hash, now).await? {
+            if password.is_some() {
+                let message = "this proves another address of an account, whose password stays";
+                return Err(Error::invalid("INVALID_ARGUMENT", message).at("password"));
+            }
             return self.confirm_email(call, hash, made).await;
         }
         let made = one_time::find(&self.inner.db, one_time::REGISTER, &hash, now).await?.ok_or_else(wrong_token)?;
         let pending: Pending = serde_json::from_value(made.data.0).map_err(|_| wrong_token())?;
+        let missing = || Error::invalid("PASSWORD_INVALID", "choose the password of the new account").at("password");
+        let password = password::read(password.ok_or_else(missing)?)?;
+        password::check_strength(&password, &pending.email, &pending.name)?;
+        let phc = self.inner.hasher.hash(password).await?;
         let (user, tenant) = (UserId(self.inner.ids.next()), TenantId(self.inner.ids.next()));
         let slug = tenant.to_string().replace('_', "-");
         let home = NewTenant { id: tenant, slug, name: pending.name.clone(), at: now };
         let data = json!({ "id": user.to_string(), "email": pending.email.typed, "role": role::OWNER });
         let event = login::event("identity.user.registered", tenant, user, &data);
-        let work = Arc::new((self.clone(), pending, hash, home, event, Origin::of(call)));
+        let work = Arc::new((self.clone(), pending, phc, hash, home, event, Origin::of(call)));
         let made = self.inner.db.write("make an account", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (identity, pending, hash, home, event, origin) = &*work;
+                let (identity, pending, phc, hash, home, event, origin) = &*work;
                 let house = tenant::hold(tx, identity.host()?).await?;
                 if house.is_none_or(|house| house.settings.registration != Registration::Open) {
                     return Err(closed());
@@ -114,7 +123,7 @@ impl Identity {
                 {
                     return Err(wrong_token());
                 }
-                user::set_password(tx, user, &pending.phc, now).await?;
+                user::set_password(tx, user, phc, now).await?;
                 if !tenant::insert(tx, home).await? {
                     return Err(Error::internal("a new tenant has the name of another one"));
                 }

@@ -64,7 +64,7 @@ pub(crate) struct CodeRequest {
     code: Secret<String>,
 }
 
-/// Who follows an invitation, or registers where anybody may: one of `token` and `email`.
+/// Who follows an invitation, with `token` and `password`; or registers where anybody may, with `email`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RegisterRequest {
@@ -77,9 +77,10 @@ pub(crate) struct RegisterRequest {
     /// What the person is called, 1 to 100 characters; of who has an account it stays as it is.
     #[schema(example = "Grace", min_length = 1, max_length = 100)]
     name: String,
-    /// A new one; who has an account gives the one of the account.
-    #[schema(value_type = String, example = "correct horse battery staple", min_length = 8, max_length = 128)]
-    password: Secret<String>,
+    /// Of who follows an invitation: a new one; who has an account gives the one of the account. Who registers chooses it once
+    /// the address is proven.
+    #[schema(value_type = Option<String>, example = "correct horse battery staple", min_length = 8, max_length = 128)]
+    password: Option<Secret<String>>,
     /// Of the app, or a recovery code, if the account has a second factor.
     #[serde(default)]
     #[schema(value_type = Option<String>, example = "287082")]
@@ -206,7 +207,8 @@ pub(crate) async fn set_up(State(house): State<Arc<House>>, call: Call) -> Answe
 ///
 /// With the token of an invitation: makes an account, or adds the tenant to the account of the invited address, whose password
 /// is then asked for; and logs in (201). With an address, where the house is open to anybody: mails a link for
-/// `POST /v1/auth/verify-email`, or says in the mail that there is an account; the answer (202) is the same.
+/// `POST /v1/auth/verify-email`, where the password is chosen, or says in the mail that there is an account; the answer (202) is
+/// the same.
 #[utoipa::path(
     post,
     path = "/v1/auth/register",
@@ -221,18 +223,20 @@ pub(crate) async fn set_up(State(house): State<Arc<House>>, call: Call) -> Answe
 pub(crate) async fn register(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     come_in(&house, &call)?;
     let body: RegisterRequest = json::read_strictly(&call.body)?;
-    match (body.token, body.email) {
-        (Some(token), None) => {
-            let new = Newcomer { token, name: body.name, password: body.password, code: body.code };
+    match (body.token, body.password, body.email) {
+        (Some(token), Some(password), None) => {
+            let new = Newcomer { token, name: body.name, password, code: body.code };
             let entered = house.identity.join(&call.context, visitor(&call), new).await?;
             enter(&house, StatusCode::CREATED, entered)
         }
-        (None, Some(email)) => {
-            let new = NewAccount { email, name: body.name, password: body.password };
-            house.identity.register(&visitor(&call), new).await?;
+        (None, None, Some(email)) => {
+            house.identity.register(&visitor(&call), NewAccount { email, name: body.name }).await?;
             posted()
         }
-        _ => Err(Error::invalid("INVALID_ARGUMENT", "give either the token of an invitation or an address").into()),
+        _ => {
+            let message = "give either the token of an invitation and a password, or an address alone";
+            Err(Error::invalid("INVALID_ARGUMENT", message).into())
+        }
     }
 }
 

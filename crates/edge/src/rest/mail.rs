@@ -23,6 +23,9 @@ pub(crate) struct VerifyRequest {
     /// From the mail.
     #[schema(value_type = String, example = "mfv_2q7…")]
     token: Secret<String>,
+    /// Of who registers: the password of the new account, 8 to 128 characters that are not easily guessed.
+    #[schema(value_type = Option<String>, example = "correct horse battery staple", min_length = 8, max_length = 128)]
+    password: Option<Secret<String>>,
 }
 
 /// Who cannot log in.
@@ -43,13 +46,14 @@ pub(crate) struct Posted {
 
 /// Prove an address
 ///
-/// With the token of a mail. Who registers gets an account with a tenant of its own, and then logs in.
+/// With the token of a mail. Who registers chooses the password here, gets an account with a tenant of its own, and then logs
+/// in; who changes the address of an account sends no password.
 #[utoipa::path(
     post,
     path = "/v1/auth/verify-email",
     operation_id = "verifyEmail",
     tag = "Sessions",
-    request_body(content = VerifyRequest, example = json!({"token": "mfv_2q7…"})),
+    request_body(content = VerifyRequest, example = json!({"token": "mfv_2q7…", "password": "correct horse battery staple"})),
     responses((status = 204, description = "The address is proven")),
     security(()),
     extensions(("x-public" = json!(true)))
@@ -57,7 +61,7 @@ pub(crate) struct Posted {
 pub(crate) async fn verify_email(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
     come_in(&house, &call)?;
     let body: VerifyRequest = json::read_strictly(&call.body)?;
-    house.identity.verify_email(&call.context, &body.token).await?;
+    house.identity.verify_email(&call.context, &body.token, body.password.as_ref()).await?;
     Ok(nothing())
 }
 

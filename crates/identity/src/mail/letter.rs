@@ -34,7 +34,7 @@ pub fn invitation(public_url: &str, to: &Email, token: &Secret<String>, until: T
 pub fn registration(public_url: &str, to: &Email, token: &Secret<String>, until: Timestamp) -> Letter {
     let text = format!(
         "Somebody, most likely you, registers this address at {public_url}.\n\n\
-         To finish, follow this link. It works once, until {until}:\n\n{}\n\n\
+         To finish, follow this link and choose a password. It works once, until {until}:\n\n{}\n\n\
          If it was not you, do nothing: without the link there is no account.\n",
         link(public_url, "verify-email", token)
     );

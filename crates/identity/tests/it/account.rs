@@ -79,6 +79,9 @@ async fn another_address_counts_once_it_is_proven_and_both_are_told(house: &Hous
     process.move_to(&ada, "Ada@new.example", PASSWORD).await.unwrap();
     let mail = mailbox.take("ada@new.example").await;
     assert!(process.log_in("127.0.0.1", "ada@example.org", PASSWORD).await.is_ok(), "nothing is proven yet");
+    let chosen =
+        process.identity.verify_email(&nobody(), &Secret::from(mail.token()), Some(&Secret::from(ANOTHER))).await;
+    assert_eq!(chosen.unwrap_err().reason(), "INVALID_ARGUMENT", "the password stays as it is");
     process.verify(mail.token()).await.unwrap();
 
     for address in ["ada@example.org", "ada@new.example"] {

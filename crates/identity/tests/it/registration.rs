@@ -13,6 +13,7 @@ const ANOTHER: &str = "another four words here";
 
 on_both_engines!(
     who_registers_proves_the_address_and_owns_a_tenant,
+    the_password_is_chosen_by_who_read_the_mail_and_not_by_who_registered_the_address,
     nobody_learns_by_asking_whether_an_address_has_an_account,
     of_two_who_register_an_address_the_first_proof_counts,
     nobody_registers_where_the_house_is_not_open,
@@ -29,7 +30,7 @@ impl Process {
     }
 
     async fn register(&self, email: &str) -> Result<(), Error> {
-        let new = NewAccount { email: email.to_owned(), name: "Grace".to_owned(), password: Secret::from(PASSWORD) };
+        let new = NewAccount { email: email.to_owned(), name: "Grace".to_owned() };
         self.identity.register(&visitor("203.0.113.7"), new).await
     }
 
@@ -37,8 +38,14 @@ impl Process {
         self.identity.forgot_password(&visitor("203.0.113.7"), email).await
     }
 
+    /// Finishes a registration.
+    async fn settle_in(&self, token: &str, password: &str) -> Result<(), Error> {
+        self.identity.verify_email(&nobody(), &Secret::from(token), Some(&Secret::from(password))).await
+    }
+
+    /// Proves another address.
     pub async fn verify(&self, token: &str) -> Result<(), Error> {
-        self.identity.verify_email(&nobody(), &Secret::from(token)).await
+        self.identity.verify_email(&nobody(), &Secret::from(token), None).await
     }
 
     pub async fn reset(&self, token: &str, password: &str) -> Result<(), Error> {
@@ -64,9 +71,9 @@ async fn who_registers_proves_the_address_and_owns_a_tenant(house: &House) {
     process.register("Grace@example.org").await.unwrap();
     let mail = mailbox.take("grace@example.org").await;
     assert!(process.log_in("127.0.0.1", "grace@example.org", PASSWORD).await.is_err(), "nothing is proven yet");
-    assert_eq!(process.count("SELECT COUNT(*) FROM job WHERE args LIKE '%$argon2%' OR args LIKE '%@%'").await, 0);
+    assert_eq!(process.count("SELECT COUNT(*) FROM job WHERE args LIKE '%@%'").await, 0);
 
-    process.verify(mail.token()).await.unwrap();
+    process.settle_in(mail.token(), PASSWORD).await.unwrap();
 
     let grace = process.log_in("127.0.0.1", "grace@example.org", PASSWORD).await.unwrap();
     let ada = process.log_in("127.0.0.1", "ada@example.org", PASSWORD).await.unwrap();
@@ -75,8 +82,25 @@ async fn who_registers_proves_the_address_and_owns_a_tenant(house: &House) {
         (&["owner".to_owned()][..], "Grace")
     );
     assert_ne!(grace.session.tenant, ada.session.tenant);
-    assert_eq!(reason(process.verify(mail.token()).await), "TOKEN_INVALID");
-    assert_eq!(reason(process.verify("mfv_guessed").await), "TOKEN_INVALID");
+    assert_eq!(reason(process.settle_in(mail.token(), PASSWORD).await), "TOKEN_INVALID");
+    assert_eq!(reason(process.settle_in("mfv_guessed", PASSWORD).await), "TOKEN_INVALID");
+    process.stop().await;
+}
+
+async fn the_password_is_chosen_by_who_read_the_mail_and_not_by_who_registered_the_address(house: &House) {
+    let mailbox = Mailbox::open().await.unwrap();
+    let process = open(house, &mailbox).await;
+    process.register("grace@example.org").await.unwrap();
+    let mail = mailbox.take("grace@example.org").await;
+    let kept = "SELECT COUNT(*) FROM one_time WHERE CAST(data AS TEXT) LIKE '%argon2%'";
+    assert_eq!(process.count(kept).await, 0, "nobody chose one yet");
+
+    assert_eq!(reason(process.verify(mail.token()).await), "PASSWORD_INVALID");
+    assert_eq!(reason(process.settle_in(mail.token(), "short").await), "PASSWORD_INVALID");
+    assert_eq!(reason(process.settle_in(mail.token(), "password1").await), "PASSWORD_WEAK");
+    process.settle_in(mail.token(), ANOTHER).await.unwrap();
+
+    assert!(process.log_in("127.0.0.1", "grace@example.org", ANOTHER).await.is_ok());
     process.stop().await;
 }
 
@@ -108,7 +132,7 @@ async fn of_two_who_register_an_address_the_first_proof_counts(house: &House) {
     process.register("grace@example.org").await.unwrap();
     let mails = [mailbox.take("grace@example.org").await, mailbox.take("grace@example.org").await];
 
-    let proofs = futures::future::join_all(mails.iter().map(|mail| process.verify(mail.token()))).await;
+    let proofs = futures::future::join_all(mails.iter().map(|mail| process.settle_in(mail.token(), PASSWORD))).await;
 
     assert_eq!(proofs.iter().filter(|proof| proof.is_ok()).count(), 1, "{proofs:?}");
     assert_eq!(process.count("SELECT COUNT(*) FROM user_account").await, 2);
@@ -129,7 +153,7 @@ async fn nobody_registers_where_the_house_is_not_open(house: &House) {
 
     process.let_register("closed").await;
 
-    assert_eq!(reason(process.verify(mail.token()).await), "REGISTRATION_CLOSED");
+    assert_eq!(reason(process.settle_in(mail.token(), PASSWORD).await), "REGISTRATION_CLOSED");
     let invited = process.identity.invite(&owner, "eve@example.org", "viewer").await.unwrap_err();
     let joined = process.follow(&invitation, PASSWORD).await.unwrap_err();
     assert_eq!((invited.reason(), joined.reason()), ("REGISTRATION_CLOSED", "REGISTRATION_CLOSED"));
@@ -156,7 +180,7 @@ async fn a_mailed_link_for_a_new_password_works_once_and_for_an_hour(house: &Hou
     process.forgot("ada@example.org").await.unwrap();
     let mail = mailbox.take("ada@example.org").await;
     assert!(mail.text.contains("https://api.example/reset#mfr_"), "{}", mail.text);
-    assert_eq!(reason(process.verify(mail.token()).await), "TOKEN_INVALID", "it is for a password");
+    assert_eq!(reason(process.settle_in(mail.token(), ANOTHER).await), "TOKEN_INVALID", "it is for who has an account");
 
     process.reset(mail.token(), ANOTHER).await.unwrap();
 
