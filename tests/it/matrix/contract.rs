@@ -1,0 +1,59 @@
+//! The operations of the contract, as it is published.
+
+use anyhow::{Context, Result};
+use http::Method;
+use manifold_testkit::Sandbox;
+use serde_json::Value;
+
+/// One operation of the contract.
+pub struct Operation {
+    pub method: Method,
+    pub path: String,
+    /// The body of its example.
+    pub body: Option<Value>,
+    pub needs: Needs,
+}
+
+#[derive(PartialEq, Eq)]
+pub enum Needs {
+    Nothing,
+    Person,
+    Permission(String),
+}
+
+impl Operation {
+    pub fn is_read(&self) -> bool {
+        self.method == Method::GET
+    }
+
+    /// Whether its path names a thing of a tenant. Models are everybody's.
+    pub fn names_a_thing(&self) -> bool {
+        self.path.contains('{') && self.path != "/v1/models/{id}"
+    }
+
+    /// Its path for this thing.
+    pub fn at(&self, id: &str) -> String {
+        let Some((head, rest)) = self.path.split_once('{') else { return self.path.clone() };
+        format!("{head}{id}{}", rest.split_once('}').map_or("", |(_, rest)| rest))
+    }
+}
+
+/// All operations that are not for everybody.
+pub async fn operations(sandbox: &Sandbox) -> Result<Vec<Operation>> {
+    let document = sandbox.admin.get("/openapi.json").await?.json();
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().context("paths")? {
+        for (method, operation) in item.as_object().context("operations")? {
+            let example = &operation["requestBody"]["content"]["application/json"]["example"];
+            let needs = match (&operation["x-public"], &operation["x-user"]) {
+                (Value::Bool(true), _) => Needs::Nothing,
+                (_, Value::Bool(true)) => Needs::Person,
+                _ => Needs::Permission(operation["x-permission"].as_str().context("a permission")?.to_owned()),
+            };
+            let body = Some(example.clone()).filter(|example| !example.is_null());
+            found.push(Operation { method: method.to_uppercase().parse()?, path: path.clone(), body, needs });
+        }
+    }
+    found.retain(|operation| operation.needs != Needs::Nothing);
+    Ok(found)
+}
