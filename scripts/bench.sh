@@ -19,4 +19,8 @@ if [ -n "${BENCH_QUICK:-}" ]; then
 elif [ -z "${BENCH_GATEWAY:-}" ]; then
     scripts/release.sh
 fi
-exec python3 "${1:-tests/bench/bench.py}"
+if [ $# -gt 0 ]; then
+    exec python3 "$1"
+fi
+python3 tests/bench/bench.py
+python3 tests/bench/logins.py

@@ -261,6 +261,15 @@ def table(results):
     show(f"start {start['first']:.0f} ms on an empty folder, {start['again']:.0f} ms on one with data")
 
 
+def keep(results):
+    """Puts results beside those of other benches."""
+    # One short round is a hint, not a number to publish.
+    path = BIN.parent / "bench-quick.json" if QUICK else RESULTS
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**before, **results}, indent=2) + "\n")
+    show(f"written to {os.path.relpath(path)}")
+
+
 def main():
     folder = tempfile.mkdtemp(prefix="manifold-bench-")
     os.chmod(folder, 0o755)
@@ -278,10 +287,7 @@ def main():
         bench.stop()
         shutil.rmtree(folder, ignore_errors=True)
     table(results)
-    # One short round is a hint, not a number to publish.
-    kept = BIN.parent / "bench-quick.json" if QUICK else RESULTS
-    kept.write_text(json.dumps(results, indent=2) + "\n")
-    show(f"written to {os.path.relpath(kept)}")
+    keep(results)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 //! What checking a key costs: one that is cached, one with a wrong checksum, one that does not exist. And an access token:
-//! one that was seen before, and one whose signature has to be checked, and is wrong.
+//! one that was seen before, and one whose signature has to be checked, and is wrong. First of all, how long the slowest of
+//! many checks take, and how many two threads make in a second.
+#![expect(clippy::print_stdout, reason = "a benchmark tells what it saw")]
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,7 +9,9 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use manifold_core::{Clock, Ids, Principal, RequestId, Secret, TraceContext};
-use manifold_identity::{Config, Deps, Environment, MailConfig, NewOwner, Started, Visit, Visitor, generate_key};
+use manifold_identity::{
+    Config, Deps, Environment, Identity, MailConfig, NewKey, NewOwner, Started, Terms, Visit, Visitor, generate_key,
+};
 use manifold_runtime::{CallContext, Health, Tasks};
 use manifold_store::{Db, Location, WriterConfig};
 use tokio::runtime::Runtime;
@@ -40,20 +44,70 @@ fn start(runtime: &Runtime, folder: &std::path::Path, tasks: &Tasks) -> Started 
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+fn call(principal: Principal) -> CallContext {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    CallContext { principal, request: RequestId(Uuid::nil()), trace: TraceContext::root(), deadline }
+}
+
 /// The first owner's access token.
 async fn log_in(started: &Started) -> Secret<String> {
     let (identity, token) = (&started.identity, started.setup_token.clone().expect("a new database"));
-    let call = CallContext {
-        principal: Principal::anonymous(),
-        request: RequestId(Uuid::nil()),
-        trace: TraceContext::root(),
-        deadline: Instant::now() + Duration::from_secs(60),
-    };
+    let call = call(Principal::anonymous());
     let visitor = Visitor { ip: LOCAL, agent: "a bench".to_owned() };
     let (email, name) = ("ada@example.org".to_owned(), "Ada".to_owned());
     let new = NewOwner { token, email, name, password: Secret::from("correct horse battery staple") };
     let entered = identity.set_up(&call, visitor, new).await.expect("a first owner");
     identity.issue_tokens(entered).await.expect("tokens").access
+}
+
+/// Makes keys that nobody has used yet.
+async fn keys(identity: &Identity, admin: &str, count: usize) -> Vec<Secret<String>> {
+    let caller = call(identity.authenticate(admin).await.expect("an administrator"));
+    let mut made = Vec::with_capacity(count);
+    for _ in 0..count {
+        let new = NewKey {
+            name: "app".to_owned(),
+            environment: Environment::Live,
+            permissions: vec!["ai.*".to_owned()],
+            expires_at: None,
+            terms: Terms::default(),
+            idempotency_key: None,
+        };
+        made.push(identity.create_key(&caller, new).await.expect("a key").secret);
+    }
+    made
+}
+
+/// Tells how long the middle, the slowest hundredth and the slowest of many checks take.
+fn spread(name: &str, count: usize, check: impl Fn(usize) -> bool) {
+    let mut times: Vec<_> = (0..count)
+        .map(|n| {
+            let begun = std::time::Instant::now();
+            assert!(black_box(check(n)), "the key is good");
+            begun.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let (p50, p99, max) = (times[count / 2], times[count * 99 / 100], times[count - 1]);
+    println!("key_check {name}: p50 {p50:?}, p99 {p99:?}, max {max:?} of {count}");
+}
+
+/// Tells how many checks of one key two tasks make in a second.
+fn rate(runtime: &Runtime, identity: &Identity, key: &str) {
+    const COUNT: usize = 500_000;
+    let begun = std::time::Instant::now();
+    let tasks = [(); 2].map(|()| {
+        let (identity, key) = (identity.clone(), key.to_owned());
+        runtime.spawn(async move {
+            for _ in 0..COUNT {
+                black_box(identity.authenticate(&key).await).expect("a good key");
+            }
+        })
+    });
+    for task in tasks {
+        runtime.block_on(task).expect("no panic");
+    }
+    println!("key_check cached, two tasks: {:.0}/s", (2 * COUNT) as f64 / begun.elapsed().as_secs_f64());
 }
 
 fn key_check(criterion: &mut Criterion) {
@@ -64,6 +118,11 @@ fn key_check(criterion: &mut Criterion) {
     let cached = started.first_admin_key.as_ref().expect("a new key").expose().as_str();
     let unknown = generate_key(Environment::Live);
     let mistyped = cached.replace("live", "test");
+
+    spread("cached", 1_000_000, |_| runtime.block_on(identity.authenticate(cached)).is_ok());
+    let fresh = runtime.block_on(keys(identity, cached, 1_000));
+    spread("for the first time", fresh.len(), |n| runtime.block_on(identity.authenticate(fresh[n].expose())).is_ok());
+    rate(&runtime, identity, cached);
 
     let mut group = criterion.benchmark_group("key_check");
     for (name, key) in [("cached", cached), ("unknown", unknown.expose()), ("checksum", &mistyped)] {
