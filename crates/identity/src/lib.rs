@@ -11,6 +11,7 @@ mod email;
 mod events;
 mod factor;
 mod grpc;
+mod hex;
 mod incident;
 mod invitation;
 mod jwks;

@@ -11,6 +11,9 @@ use sqlx::ConnectOptions;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 
+/// After how long the server ends a transaction of a process that stands still, so that others get at the rows it has locked.
+const STILL: &str = "30s";
+
 /// Pages in the log from which on a commit copies what the writer's log keeper has not copied yet.
 const CHECKPOINT: u32 = 4096;
 
@@ -66,7 +69,7 @@ impl Location {
         let options = options
             .application_name(&format!("manifold-{service}"))
             .statement_cache_capacity(STATEMENTS)
-            .options([("search_path", schema(service))]);
+            .options([("search_path", schema(service).as_str()), ("idle_in_transaction_session_timeout", STILL)]);
         Ok(options.disable_statement_logging())
     }
 }

@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use crate::hex::{push_hex, to_hex};
+
 /// SHA-256.
 pub type Hash = [u8; 32];
 
@@ -127,21 +129,6 @@ fn link(before: &Hash, canonical: &str) -> Hash {
     let length = u32::try_from(canonical.len()).unwrap_or(u32::MAX);
     let parts = [DOMAIN, before, &length.to_be_bytes(), canonical.as_bytes()];
     parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().into()
-}
-
-/// Lower-case hexadecimal.
-pub fn to_hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    push_hex(&mut text, bytes);
-    text
-}
-
-fn push_hex(text: &mut String, bytes: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        text.push(DIGITS[usize::from(byte >> 4)].into());
-        text.push(DIGITS[usize::from(byte & 15)].into());
-    }
 }
 
 #[cfg(test)]

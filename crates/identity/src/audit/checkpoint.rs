@@ -17,7 +17,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::Identity;
-use crate::audit::chain::to_hex;
+use crate::hex::to_hex;
 use crate::store::audit as store;
 
 const EVERY: Duration = Duration::from_secs(60);

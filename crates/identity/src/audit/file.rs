@@ -10,9 +10,10 @@ use manifold_core::{Code, Error, Result, ResultExt, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::chain::{Entry, to_hex};
+use super::chain::Entry;
 use super::checkpoint::{Checkpoint, read_public};
 use super::verify::{Verdict, Verifier};
+use crate::hex::to_hex;
 
 /// First line of a CSV file.
 pub const HEADING: &str = "seq,at,actor,action,target,outcome,request_id,trace_id,detail,detail_sha256,hash\r\n";

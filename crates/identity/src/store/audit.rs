@@ -108,8 +108,8 @@ pub async fn list_chains(db: &Db) -> Result<Vec<Uuid>> {
 /// before `before`.
 pub async fn list_unsigned(db: &Db, entries: i64, before: Timestamp) -> Result<Vec<(Uuid, i64, Vec<u8>)>> {
     let sql = "SELECT h.tenant_id, h.seq, h.hash FROM audit_head h LEFT JOIN \
-               (SELECT tenant_id, MAX(seq) AS seq, MAX(at) AS at FROM audit_checkpoint GROUP BY tenant_id) c \
-               ON c.tenant_id = h.tenant_id WHERE h.seq > COALESCE(c.seq, 0) \
+               audit_checkpoint c ON c.tenant_id = h.tenant_id AND c.seq = \
+               (SELECT MAX(seq) FROM audit_checkpoint WHERE tenant_id = h.tenant_id) WHERE h.seq > COALESCE(c.seq, 0) \
                AND (h.seq - COALESCE(c.seq, 0) >= $1 OR COALESCE(c.at, (SELECT e.at FROM audit_entry e \
                WHERE e.tenant_id = h.tenant_id AND e.seq = 1)) <= $2) ORDER BY h.tenant_id";
     on!(db, |executor| sqlx::query_as(sql).bind(entries).bind(Micros::from(before)).fetch_all(executor).await)

@@ -12,6 +12,7 @@ use manifold_store::Db;
 use tracing::info;
 
 use super::envelope::{self, KeyBytes, Label};
+use crate::hex::to_hex;
 use crate::store::system::SystemKey;
 use crate::store::vault::{self as store, MasterRow};
 use crate::{random, secret_file};
@@ -197,12 +198,6 @@ fn refused(reason: &'static str, what: &str) -> Error {
 
 fn context(id: &str) -> String {
     format!("mfc1|{id}")
-}
-
-fn to_hex(key: &[u8; 32]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digits = key.iter().flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    digits.map(char::from).collect()
 }
 
 fn from_hex(text: &str) -> Option<KeyBytes> {

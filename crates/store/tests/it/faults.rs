@@ -57,6 +57,17 @@ async fn a_database_that_goes_away_loses_nothing() {
 }
 
 #[tokio::test]
+async fn the_server_ends_transactions_that_stand_still() {
+    let scratch = Scratch::postgres().await;
+    let running = Running::open(scratch.location()).await;
+
+    let sql = "SELECT setting || unit FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'";
+    let setting: String = on!(&running.db, |pool| sqlx::query_scalar(sql).fetch_one(pool).await).unwrap();
+
+    assert_eq!(setting, "30000ms");
+}
+
+#[tokio::test]
 async fn nothing_is_doubled_or_lost_when_nobody_knows_whether_a_commit_happened() {
     let scratch = Scratch::postgres().await;
     let Location::Postgres { url } = scratch.location() else { unreachable!() };
