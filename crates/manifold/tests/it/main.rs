@@ -23,6 +23,7 @@ mod scale;
 mod servers;
 mod slow_clients;
 mod stop;
+mod three_doors;
 mod tls;
 mod trace;
 mod vault;
