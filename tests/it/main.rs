@@ -1,6 +1,7 @@
 //! The promises of the product, told as stories: against real sockets, on SQLite in one process and on Postgres in two.
 
 mod architecture;
+mod attack;
 mod audit;
 mod chat;
 mod disconnect;

@@ -1,8 +1,8 @@
 //! Every operation of the contract against everybody who has no right to a thing: for them it is as if there were none, byte
 //! for byte, and nobody learns or changes anything. Cases 73 and 75 of hostile input.
 
-mod contract;
-mod things;
+pub mod contract;
+pub mod things;
 
 use anyhow::{Context, Result};
 use http::Method;
@@ -103,7 +103,7 @@ fn essence(reply: &Reply) -> (u16, Vec<(String, String)>, String) {
 }
 
 /// A member of the owner's tenant.
-async fn member(owner: &Browser, role: &str) -> Result<Browser> {
+pub async fn member(owner: &Browser, role: &str) -> Result<Browser> {
     let invitation = json!({"email": format!("{role}@example.org"), "role": role});
     let invited = owner.change(Method::POST, "/v1/invitations", Some(&invitation)).await?;
     let joining = json!({"token": invited.json()["token"], "name": role, "password": PASSWORD});
@@ -119,7 +119,7 @@ async fn key_for(owner: &Browser, permission: &str) -> Result<(String, Client)> 
 }
 
 /// All that a tenant has, as its owner reads it; when keys were used last is no change.
-async fn all_there_is(owner: &Browser, operations: &[Operation], things: &Things) -> Result<Vec<Value>> {
+pub async fn all_there_is(owner: &Browser, operations: &[Operation], things: &Things) -> Result<Vec<Value>> {
     let mut found = Vec::new();
     for operation in operations.iter().filter(|operation| matches!(operation.needs, Needs::Permission(_))) {
         let moves = operation.path.starts_with("/v1/audit") || operation.path.ends_with("/usage");

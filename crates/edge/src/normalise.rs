@@ -29,6 +29,10 @@ pub(crate) fn check(parts: &Parts, max_target: usize) -> Answer<()> {
         ));
     }
     path(parts.uri.path())?;
+    // No value of ours has it, and not every database can look for it.
+    if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+        return Err(Refusal::bad("BAD_TARGET", "the query of the request holds a NUL"));
+    }
     if parts.uri.query().is_some_and(|query| query.split('&').count() > MAX_PARAMETERS) {
         let message = format!("the query has more than {MAX_PARAMETERS} parameters");
         return Err(Refusal::bad("TOO_MANY_PARAMETERS", message));
@@ -201,6 +205,7 @@ mod tests {
             "/v1/keys%2fx",
             "/v1/keys%5cx",
             "/v1/keys%00",
+            "/v1/audit?actor=%00",
             "/v1/%zz",
             "/v1/%2",
             "/v1//keys",

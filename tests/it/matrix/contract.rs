@@ -11,6 +11,10 @@ pub struct Operation {
     pub path: String,
     /// The body of its example.
     pub body: Option<Value>,
+    /// What its body may name.
+    pub fields: Vec<String>,
+    /// What its query may name.
+    pub query: Vec<String>,
     pub needs: Needs,
 }
 
@@ -40,20 +44,34 @@ impl Operation {
 
 /// All operations that are not for everybody.
 pub async fn operations(sandbox: &Sandbox) -> Result<Vec<Operation>> {
+    let mut found = all(sandbox).await?;
+    found.retain(|operation| operation.needs != Needs::Nothing);
+    Ok(found)
+}
+
+/// All operations.
+pub async fn all(sandbox: &Sandbox) -> Result<Vec<Operation>> {
     let document = sandbox.admin.get("/openapi.json").await?.json();
     let mut found = Vec::new();
     for (path, item) in document["paths"].as_object().context("paths")? {
         for (method, operation) in item.as_object().context("operations")? {
-            let example = &operation["requestBody"]["content"]["application/json"]["example"];
+            let content = &operation["requestBody"]["content"]["application/json"];
+            let example = &content["example"];
+            let schema = content["schema"]["$ref"].as_str().unwrap_or_default().trim_start_matches('#');
+            let schema = document.pointer(schema).and_then(|schema| schema["properties"].as_object());
+            let fields = schema.into_iter().flatten().map(|(name, _)| name.clone()).collect();
+            let parameters = operation["parameters"].as_array().into_iter().flatten();
+            let query = parameters.filter(|one| one["in"] == "query").filter_map(|one| one["name"].as_str());
+            let query = query.map(str::to_owned).collect();
             let needs = match (&operation["x-public"], &operation["x-user"]) {
                 (Value::Bool(true), _) => Needs::Nothing,
                 (_, Value::Bool(true)) => Needs::Person,
                 _ => Needs::Permission(operation["x-permission"].as_str().context("a permission")?.to_owned()),
             };
             let body = Some(example.clone()).filter(|example| !example.is_null());
-            found.push(Operation { method: method.to_uppercase().parse()?, path: path.clone(), body, needs });
+            let (method, path) = (method.to_uppercase().parse()?, path.clone());
+            found.push(Operation { method, path, body, fields, query, needs });
         }
     }
-    found.retain(|operation| operation.needs != Needs::Nothing);
     Ok(found)
 }
