@@ -3,6 +3,7 @@
 mod architecture;
 mod attack;
 mod audit;
+mod batch;
 mod chat;
 mod disconnect;
 mod embeddings;

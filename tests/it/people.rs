@@ -27,7 +27,7 @@ impl Browser {
         Ok(Self { client, cookie, csrf: reply.json()["csrf"].as_str().context("a token")?.to_owned() })
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<&Value>, more: &[(&str, &str)]) -> Result<Reply> {
+    pub async fn ask(&self, method: Method, path: &str, body: Option<&Value>, more: &[(&str, &str)]) -> Result<Reply> {
         let mut headers = vec![("cookie", self.cookie.as_str()), ("content-type", "application/json")];
         headers.extend_from_slice(more);
         self.client

@@ -26,11 +26,15 @@ pub(crate) fn origin(headers: &HeaderMap) -> Option<&str> {
     lines.next().is_none().then_some(first)
 }
 
-/// Adds ids and protections. An answer that said nothing about caches is not kept by any.
-pub(crate) fn secure(headers: &mut HeaderMap, request: RequestId, kept: Option<HeaderValue>) {
+/// Adds the ids of the request.
+pub(crate) fn name(headers: &mut HeaderMap, request: RequestId, kept: Option<HeaderValue>) {
     let ours = value(request.to_string());
     headers.insert(REQUEST_ID, kept.unwrap_or_else(|| ours.clone()));
     headers.insert(MANIFOLD_REQUEST_ID, ours);
+}
+
+/// Adds protections. An answer that said nothing about caches is not kept by any.
+pub(crate) fn secure(headers: &mut HeaderMap) {
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     headers.entry(CACHE_CONTROL).or_insert(NO_STORE);
@@ -65,7 +69,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
 
-        secure(&mut headers, RequestId(uuid::Uuid::nil()), None);
+        name(&mut headers, RequestId(uuid::Uuid::nil()), None);
+        secure(&mut headers);
 
         assert_eq!(headers[CACHE_CONTROL], "no-cache");
         assert_eq!(headers["x-request-id"], headers["x-manifold-request-id"]);

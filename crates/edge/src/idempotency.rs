@@ -5,7 +5,8 @@ use manifold_core::IdempotencyKey;
 
 use crate::refusal::{Answer, Refusal};
 
-const NAME: HeaderName = HeaderName::from_static("idempotency-key");
+/// The header.
+pub(crate) const NAME: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that an answer was given before.
 pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 

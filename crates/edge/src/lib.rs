@@ -5,6 +5,7 @@ mod auth;
 mod body;
 mod call;
 mod caps;
+mod carry;
 mod condition;
 mod config;
 mod cookie;

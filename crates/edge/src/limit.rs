@@ -132,6 +132,8 @@ impl Table {
                     let charged = limiter.charge(policy, subject, 1, asking.now).await;
                     settle(charged, limit.name(), asking.now, &mut met.told)?;
                 }
+                // What carries other requests leaves the places to them.
+                Meter::Gate(..) if asking.operation.carries() => {}
                 // Boxed, so that the future of a request without such a limit stays small.
                 Meter::Gate(_, gate) => Box::pin(limit.enter(gate, subject, asking, met)).await?,
             }

@@ -25,7 +25,7 @@ use crate::openai::{chat, embeddings, models};
 use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
-    audit, auth, document, errors, factors, incidents, invitations, key_update, key_verify, keys, limits, mail,
+    audit, auth, batch, document, errors, factors, incidents, invitations, key_update, key_verify, keys, limits, mail,
     passwords, probes, roles, rotation, secrets, sessions, signing, tenants, tokens, usage, users, vault,
 };
 use crate::routes::documented;
@@ -69,7 +69,7 @@ const LINKS: [(&str, &str, &str); 13] = [
 /// The header by which a client says that two requests are one.
 const REPETITION: &str = "Idempotency-Key";
 
-const TAGS: [(&str, &str); 13] = [
+const TAGS: [(&str, &str); 14] = [
     ("Chat", "Conversations with models, in OpenAI's format"),
     ("Embeddings", "Vectors of texts, in OpenAI's format"),
     ("Models", "What can be called, in OpenAI's format"),
@@ -81,6 +81,7 @@ const TAGS: [(&str, &str); 13] = [
     ("Roles", "What people may do"),
     ("Audit", "What was done, by whom, and whether the record of it is whole"),
     ("Secrets", "What a tenant keeps sealed, and the key that seals it"),
+    ("Batches", "Several requests in one"),
     ("Probes", "Whether the process lives and serves"),
     ("Documents", "Contracts"),
 ];
@@ -145,6 +146,7 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(secrets::get_secret, secrets::put_secret, secrets::delete_secret))
         .routes(routes!(vault::get_vault))
         .routes(routes!(vault::rotate_vault_key))
+        .routes(routes!(batch::send_batch))
         .routes(routes!(probes::get_health))
         .routes(routes!(probes::get_readiness))
         .routes(routes!(document::get_openapi))
@@ -164,8 +166,10 @@ pub(crate) fn publish(mut document: OpenApi, public_url: Option<&str>) -> OpenAp
     document.servers = public_url.map(|url| vec![Server::new(url)]);
     let paths = std::mem::take(&mut document.paths.paths);
     for (path, mut item) in paths {
-        if let Some(operation) =
-            item.post.as_mut().filter(|operation| !is_public(operation) && !speaks_openai(operation))
+        if let Some(operation) = item
+            .post
+            .as_mut()
+            .filter(|operation| !is_public(operation) && !speaks_openai(operation) && !is_never_repeated(operation))
         {
             add_repetition(operation);
         }
@@ -229,6 +233,12 @@ fn base() -> OpenApi {
 
 fn is_public(operation: &Operation) -> bool {
     operation.extensions.as_ref().is_some_and(|extensions| extensions.contains_key("x-public"))
+}
+
+/// Knows no idempotency keys.
+fn is_never_repeated(operation: &Operation) -> bool {
+    let told = operation.extensions.as_ref().and_then(|extensions| extensions.get("x-manifold-idempotency"));
+    told.is_some_and(|told| told == "none")
 }
 
 /// Takes nothing and refuses nothing.
@@ -329,8 +339,9 @@ mod tests {
                 operation.tags.is_some_and(|tags| tags.iter().all(|tag| TAGS.iter().any(|(name, _)| name == tag))),
                 "{path}"
             );
-            let access =
-                ["x-permission", "x-public", "x-user"].into_iter().filter(|name| extensions.contains_key(*name));
+            let access = ["x-permission", "x-public", "x-user", "x-caller"]
+                .into_iter()
+                .filter(|name| extensions.contains_key(*name));
             assert_eq!(access.count(), 1, "{path}");
             assert!(operation.security.is_some(), "{path}");
         }

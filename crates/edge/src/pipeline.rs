@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::response::Response;
+use bytes::Bytes;
 use futures::FutureExt;
 use http::header::{CONNECTION, CONTENT_TYPE, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use manifold_core::{Error, Principal, RequestId, TenantId, TraceContext};
 use manifold_identity::Visit;
@@ -21,6 +23,7 @@ use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
 use crate::call::{Call, Stopwatch};
+use crate::carry::Door;
 use crate::dialect::Dialect;
 use crate::edge::Edge;
 use crate::inflate::{self, Coding};
@@ -36,16 +39,22 @@ use crate::{auth, body, condition, cors, headers, normalise};
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
+/// What a request sends: the client itself, or another request that carries it.
+type Sent = Either<Incoming, Full<Bytes>>;
+
 /// What the layers leave behind for the answer.
 struct Scene {
     record: Record,
+    peer: Arc<Peer>,
+    /// When the request that carries this one must be answered, if one does.
+    carrier: Option<Instant>,
     about: About,
     trace: TraceContext,
     scope: Scope,
     kept_id: Option<HeaderValue>,
     origin: Option<HeaderValue>,
     /// The request's body until somebody has read it.
-    body: Option<Incoming>,
+    body: Option<Sent>,
     /// The client sends the body only when asked to.
     expects_continue: bool,
 }
@@ -54,10 +63,32 @@ struct Scene {
 pub(crate) async fn answer(edge: Arc<Edge>, peer: Arc<Peer>, request: Request<Incoming>) -> Response<Tracked> {
     let (parts, body) = request.into_parts();
     // 1, 2 Ids, trace and account: everything below refers to them, and the account closes with the last byte.
-    let mut scene = open(&edge, &peer, &parts, body);
+    let mut scene = open(&edge, peer, &parts, Sent::Left(body));
+    let mut response = serve(&edge, &mut scene, parts).await;
+    headers::secure(response.headers_mut());
+    cors::expose(response.headers_mut(), scene.origin.take());
+    // 9 A body that nobody read.
+    if let Some(body) = scene.body.take() {
+        end_body(body, &scene, &mut response).await;
+    }
+    scene.record.follow(response)
+}
+
+/// The same for a request that another one carries, by the deadline of that one. What protects browsers is left to the answer
+/// that carries this one.
+pub(crate) async fn answer_carried(door: &Door, parts: Parts, body: Bytes) -> Response<Tracked> {
+    let peer = Peer { address: door.address, line: Arc::default() };
+    let mut scene = open(&door.edge, Arc::new(peer), &parts, Sent::Right(Full::new(body)));
+    scene.carrier = Some(door.deadline);
+    let response = serve(&door.edge, &mut scene, parts).await;
+    scene.record.follow(response)
+}
+
+/// Layers 3 to 17.
+async fn serve(edge: &Arc<Edge>, scene: &mut Scene, parts: Parts) -> Response {
     // 3 A panic ends one request with one 500.
     let scope = scene.scope.clone();
-    let outcome = scope.run(AssertUnwindSafe(admit(&edge, &mut scene, parts)).catch_unwind()).await;
+    let outcome = scope.run(AssertUnwindSafe(admit(edge, scene, parts)).catch_unwind()).await;
     let outcome = outcome.unwrap_or_else(|_| Err(Error::internal("a handler panicked").into()));
     let mut response = outcome.unwrap_or_else(|refusal| scene.scope.enter(|| problem::render(&refusal, scene.about)));
     // 4 Headers of every answer, refused or not.
@@ -65,17 +96,12 @@ pub(crate) async fn answer(edge: Arc<Edge>, peer: Arc<Peer>, request: Request<In
     if !matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         scene.record.met.told.describe(response.headers_mut());
     }
-    headers::secure(response.headers_mut(), scene.record.request, scene.kept_id.take());
-    cors::expose(response.headers_mut(), scene.origin.take());
-    // 9 A body that nobody read.
-    if let Some(body) = scene.body.take() {
-        end_body(body, &scene, &peer, &mut response).await;
-    }
-    scene.record.follow(response)
+    headers::name(response.headers_mut(), scene.record.request, scene.kept_id.take());
+    response
 }
 
 /// Layers 5 to 8.
-async fn admit(edge: &Edge, scene: &mut Scene, mut parts: Parts) -> Answer<Response> {
+async fn admit(edge: &Arc<Edge>, scene: &mut Scene, mut parts: Parts) -> Answer<Response> {
     // 5 One reading of the target for everything below.
     normalise::check(&parts, edge.config.max_target)?;
     if let Some(uri) = normalise::unalias(&parts.uri) {
@@ -88,12 +114,17 @@ async fn admit(edge: &Edge, scene: &mut Scene, mut parts: Parts) -> Answer<Respo
     // 8 The operation, which knows its own limits; 404 and 405 end here.
     let operation = Arc::clone(edge.routes.find(&parts.method, parts.uri.path())?);
     scene.record.operation = Some(Arc::clone(&operation));
+    if scene.carrier.is_some() && !operation.can_be_carried {
+        let message = "this cannot be one of several requests: send it alone";
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "NOT_IN_A_BATCH", message));
+    }
     // 7 Load shed, probes excepted: a full house is not a dead one.
     if !operation.is_probe() && edge.in_flight.count() > edge.config.max_in_flight {
         return Err(shed());
     }
     // 7 The deadline of everything that is awaited from here on.
     let deadline = scene.record.started + deadline(&operation, &parts.headers);
+    let deadline = scene.carrier.map_or(deadline, |carrier| deadline.min(carrier));
     match timeout_at(deadline, gate(edge, scene, parts, &operation, deadline)).await {
         Ok(answer) => answer,
         Err(_) => Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, "DEADLINE_EXCEEDED", "the request took too long")),
@@ -102,7 +133,7 @@ async fn admit(edge: &Edge, scene: &mut Scene, mut parts: Parts) -> Answer<Respo
 
 /// Layers 9 to 17. Public operations have no caller and no limits of one; probes have no body either.
 async fn gate(
-    edge: &Edge,
+    edge: &Arc<Edge>,
     scene: &mut Scene,
     mut parts: Parts,
     operation: &Operation,
@@ -156,6 +187,7 @@ async fn gate(
         }
         // Whoever was refused before has paid nothing, nor has who is answered again.
         if call.context.principal.metered
+            && !operation.carries()
             && let Err(error) = edge.identity.charge(&call.context).await
         {
             let refused = Err(error.into());
@@ -165,6 +197,9 @@ async fn gate(
             };
         }
         parts.extensions.insert(call);
+    }
+    if operation.carries() {
+        parts.extensions.insert(Door::new(edge, &scene.peer, deadline));
     }
     // 17 The handler.
     let request = Request::from_parts(parts, Body::empty());
@@ -196,7 +231,7 @@ fn note(edge: &Edge, scene: &Scene, operation: &Operation, status: StatusCode, t
     }
 }
 
-fn open(edge: &Edge, peer: &Peer, parts: &Parts, body: Incoming) -> Scene {
+fn open(edge: &Edge, peer: Arc<Peer>, parts: &Parts, body: Sent) -> Scene {
     let request = RequestId(edge.ids.next());
     let traceparent = parts.headers.get("traceparent").and_then(|value| value.to_str().ok());
     let mut trace = telemetry::start_trace(traceparent.and_then(TraceContext::parse));
@@ -215,6 +250,8 @@ fn open(edge: &Edge, peer: &Peer, parts: &Parts, body: Incoming) -> Scene {
         }),
         body: Some(body),
         expects_continue: parts.headers.contains_key(EXPECT),
+        carrier: None,
+        peer,
     }
 }
 
@@ -250,6 +287,7 @@ async fn caller(edge: &Edge, parts: &Parts, operation: &Operation, client: IpAdd
         origin: headers::origin(&parts.headers),
         method: Some(operation.method.as_str()),
         api: operation.api(),
+        carries: operation.carries(),
     };
     let principal = match auth::authenticate(&edge.identity, edge.config.cookie, url, parts, client, &visit).await {
         // Nobody can be logged in before the first account is made.
@@ -285,11 +323,11 @@ fn delivery(headers: &HeaderMap) -> Delivery {
 }
 
 /// What the client still sends is read if it is little; otherwise the connection ends with this answer.
-async fn end_body(body: Incoming, scene: &Scene, peer: &Peer, response: &mut Response) {
+async fn end_body(body: Sent, scene: &Scene, response: &mut Response) {
     let hopeless = response.status() == StatusCode::REQUEST_TIMEOUT || scene.expects_continue;
     if body.is_end_stream() || (!hopeless && body::drain(body).await) {
         return;
     }
-    peer.line.leave_unread();
+    scene.peer.line.leave_unread();
     response.headers_mut().insert(CONNECTION, CLOSE);
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod auth;
+pub(crate) mod batch;
 pub(crate) mod document;
 pub(crate) mod errors;
 pub(crate) mod factors;

@@ -1,6 +1,6 @@
 //! The table of what is served and who may call it, made at start from the same documentation that clients read.
-//! An operation that says none of `x-permission`, `x-user` and `x-public`, or more than one, is denied. `x-factor-setup` is for
-//! people, too, whose tenant asks for a second factor that they have not set up yet.
+//! An operation that says none of `x-permission`, `x-user`, `x-caller` and `x-public`, or more than one, is denied. `x-factor-setup`
+//! is for people, too, whose tenant asks for a second factor that they have not set up yet.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,8 +11,8 @@ use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};
 use manifold_core::{Error, Principal, Result, SubjectKind};
 use sha2::{Digest, Sha256};
-use utoipa::openapi::OpenApi;
 use utoipa::openapi::path::{Operation as Documented, PathItem};
+use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::config::Checked;
 use crate::dialect::Dialect;
@@ -29,6 +29,8 @@ pub(crate) enum Access {
     Public,
     /// Who is logged in, for what is the person's own.
     User,
+    /// Everybody who is known: it carries other requests, and each of them is allowed, counted and paid by itself.
+    Caller,
     /// Who holds the permission.
     Permission(String),
     /// Nobody: the documentation forgot to say.
@@ -48,8 +50,10 @@ pub(crate) struct Operation {
     pub(crate) is_factor_setup: bool,
     pub(crate) max_body: u64,
     pub(crate) deadline: Duration,
-    /// It keeps its answers for repetitions itself.
+    /// It keeps its answers for repetitions itself, or is never repeated.
     pub(crate) keeps_answers: bool,
+    /// Whether other requests may carry it: it tells nobody who he is, and answers with whole JSON.
+    pub(crate) can_be_carried: bool,
     pub(crate) durations: Durations,
 }
 
@@ -76,11 +80,16 @@ impl Operation {
         matches!(&self.access, Access::Permission(permission) if permission.starts_with("limits."))
     }
 
+    /// Whether it carries other requests.
+    pub(crate) fn carries(&self) -> bool {
+        self.access == Access::Caller
+    }
+
     /// The API that it belongs to: the first word of its permission.
     pub(crate) fn api(&self) -> Option<&str> {
         match &self.access {
             Access::Permission(permission) => permission.split('.').next(),
-            Access::Public | Access::User | Access::Nobody => None,
+            Access::Public | Access::User | Access::Caller | Access::Nobody => None,
         }
     }
 
@@ -92,7 +101,7 @@ impl Operation {
             return Err(Refusal::new(StatusCode::FORBIDDEN, "MFA_REQUIRED", message));
         }
         let lacking = match &self.access {
-            Access::Public => return Ok(()),
+            Access::Public | Access::Caller => return Ok(()),
             Access::User if caller.kind == SubjectKind::User => return Ok(()),
             Access::User => {
                 let message = "only a person who is logged in can do this";
@@ -153,17 +162,21 @@ fn read(path: &str, method: Method, documented: &Documented, config: &Checked) -
         documented.extensions.iter().flat_map(|all| all.iter()).map(|(name, value)| (name.as_str(), value)).collect();
     let says = |name| extensions.get(name).copied() == Some(&serde_json::Value::Bool(true));
     let permission = extensions.get("x-permission").and_then(|value| value.as_str());
-    let access = match (says("x-public"), says("x-user"), permission) {
-        (true, false, None) => Access::Public,
-        (false, true, None) => Access::User,
-        (false, false, Some(permission)) => Access::Permission(permission.to_owned()),
+    let access = match (says("x-public"), says("x-user"), says("x-caller"), permission) {
+        (true, false, false, None) => Access::Public,
+        (false, true, false, None) => Access::User,
+        (false, false, true, None) => Access::Caller,
+        (false, false, false, Some(permission)) => Access::Permission(permission.to_owned()),
         _ => Access::Nobody,
     };
     let is_factor_setup = says("x-factor-setup");
     let (max_body, deadline) = match Dialect::of(path) {
-        Dialect::Native => (config.max_body, config.deadline),
-        Dialect::OpenAi => (AI_MAX_BODY, AI_DEADLINE),
+        Dialect::Native if access != Access::Caller => (config.max_body, config.deadline),
+        // What carries other requests may carry those of an AI dialect.
+        Dialect::Native | Dialect::OpenAi => (AI_MAX_BODY, AI_DEADLINE),
     };
+    let is_entrance = path.starts_with("/v1/auth/") || path.starts_with("/oauth2/");
+    let can_be_carried = access != Access::Caller && !is_entrance && answers_with_json(documented);
     let id = documented.operation_id.clone().unwrap_or_default();
     let salt = salt(&id);
     let keeps_answers = extensions.contains_key("x-manifold-idempotency");
@@ -178,8 +191,19 @@ fn read(path: &str, method: Method, documented: &Documented, config: &Checked) -
         max_body,
         deadline,
         keeps_answers,
+        can_be_carried,
         durations,
     }
+}
+
+/// Whether it has an answer that is JSON, or nothing.
+fn answers_with_json(documented: &Documented) -> bool {
+    let answers = documented.responses.responses.iter().filter(|(status, _)| status.starts_with('2'));
+    let mut contents = answers.map(|(_, answer)| match answer {
+        RefOr::T(answer) => answer.content.is_empty() || answer.content.contains_key("application/json"),
+        RefOr::Ref(_) => true,
+    });
+    contents.any(|json| json)
 }
 
 /// The same in every process.

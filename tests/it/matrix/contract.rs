@@ -21,6 +21,8 @@ pub struct Operation {
 #[derive(PartialEq, Eq)]
 pub enum Needs {
     Nothing,
+    /// It carries other requests: what they need is their own matter.
+    Caller,
     Person,
     Permission(String),
 }
@@ -42,10 +44,10 @@ impl Operation {
     }
 }
 
-/// All operations that are not for everybody.
+/// All operations that are not for everybody, each by itself.
 pub async fn operations(sandbox: &Sandbox) -> Result<Vec<Operation>> {
     let mut found = all(sandbox).await?;
-    found.retain(|operation| operation.needs != Needs::Nothing);
+    found.retain(|operation| !matches!(operation.needs, Needs::Nothing | Needs::Caller));
     Ok(found)
 }
 
@@ -65,6 +67,7 @@ pub async fn all(sandbox: &Sandbox) -> Result<Vec<Operation>> {
             let query = query.map(str::to_owned).collect();
             let needs = match (&operation["x-public"], &operation["x-user"]) {
                 (Value::Bool(true), _) => Needs::Nothing,
+                _ if operation["x-caller"] == true => Needs::Caller,
                 (_, Value::Bool(true)) => Needs::Person,
                 _ => Needs::Permission(operation["x-permission"].as_str().context("a permission")?.to_owned()),
             };

@@ -41,6 +41,8 @@ pub struct Visit<'v> {
     pub method: Option<&'v str>,
     /// First word of the permission that the operation needs.
     pub api: Option<&'v str>,
+    /// It carries other requests, each of which is judged by its own method and API when its turn comes.
+    pub carries: bool,
 }
 
 impl Restrictions {
@@ -123,8 +125,7 @@ impl Fence {
         let from = visit.ip.map(|ip| ip.to_canonical());
         (self.networks.is_empty() || from.is_some_and(|ip| self.networks.iter().any(|network| network.contains(&ip))))
             && names(&self.origins, visit.origin)
-            && names(&self.methods, visit.method)
-            && names(&self.apis, visit.api)
+            && (visit.carries || (names(&self.methods, visit.method) && names(&self.apis, visit.api)))
     }
 }
 
@@ -228,6 +229,8 @@ mod tests {
         assert!(fence.admits(&Visit { method: Some("GET"), ..from("10.0.0.1") }));
         assert!(!fence.admits(&Visit { method: Some("POST"), ..from("10.0.0.1") }));
         assert!(!fence.admits(&Visit { method: Some("GET"), ..from("11.0.0.1") }));
+        assert!(fence.admits(&Visit { method: Some("POST"), carries: true, ..from("10.0.0.1") }));
+        assert!(!fence.admits(&Visit { carries: true, ..from("11.0.0.1") }));
         assert!(Restrictions::default().fence().unwrap().is_none());
     }
 

@@ -120,6 +120,7 @@ impl Identity {
             origin: question.origin.as_deref(),
             method: question.method.as_deref(),
             api: question.api.as_deref(),
+            carries: false,
         };
         let mut credits = None;
         let code = match known.admits(&visit, now).map_err(|error| error.reason().to_owned()) {

@@ -180,6 +180,7 @@ async fn a_restricted_key_is_refused_elsewhere_counted_and_pays_nothing(house: &
         origin: Some("https://app.example"),
         method: Some("GET"),
         api: Some("keys"),
+        carries: false,
     };
 
     for visit in [
