@@ -1,5 +1,6 @@
 //! Limits that are given to somebody by REST while the house is open.
 
+use anyhow::Context;
 use serde_json::json;
 
 use crate::story;
@@ -22,6 +23,35 @@ story!(a_key_is_limited_at_once_and_set_free_again, |builder| {
     assert_eq!((first.status, first.header("ratelimit-policy")), (200, "\"key/minute\";q=1;w=60"));
     assert_eq!((second.status, second.json()["error"]["code"].as_str()), (429, Some("rate_limit_exceeded")));
     assert_eq!((other.status, taken.status, third.status), (200, 204, 200));
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(two_keys_of_one_owner_share_one_limit, |builder| {
+    let sandbox = builder.start().await?;
+    let owner = json!({"external_id": "customer-42", "name": "Ada's shop"});
+    let owner = sandbox.admin.post("/v1/owners", &owner).await?.json()["id"].clone();
+    let path = format!("/v1/limits/{}", owner.as_str().context("an id")?);
+    let mut keys = Vec::new();
+    for body in
+        [json!({"name": "site", "owner": owner}), json!({"name": "app", "owner": owner}), json!({"name": "other"})]
+    {
+        let made = sandbox.admin.post("/v1/keys", &body).await?.json();
+        keys.push(sandbox.admin.with_key(Some(made["secret"].as_str().context("a secret")?)));
+    }
+
+    let set = sandbox.admin.put(&path, &json!({"limits": [{"name": "month", "quota": 2, "window": "30days"}]})).await?;
+    let mut replies = Vec::new();
+    for key in [&keys[0], &keys[1], &keys[0], &keys[1], &keys[2]] {
+        replies.push(key.chat("manifold/echo", "hi").await?);
+    }
+
+    assert_eq!((set.status, set.json()["subject"].clone()), (200, owner), "{}", set.text);
+    let left: Vec<_> = replies.iter().map(|reply| (reply.status, reply.header("ratelimit"))).collect();
+    let left: Vec<_> = left.iter().map(|(status, told)| (*status, told.split(";t=").next().unwrap_or(told))).collect();
+    let (one, none) = ("\"owner/month\";r=1", "\"owner/month\";r=0");
+    assert_eq!(left, [(200, one), (200, none), (429, none), (429, none), (200, "")]);
+    assert_eq!(replies[1].header("ratelimit-policy"), "\"owner/month\";q=2;w=2592000");
     sandbox.stop().await?;
     Ok(())
 });

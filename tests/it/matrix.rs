@@ -222,10 +222,12 @@ story!(a_foreign_id_in_a_body_or_a_query_is_as_if_it_never_was, |builder| {
     let secret = grace.change(Method::POST, "/v1/keys", Some(&json!({"name": NAME}))).await?.json()["secret"].clone();
     let page = grace.get("/v1/keys?limit=1").await?.json()["next_cursor"].clone();
     let role = |id: &str| json!({"email": "x@example.org", "role": id});
+    let owned = |id: &str| json!({"name": "x", "owner": id});
 
     for (method, path, foreign, none) in [
         (Method::POST, "/v1/auth/switch", json!({"tenant": acme}), json!({"tenant": never(&acme)})),
         (Method::POST, "/v1/invitations", role(things.id("/v1/roles/")), role(&never(things.id("/v1/roles/")))),
+        (Method::POST, "/v1/keys", owned(things.id("/v1/owners/")), owned(&never(things.id("/v1/owners/")))),
         (Method::POST, "/v1/keys/verify", json!({"key": secret}), json!({"key": UNKNOWN_KEY})),
         (
             Method::PATCH,

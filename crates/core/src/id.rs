@@ -101,6 +101,7 @@ macro_rules! id {
 
 id!(/** A tenant: everything belongs to one. */ TenantId, "ten");
 id!(/** An API key. */ KeyId, "key");
+id!(/** Somebody for whom API keys are. */ OwnerId, "own");
 id!(/** A person. */ UserId, "usr");
 id!(/** What a person is logged in by. */ SessionId, "ses");
 id!(/** A second factor of a person. */ FactorId, "fac");

@@ -19,8 +19,8 @@ pub use error::{Code, Error, Result, ResultExt};
 pub use error_pages::error_page;
 pub use grant::{Grant, NOW, permission_matches};
 pub use id::{
-    BlockId, EventId, FactorId, Ids, IncidentId, InvitationId, JobId, KeyId, RequestId, RoleId, SecretId, SessionId,
-    TenantId, UserId, decode_id, encode_id,
+    BlockId, EventId, FactorId, Ids, IncidentId, InvitationId, JobId, KeyId, OwnerId, RequestId, RoleId, SecretId,
+    SessionId, TenantId, UserId, decode_id, encode_id,
 };
 pub use idempotency::IdempotencyKey;
 pub use money::Nanos;

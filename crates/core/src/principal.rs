@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::grant::{Grant, permission_matches};
-use crate::{Code, Error, KeyId, Result, SessionId, TenantId, Timestamp};
+use crate::{Code, Error, KeyId, OwnerId, Result, SessionId, TenantId, Timestamp};
 
 /// What kind of caller it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Principal {
     /// The tenant asks people for more than a password, and this one has not proven it: nothing may be done but setting a
     /// second factor up. Such a caller has no permissions and gets no further than the public door.
     pub lacks_factor: bool,
+    /// For whom the key of the call is.
+    pub owner: Option<OwnerId>,
     /// Whether each call costs the key a credit. Paid at the door, so services do not learn it.
     pub metered: bool,
 }
@@ -64,6 +66,7 @@ impl Principal {
             mfa: false,
             auth_time: None,
             lacks_factor: false,
+            owner: None,
             metered: false,
         }
     }

@@ -103,7 +103,7 @@ impl Limits {
         self.callers.charge(asking, limiter, met).await?;
         for own in own {
             for policy in &*own.policies {
-                let name = Name { shown: policy.name(), scope: "own", who: who(per(own.of)) };
+                let name = Name { shown: policy.name(), scope: "own", who: whose(own.of) };
                 let charged = self.callers.limiter.charge(policy, own.counter, 1, asking.now).await;
                 settle(charged, name, asking.now, &mut met.told)?;
             }
@@ -266,11 +266,12 @@ fn settle(charged: Result<Charge, Error>, name: Name<'_>, now: Timestamp, told: 
     }
 }
 
-fn per(of: Limited) -> Per {
+fn whose(of: Limited) -> &'static str {
     match of {
-        Limited::Key(_) => Per::Key,
-        Limited::User(_) => Per::User,
-        Limited::Tenant => Per::Tenant,
+        Limited::Key(_) => who(Per::Key),
+        Limited::Owner(_) => "the owner of this API key",
+        Limited::User(_) => who(Per::User),
+        Limited::Tenant => who(Per::Tenant),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::problem::{Fault, Problem};
 use crate::rest::roles::Permission;
 use crate::rest::{
     audit, auth, batch, document, errors, factors, incidents, invitations, key_update, key_verify, keys, limits, mail,
-    passwords, probes, roles, rotation, secrets, sessions, signing, tenants, tokens, usage, users, vault,
+    owners, passwords, probes, roles, rotation, secrets, sessions, signing, tenants, tokens, usage, users, vault,
 };
 use crate::routes::documented;
 
@@ -50,13 +50,16 @@ const PROBLEMS: [(&str, &str); 12] = [
 ];
 
 /// What can be done next with the thing that an operation made: operation, name of the link, next operation.
-const LINKS: [(&str, &str, &str); 13] = [
+const LINKS: [(&str, &str, &str); 16] = [
     ("createFactor", "confirm", "confirmFactor"),
     ("createFactor", "remove", "removeFactor"),
     ("createKey", "get", "getKey"),
     ("createKey", "revoke", "revokeKey"),
     ("createKey", "rotate", "rotateKey"),
     ("createKey", "update", "updateKey"),
+    ("createOwner", "get", "getOwner"),
+    ("createOwner", "update", "updateOwner"),
+    ("createOwner", "delete", "deleteOwner"),
     ("createInvitation", "revoke", "revokeInvitation"),
     ("createRole", "get", "getRole"),
     ("createRole", "update", "updateRole"),
@@ -101,6 +104,9 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(rotation::cancel_key_rotation))
         .routes(routes!(usage::get_key_usage))
         .routes(routes!(limits::get_limits, limits::set_limits, limits::delete_limits))
+        .routes(routes!(owners::create_owner, owners::list_owners))
+        .routes(routes!(owners::get_owner, owners::update_owner, owners::delete_owner))
+        .routes(routes!(owners::get_owner_usage))
         .routes(routes!(audit::list_audit_entries))
         .routes(routes!(audit::export_audit_entries))
         .routes(routes!(audit::verify_audit_chain))

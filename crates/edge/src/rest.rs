@@ -14,6 +14,7 @@ pub(crate) mod key_verify;
 pub(crate) mod keys;
 pub(crate) mod limits;
 pub(crate) mod mail;
+pub(crate) mod owners;
 pub(crate) mod passwords;
 pub(crate) mod probes;
 pub(crate) mod roles;

@@ -29,7 +29,7 @@ use crate::key::terms::{Terms, check_expiry};
 use crate::origin::Origin;
 use crate::store::key::{KeyRow, NewRow, NewSecret};
 use crate::store::{key as store, member as members, revocation};
-use crate::{Identity, events, name, permission, random, revoke, step_up};
+use crate::{Identity, events, name, owner, permission, random, revoke, step_up};
 
 pub(crate) const READ: &str = "keys.key.read";
 /// How secrets age.
@@ -153,13 +153,14 @@ impl Identity {
                 let work = Arc::clone(&work);
                 Box::pin(async move {
                     let (row, prefix, outbox, origin, again) = &*work;
-                    check_restrictions(tx, &origin.principal, &row.terms.restrictions).await?;
+                    check_restrictions(tx, &origin.principal, &row.terms).await?;
                     if let Some((asked, answer)) = again {
                         if let Some(before) = asked.claim(tx, row.created_at).await? {
                             return Ok(Some(before));
                         }
                         asked.keep(tx, answer).await?;
                     }
+                    owner::require(tx, row.tenant, row.terms.owner).await?;
                     store::insert_key(tx, row).await?;
                     outbox.append(tx, &[events::key_created(row, prefix)], &origin.cause()).await?;
                     Ok(None)
@@ -274,6 +275,7 @@ fn check_new(maker: &Principal, mut new: NewKey, now: Timestamp) -> Result<NewKe
     new.name = name::read(&new.name)?;
     check_expiry(new.expires_at, now)?;
     new.terms = new.terms.read()?;
+    new.terms.owner = new.terms.owner.or(maker.owner);
     if new.environment == Environment::Live && &*maker.environment == Environment::Test.name() {
         let message = "a test key cannot make a live key";
         return Err(Error::new(Code::Denied, "ESCALATION", message).at("environment"));

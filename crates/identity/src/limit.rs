@@ -1,6 +1,6 @@
-//! Limits that were given to single keys and people, and to a tenant as a whole, beside those that everybody meets. They
-//! are set while the house is open, and kept in memory by every process: what changes is read again when the feed of
-//! revocations tells so.
+//! Limits that were given to single keys, owners of keys and people, and to a tenant as a whole, beside those that everybody
+//! meets. They are set while the house is open, and kept in memory by every process: what changes is read again when the feed
+//! of revocations tells so.
 
 pub mod given;
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use manifold_bus::Draft;
 use manifold_cache::{Algorithm, Mode, OnStoreFailure, Policy, Window};
-use manifold_core::{Error, KeyId, Principal, Result, SubjectKind, TenantId, Timestamp, UserId};
+use manifold_core::{Error, KeyId, OwnerId, Principal, Result, SubjectKind, TenantId, Timestamp, UserId};
 use manifold_runtime::CallContext;
 use manifold_store::Tx;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ use crate::Identity;
 use crate::audit::Outbox;
 use crate::origin::Origin;
 use crate::role::Roles;
-use crate::store::{key as keys, limit as store, member as members, revocation};
+use crate::store::{key as keys, limit as store, member as members, owner as owners, revocation};
 
 const READ: &str = "limits.rule.read";
 const WRITE: &str = "limits.rule.write";
@@ -34,6 +34,8 @@ const MAX_NAME: usize = 40;
 pub enum Limited {
     /// One API key.
     Key(KeyId),
+    /// All keys of an owner together.
+    Owner(OwnerId),
     /// One person in the tenant.
     User(UserId),
     /// All keys and people of the tenant together.
@@ -72,14 +74,16 @@ pub struct Rules {
 }
 
 impl Limited {
-    /// Reads `key_…`, `usr_…` or `tenant`. Malformed, unknown and foreign ones are the same error.
+    /// Reads `key_…`, `own_…`, `usr_…` or `tenant`. Malformed, unknown and foreign ones are the same error.
     ///
     /// # Errors
     /// `SUBJECT_NOT_FOUND`.
     pub fn parse(text: &str) -> Result<Self> {
         let known = match text {
             "tenant" => Some(Self::Tenant),
-            text => KeyId::parse(text).map(Self::Key).or_else(|| UserId::parse(text).map(Self::User)),
+            text => (KeyId::parse(text).map(Self::Key))
+                .or_else(|| OwnerId::parse(text).map(Self::Owner))
+                .or_else(|| UserId::parse(text).map(Self::User)),
         };
         known.ok_or_else(not_found)
     }
@@ -88,6 +92,7 @@ impl Limited {
     pub fn print(self) -> String {
         match self {
             Self::Key(id) => id.to_string(),
+            Self::Owner(id) => id.to_string(),
             Self::User(id) => id.to_string(),
             Self::Tenant => "tenant".to_owned(),
         }
@@ -97,6 +102,7 @@ impl Limited {
     fn prefix(self) -> &'static str {
         match self {
             Self::Key(_) => "key/",
+            Self::Owner(_) => "owner/",
             Self::User(_) => "user/",
             Self::Tenant => "tenant/",
         }
@@ -122,6 +128,7 @@ impl Identity {
         let db = &self.inner.db;
         let known = match of {
             Limited::Key(key) => keys::find_key(db, tenant, key).await?.is_some(),
+            Limited::Owner(owner) => owners::find(db, tenant, owner).await?.is_some(),
             Limited::User(user) => members::find(db, tenant, user).await?.is_some(),
             Limited::Tenant => true,
         };
@@ -161,8 +168,8 @@ async fn set(
     let (tenant, subject) = (origin.principal.tenant, of.print());
     members::lock(tx, tenant).await?;
     let roles = find_subject(tx, tenant, of).await?;
-    // Keys are what their makers make of them; people and tenants are real.
-    if !matches!(of, Limited::Key(_)) {
+    // Keys and their owners are what their makers make of them; people and tenants are real.
+    if !matches!(of, Limited::Key(_) | Limited::Owner(_)) {
         Roles::governed(tx, &origin.principal).await?.check_power(&origin.principal, &roles)?;
     }
     let before = store::find_in(tx, tenant, &subject).await?.unwrap_or_default();
@@ -170,7 +177,10 @@ async fn set(
         return Ok(before);
     }
     if before.rules.is_empty() && store::count(tx, tenant).await? >= MAX_SUBJECTS {
-        return Err(Error::invalid("LIMIT_INVALID", "10,000 keys and people of this tenant have limits already"));
+        return Err(Error::invalid(
+            "LIMIT_INVALID",
+            "10,000 keys, owners and people of this tenant have limits already",
+        ));
     }
     let by = &*origin.principal.subject;
     if rules.is_empty() {
@@ -189,6 +199,7 @@ async fn set(
 async fn find_subject(tx: &mut Tx<'_>, tenant: TenantId, of: Limited) -> Result<Vec<String>> {
     match of {
         Limited::Key(key) => keys::find_key_in(tx, tenant, key).await?.map(|_| Vec::new()).ok_or_else(not_found),
+        Limited::Owner(owner) => owners::lock(tx, tenant, owner).await?.map(|_| Vec::new()).ok_or_else(not_found),
         Limited::User(user) => members::roles_of(tx, tenant, user).await?.ok_or_else(not_found),
         Limited::Tenant => Ok(Vec::new()),
     }
@@ -216,10 +227,15 @@ fn check(of: Limited, rules: &[Rule]) -> Result<()> {
 /// Whom of a tenant this caller counts as.
 pub(crate) fn subjects(caller: &Principal) -> impl Iterator<Item = Limited> {
     let user = UserId::parse(&caller.subject).filter(|_| caller.kind == SubjectKind::User);
-    let own = [caller.key.map(Limited::Key), user.map(Limited::User), Some(Limited::Tenant)];
+    let own = [
+        caller.key.map(Limited::Key),
+        caller.owner.map(Limited::Owner),
+        user.map(Limited::User),
+        Some(Limited::Tenant),
+    ];
     own.into_iter().flatten()
 }
 
 fn not_found() -> Error {
-    Error::not_found("SUBJECT_NOT_FOUND", "no such key or person")
+    Error::not_found("SUBJECT_NOT_FOUND", "no such key, owner or person")
 }

@@ -46,6 +46,7 @@ pub const BUILT_IN: [(&str, &[&str]); 5] = [
             "ai.*",
             "audit.entry.read",
             "keys.key.read",
+            "keys.owner.read",
             "limits.rule.read",
             "roles.role.read",
             "tenants.tenant.read",
@@ -54,8 +55,8 @@ pub const BUILT_IN: [(&str, &[&str]); 5] = [
             "vault.secret.read",
         ],
     ),
-    ("developer", &["ai.*", "keys.key.*@own", "roles.role.read", "tenants.tenant.read"]),
-    ("viewer", &["keys.key.read", "roles.role.read", "tenants.tenant.read", "users.user.read"]),
+    ("developer", &["ai.*", "keys.key.*@own", "keys.owner.read", "roles.role.read", "tenants.tenant.read"]),
+    ("viewer", &["keys.key.read", "keys.owner.read", "roles.role.read", "tenants.tenant.read", "users.user.read"]),
 ];
 
 const READ: &str = "roles.role.read";

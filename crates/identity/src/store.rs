@@ -11,6 +11,7 @@ pub mod key;
 pub mod limit;
 pub mod member;
 pub mod one_time;
+pub mod owner;
 pub mod refresh;
 pub mod reminder;
 pub mod reseal;
@@ -43,10 +44,13 @@ mod tests {
     }
 
     #[test]
-    fn every_statement_on_credits_and_rotations_names_the_tenant() {
-        for source in [include_str!("store/credit.rs"), include_str!("store/rotation.rs")] {
+    fn every_statement_on_credits_owners_and_rotations_names_the_tenant() {
+        let sources =
+            [include_str!("store/credit.rs"), include_str!("store/owner.rs"), include_str!("store/rotation.rs")];
+        for source in sources {
             for function in source.split("pub async fn ").skip(1) {
-                assert!(function.contains("tenant_id = $1"), "{function}");
+                let named = function.contains("tenant_id = $1") || function.contains("(tenant_id, ");
+                assert!(named, "{function}");
             }
         }
     }

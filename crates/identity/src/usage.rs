@@ -98,6 +98,14 @@ fn read(event: &Event) -> Result<Option<(Slot<'_>, Sums)>, Failure> {
     Ok(Some((slot, sums)))
 }
 
+/// Since when usage is shown: the beginning of an hour.
+pub(crate) fn since(now: Timestamp, window: Duration) -> Result<Timestamp> {
+    if window > MAX_WINDOW || window.is_zero() {
+        return Err(Error::invalid("WINDOW_INVALID", "window is between an hour and 90 days").at("window"));
+    }
+    Ok(hour(now.before(window)))
+}
+
 /// When the hour of `at` began.
 pub(crate) fn hour(at: Timestamp) -> Timestamp {
     Timestamp::from_micros(at.micros() - at.micros().rem_euclid(HOUR_US))
@@ -118,12 +126,9 @@ impl Identity {
     /// What a key of the caller's tenant was used for since `window` ago, by hour, the oldest first, about a second late.
     /// The first hour is whole. Needs `keys.key.read`.
     pub async fn key_usage(&self, caller: &CallContext, id: KeyId, window: Duration) -> Result<Vec<UsageRow>> {
-        if window > MAX_WINDOW || window.is_zero() {
-            return Err(Error::invalid("WINDOW_INVALID", "window is between an hour and 90 days").at("window"));
-        }
         self.seen_key(caller, id).await?;
+        let from = since(self.inner.clock.now(), window)?;
         let tenant = caller.principal.tenant;
-        let from = hour(self.inner.clock.now().before(window));
         store::list(&self.inner.db, tenant, id.0, from).await
     }
 }

@@ -10,7 +10,7 @@ pub mod used;
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_core::{Code, Error, KeyId, Principal, Result, ResultExt, SubjectKind, TenantId, Timestamp};
+use manifold_core::{Code, Error, KeyId, OwnerId, Principal, Result, ResultExt, SubjectKind, TenantId, Timestamp};
 use metrics::Counter;
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
@@ -173,6 +173,7 @@ fn known(lookup: Lookup, row: Credential, read_at: Timestamp) -> Result<Known> {
         key: Some(key),
         permissions: row.grants.0.into(),
         environment: environment.name().into(),
+        owner: row.owner_id.map(OwnerId),
         metered: row.credits.is_some(),
         ..Principal::anonymous()
     };

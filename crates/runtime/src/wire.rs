@@ -8,7 +8,9 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use manifold_contract::identity::v1 as proto;
-use manifold_core::{KeyId, Principal, RequestId, Secret, SessionId, SubjectKind, TenantId, Timestamp, TraceContext};
+use manifold_core::{
+    KeyId, OwnerId, Principal, RequestId, Secret, SessionId, SubjectKind, TenantId, Timestamp, TraceContext,
+};
 use prost::Message;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
@@ -105,6 +107,7 @@ fn encode_principal(principal: &Principal) -> proto::Principal {
         .into(),
         key: principal.key.map(|key| key.to_string()).unwrap_or_default(),
         session: principal.session.map(|session| session.to_string()).unwrap_or_default(),
+        owner: principal.owner.map(|owner| owner.to_string()).unwrap_or_default(),
         permissions: principal.permissions.to_vec(),
         environment: principal.environment.to_string(),
         mfa: principal.mfa,
@@ -125,6 +128,10 @@ fn decode_principal(principal: proto::Principal) -> Option<Principal> {
         true => None,
         false => Some(KeyId::parse(&principal.key)?),
     };
+    let owner = match principal.owner.is_empty() {
+        true => None,
+        false => Some(OwnerId::parse(&principal.owner)?),
+    };
     let session = match principal.session.is_empty() {
         true => None,
         false => Some(SessionId::parse(&principal.session)?),
@@ -141,6 +148,7 @@ fn decode_principal(principal: proto::Principal) -> Option<Principal> {
         auth_time: Some(principal.auth_time).filter(|micros| *micros != 0).map(Timestamp::from_micros),
         // Asked at the door, and never again.
         lacks_factor: false,
+        owner,
         metered: false,
     })
 }
@@ -175,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_person_travels_whole() {
+    fn people_and_keys_travel_whole() {
         let person = Principal {
             tenant: TenantId(Uuid::from_u128(1)),
             subject: "usr_ada".into(),
@@ -186,8 +194,14 @@ mod tests {
             auth_time: Some(Timestamp::from_micros(3)),
             ..Principal::anonymous()
         };
+        let key = Principal {
+            key: Some(KeyId(Uuid::from_u128(4))),
+            owner: Some(OwnerId(Uuid::from_u128(5))),
+            kind: SubjectKind::Key,
+            ..person.clone()
+        };
 
-        for principal in [person, Principal::anonymous()] {
+        for principal in [person, key, Principal::anonymous()] {
             assert_eq!(decode_principal(encode_principal(&principal)), Some(principal));
         }
     }

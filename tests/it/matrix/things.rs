@@ -29,6 +29,7 @@ impl Things {
         let session = again.get("/v1/auth/session").await?.json();
         let text = |value: &Value| value.as_str().map(str::to_owned).context("a text");
         let key = id("/v1/keys", json!({"name": NAME})).await?;
+        let kept = id("/v1/owners", json!({"external_id": NAME, "name": NAME})).await?;
         let role = id("/v1/roles", json!({"name": NAME, "grants": [{"permission": "ai.*"}]})).await?;
         let email = format!("{NAME}@example.org");
         let invitation = id("/v1/invitations", json!({"email": email, "role": "viewer"})).await?;
@@ -40,6 +41,7 @@ impl Things {
         let (user, session) = (text(&user["id"])?, text(&session["id"])?);
         let by_prefix = [
             ("/v1/keys/", key.clone()),
+            ("/v1/owners/", kept),
             ("/v1/roles/", role),
             ("/v1/invitations/", invitation),
             ("/v1/users/", user),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use manifold_identity::{KeyChange, parse_key_id};
+use manifold_identity::{KeyChange, parse_key_id, read_owner_of_key};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -52,11 +52,16 @@ pub(crate) struct UpdateKeyRequest {
     #[serde(default, deserialize_with = "json::nullable")]
     #[schema(value_type = Option<u16>, example = 90, minimum = 30, maximum = 365)]
     rotate_every: Option<Option<u16>>,
+    /// For whom it is; null = nobody in particular.
+    #[serde(default, deserialize_with = "json::nullable")]
+    #[schema(value_type = Option<String>, example = "own_01h455vb4pex5vsknk084sn02q")]
+    owner: Option<Option<String>>,
 }
 
 fn change(body: UpdateKeyRequest) -> Answer<KeyChange> {
     let expires_at = body.expires_at.map(|text| text.as_deref().map(read_time).transpose()).transpose()?;
     let refill = body.refill.map(|refill| refill.map(|refill| refill.read()).transpose()).transpose()?;
+    let owner = body.owner.map(|id| id.as_deref().map(read_owner_of_key).transpose()).transpose()?;
     Ok(KeyChange {
         name: body.name,
         permissions: body.permissions,
@@ -67,6 +72,7 @@ fn change(body: UpdateKeyRequest) -> Answer<KeyChange> {
         credits: body.credits,
         refill,
         rotate_every: body.rotate_every,
+        owner,
     })
 }
 
@@ -87,7 +93,7 @@ fn change(body: UpdateKeyRequest) -> Answer<KeyChange> {
         "last_used_at": null, "revoked_at": null, "rotation": null,
         "restrictions": {"ips": ["10.0.0.0/8"], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": 1000,
         "refill": {"amount": 1000, "every": "day", "at": 0}, "refill_at": "2026-11-21T00:00:00Z",
-        "rotate_every": 90, "rotation_due_at": "2027-02-18T09:00:10Z"
+        "rotate_every": 90, "rotation_due_at": "2027-02-18T09:00:10Z", "owner": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.write")))

@@ -61,6 +61,9 @@ pub(crate) struct KeyVerdict {
     key_id: Option<String>,
     #[schema(example = "website")]
     name: Option<String>,
+    /// For whom it is.
+    #[schema(example = "own_01h455vb4pex5vsknk084sn02q")]
+    owner: Option<String>,
     /// `live` or `test`.
     #[schema(example = "live")]
     environment: Option<String>,
@@ -81,6 +84,7 @@ impl From<(VerifyCode, Option<Verified>)> for KeyVerdict {
             code: code.name(),
             key_id: None,
             name: None,
+            owner: None,
             environment: None,
             permissions: None,
             metadata: None,
@@ -91,6 +95,7 @@ impl From<(VerifyCode, Option<Verified>)> for KeyVerdict {
         Self {
             key_id: Some(key.id.to_string()),
             name: Some(key.name),
+            owner: key.owner.map(|owner| owner.to_string()),
             environment: Some(key.environment),
             permissions: Some(key.permissions),
             metadata: Some(key.metadata),
@@ -113,7 +118,8 @@ impl From<(VerifyCode, Option<Verified>)> for KeyVerdict {
     request_body(content = VerifyKeyRequest, example = json!({
         "key": "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy", "permissions": "ai.inference.run"})),
     responses((status = 200, description = "Whether it holds", body = KeyVerdict, example = json!({
-        "valid": true, "code": "valid", "key_id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live",
+        "valid": true, "code": "valid", "key_id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "owner": null,
+        "environment": "live",
         "permissions": ["ai.inference.run"], "metadata": {"plan": "free"}, "expires_at": null, "credits_remaining": 999
     }))),
     security(("api_key" = [])),

@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use manifold_core::{Error, IdempotencyKey, Timestamp};
-use manifold_identity::{Environment, KeyInfo, NewKey, Terms, parse_key_id};
+use manifold_identity::{Environment, KeyInfo, NewKey, Terms, parse_key_id, read_owner_of_key};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -52,6 +52,9 @@ pub(crate) struct CreateKeyRequest {
     /// How many days a secret of it shall live at most: then the event `identity.key.rotation_due` reminds. Default: no matter.
     #[schema(example = 90, minimum = 30, maximum = 365)]
     rotate_every: Option<u16>,
+    /// For whom it is, see `POST /v1/owners`. Default: nobody in particular.
+    #[schema(example = "own_01h455vb4pex5vsknk084sn02q")]
+    owner: Option<String>,
 }
 
 /// An API key, without its secret.
@@ -94,6 +97,9 @@ pub(crate) struct Key {
     rotate_every: Option<u16>,
     #[schema(value_type = Option<String>, format = DateTime)]
     rotation_due_at: Option<String>,
+    /// For whom it is.
+    #[schema(example = "own_01h455vb4pex5vsknk084sn02q")]
+    owner: Option<String>,
 }
 
 /// A key with a new secret, which is shown here and nowhere else.
@@ -136,6 +142,7 @@ impl From<KeyInfo> for Key {
             refill: info.terms.refill.map(KeyRefill::from),
             refill_at: info.refill_at.map(time),
             rotate_every: info.terms.rotate_every,
+            owner: info.terms.owner.map(|owner| owner.to_string()),
             rotation_due_at: info.rotation_due_at.map(time),
         }
     }
@@ -153,6 +160,7 @@ fn new_key(body: CreateKeyRequest, idempotency_key: Option<IdempotencyKey>) -> A
         credits: body.credits,
         refill: body.refill.map(|refill| refill.read()).transpose()?,
         rotate_every: body.rotate_every,
+        owner: body.owner.as_deref().map(read_owner_of_key).transpose()?,
     };
     Ok(NewKey { name: body.name, environment, permissions, expires_at, terms, idempotency_key })
 }
@@ -177,7 +185,7 @@ fn new_key(body: CreateKeyRequest, idempotency_key: Option<IdempotencyKey>) -> A
             "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null, "last_used_at": null,
             "revoked_at": null, "rotation": null,
             "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
-        "rotation_due_at": null,
+        "rotation_due_at": null, "owner": null,
             "secret": "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy"
         })
     )),
@@ -238,7 +246,7 @@ pub(crate) async fn list_keys(State(house): State<Arc<House>>, list: List, call:
         "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": null, "revoked_at": null, "rotation": null,
         "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
-        "rotation_due_at": null
+        "rotation_due_at": null, "owner": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.read")))
@@ -262,7 +270,7 @@ pub(crate) async fn get_key(State(house): State<Arc<House>>, Id(id): Id, call: C
         "state": "revoked", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": null, "revoked_at": "2026-11-20T09:00:11Z", "rotation": null,
         "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
-        "rotation_due_at": null
+        "rotation_due_at": null, "owner": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.write")))
@@ -288,6 +296,7 @@ mod tests {
             credits: None,
             refill: None,
             rotate_every: None,
+            owner: None,
         };
 
         assert_eq!(

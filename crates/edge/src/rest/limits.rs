@@ -1,4 +1,4 @@
-//! `/v1/limits`: limits of single keys and people, and of the tenant as a whole, beside those that everybody meets.
+//! `/v1/limits`: limits of single keys, owners and people, and of the tenant as a whole, beside those that everybody meets.
 
 use std::sync::Arc;
 
@@ -30,7 +30,8 @@ pub(crate) struct SetLimitsRequest {
 #[derive(Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LimitRule {
-    /// Lower-case letters, digits, `-` and `_`; once per subject. Headers show it as `key/…`, `user/…` or `tenant/…`.
+    /// Lower-case letters, digits, `-` and `_`; once per subject. Headers show it as `key/…`, `owner/…`, `user/…` or
+    /// `tenant/…`.
     #[schema(example = "minute", min_length = 1, max_length = 40)]
     name: String,
     /// Requests per window.
@@ -58,7 +59,7 @@ pub(crate) struct LimitRule {
 /// The limits of one subject.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct LimitRules {
-    /// `key_…`, `usr_…` or `tenant`.
+    /// `key_…`, `own_…`, `usr_…` or `tenant`.
     #[schema(example = "key_01h455vb4pex5vsknk084sn02q")]
     subject: String,
     /// In the order in which they are charged.
@@ -98,13 +99,13 @@ impl LimitRule {
 
 /// Show limits
 ///
-/// What was given to one key, one person or the tenant as a whole, beside the limits that everybody meets.
+/// What was given to one key, all keys of an owner, one person or the tenant as a whole, beside the limits that everybody meets.
 #[utoipa::path(
     get,
     path = "/v1/limits/{subject}",
     operation_id = "getLimits",
     tag = "Limits",
-    params(("subject" = String, Path, description = "`key_…`, `usr_…` or `tenant`", example = "tenant")),
+    params(("subject" = String, Path, description = "`key_…`, `own_…`, `usr_…` or `tenant`", example = "tenant")),
     responses((status = 200, description = "The limits", body = LimitRules, example = json!({
         "subject": "tenant", "limits": [{"name": "minute", "quota": 600, "window": "1m", "burst": 60, "algorithm": null,
         "mode": "local", "on_store_failure": "local"}], "updated_by": "usr_01h455vb4pex5vsknk084sn02q",
@@ -127,7 +128,7 @@ pub(crate) async fn get_limits(State(house): State<Arc<House>>, Id(id): Id, call
     path = "/v1/limits/{subject}",
     operation_id = "setLimits",
     tag = "Limits",
-    params(("subject" = String, Path, description = "`key_…`, `usr_…` or `tenant`", example = "tenant")),
+    params(("subject" = String, Path, description = "`key_…`, `own_…`, `usr_…` or `tenant`", example = "tenant")),
     request_body(content = SetLimitsRequest, example = json!({"limits": [{"name": "minute", "quota": 600, "window": "60s",
         "burst": 60}]})),
     responses((status = 200, description = "The limits", body = LimitRules, example = json!({
@@ -147,13 +148,13 @@ pub(crate) async fn set_limits(State(house): State<Arc<House>>, Id(id): Id, call
 
 /// Take limits away
 ///
-/// All that were given to the key, the person or the tenant. Those that everybody meets stay. Repeating it changes nothing.
+/// All that were given to the key, the owner, the person or the tenant. Those that everybody meets stay. Repeating it changes nothing.
 #[utoipa::path(
     delete,
     path = "/v1/limits/{subject}",
     operation_id = "deleteLimits",
     tag = "Limits",
-    params(("subject" = String, Path, description = "`key_…`, `usr_…` or `tenant`", example = "tenant")),
+    params(("subject" = String, Path, description = "`key_…`, `own_…`, `usr_…` or `tenant`", example = "tenant")),
     responses((status = 204, description = "There are none any more")),
     security(("api_key" = []), ("session" = [])),
     extensions(("x-permission" = json!("limits.rule.write")))

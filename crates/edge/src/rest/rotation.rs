@@ -105,7 +105,7 @@ pub(crate) struct FinishKeyRotationRequest {
         "last_used_at": "2026-11-21T09:00:10Z", "revoked_at": null, "rotation": {"old_prefix": "mfk_live_9876543210",
         "old_ends_at": "2026-11-28T09:00:10Z", "old_used_at": null, "new_used_at": null},
         "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
-        "rotation_due_at": null,
+        "rotation_due_at": null, "owner": null,
         "secret": "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy"
     }))),
     security(("api_key" = [])),
@@ -136,7 +136,7 @@ pub(crate) async fn rotate_key(State(house): State<Arc<House>>, Id(id): Id, call
             "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
             "last_used_at": "2026-11-21T09:00:10Z", "revoked_at": null, "rotation": null,
         "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
-        "rotation_due_at": null
+        "rotation_due_at": null, "owner": null
         })),
         (status = 412, description = "Nobody has used the new secret", content_type = "application/problem+json", body = Problem)
     ),
@@ -164,7 +164,7 @@ pub(crate) async fn finish_key_rotation(State(house): State<Arc<House>>, Id(id):
         "state": "active", "prefix": "mfk_live_9876543210", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": "2026-11-21T09:00:10Z", "revoked_at": null, "rotation": null,
         "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
-        "rotation_due_at": null
+        "rotation_due_at": null, "owner": null
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.write")))

@@ -22,7 +22,7 @@ const HOUR: u64 = 3_600;
 #[derive(Serialize, ToSchema)]
 pub(crate) struct KeyUsage {
     /// Hours in which nothing happened are left out.
-    data: Vec<HourOfUsage>,
+    pub(crate) data: Vec<HourOfUsage>,
 }
 
 /// The requests of one hour that had the same operation and outcome.
@@ -100,7 +100,7 @@ pub(crate) async fn get_key_usage(
 }
 
 /// Reads `window`; anything else, and anything twice, is refused.
-fn window(query: &str) -> Answer<Duration> {
+pub(crate) fn window(query: &str) -> Answer<Duration> {
     let mut window = None;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=').unwrap_or((pair, "")) {

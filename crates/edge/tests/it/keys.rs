@@ -291,3 +291,42 @@ async fn a_question_about_a_key_is_always_answered() {
         assert!(!reply.body.contains(secret));
     }
 }
+
+#[tokio::test]
+async fn an_owner_has_keys_and_is_deleted_when_they_are_revoked() {
+    let house = House::open().await;
+    let body = json!({"external_id": "customer-42", "name": "Ada", "metadata": {"plan": "free"}});
+
+    let made = house.call("POST", "/v1/owners", Some(&body)).await;
+    let owner = made.json();
+    let path = format!("/v1/owners/{}", owner["id"].as_str().unwrap());
+    let key = house.call("POST", "/v1/keys", Some(&json!({"name": "site", "owner": owner["id"]}))).await.json();
+    let key_path = format!("/v1/keys/{}", key["id"].as_str().unwrap());
+    let verdict = house.call("POST", "/v1/keys/verify", Some(&json!({"key": key["secret"]}))).await.json();
+    let renamed = house.call("PATCH", &path, Some(&json!({"name": "Ada's shop"}))).await.json();
+    let listed = house.call("GET", "/v1/owners", None).await.json();
+    let usage = house.call("GET", &format!("{path}/usage?window=1h"), None).await;
+    let again = house.call("POST", "/v1/owners", Some(&body)).await;
+    let used = house.call("DELETE", &path, None).await;
+    house.call("DELETE", &key_path, None).await;
+    let deleted = house.call("DELETE", &path, None).await;
+    let gone = house.call("GET", &path, None).await;
+
+    assert_eq!((made.status, made.header("location")), (201, path.as_str()));
+    assert_eq!((&key["owner"], &verdict["owner"]), (&owner["id"], &owner["id"]));
+    assert_eq!((&renamed["name"], &renamed["metadata"]), (&json!("Ada's shop"), &json!({"plan": "free"})));
+    assert_eq!((&listed["data"], usage.status), (&json!([renamed]), 200));
+    assert_eq!((again.status, &again.json()["code"]), (409, &json!("owner_exists")));
+    assert_eq!((used.status, &used.json()["code"]), (409, &json!("owner_in_use")));
+    assert_eq!((deleted.status, gone.status, &gone.json()["code"]), (204, 404, &json!("owner_not_found")));
+    for (method, path, body, status, code) in [
+        ("POST", "/v1/keys", json!({"name": "x", "owner": "own_01h455vb4pex5vsknk084sn02q"}), 422, "owner_unknown"),
+        ("POST", "/v1/keys", json!({"name": "x", "owner": "nobody"}), 422, "owner_unknown"),
+        ("POST", "/v1/owners", json!({"external_id": "a b", "name": "x"}), 422, "external_id_invalid"),
+        ("PATCH", "/v1/owners/nobody", json!({"name": "x"}), 404, "owner_not_found"),
+    ] {
+        let reply = house.call(method, path, Some(&body)).await;
+
+        assert_eq!((reply.status, &reply.json()["code"]), (status, &json!(code)), "{path} {body}");
+    }
+}

@@ -1,13 +1,14 @@
 //! Terms of keys and questions about keys, as they travel.
 
 use manifold_contract::identity::v1 as proto;
-use manifold_core::{Error, Principal, Result, Secret, Timestamp};
+use manifold_core::{Error, OwnerId, Principal, Result, Secret, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::key::change::KeyChange;
 use crate::key::credit::{Every, Refill};
 use crate::key::restriction::Restrictions;
 use crate::key::terms::Terms;
+use crate::owner;
 use crate::verify::question::{Question, Verified, VerifyCode, parse_ip};
 
 pub fn encode(terms: Terms) -> proto::KeyTerms {
@@ -22,6 +23,7 @@ pub fn encode(terms: Terms) -> proto::KeyTerms {
             at: refill.at.into(),
         }),
         rotate_every: terms.rotate_every.unwrap_or_default().into(),
+        owner: terms.owner.map(|owner| owner.to_string()).unwrap_or_default(),
     }
 }
 
@@ -32,6 +34,7 @@ pub fn decode(terms: proto::KeyTerms) -> Result<Terms> {
         credits: terms.credits,
         refill: terms.refill.as_ref().map(decode_refill).transpose()?,
         rotate_every: decode_days(terms.rotate_every),
+        owner: decode_owner(&terms.owner)?,
     })
 }
 
@@ -51,6 +54,7 @@ pub fn decode_change(request: proto::UpdateKeyRequest) -> Result<KeyChange> {
         credits: request.credits.map(|credits| Some(credits).filter(|credits| *credits != -1)),
         refill,
         rotate_every: request.rotate_every.map(decode_days),
+        owner: request.owner.as_deref().map(decode_owner).transpose()?,
     })
 }
 
@@ -87,6 +91,7 @@ pub fn encode_verdict(caller: &Principal, code: VerifyCode, key: Option<Verified
     proto::VerifyKeyResponse {
         key_id: key.id.to_string(),
         tenant: caller.tenant.to_string(),
+        owner: key.owner.map(|owner| owner.to_string()).unwrap_or_default(),
         environment: key.environment,
         metadata_json: Value::Object(key.metadata).to_string(),
         permissions: key.permissions,
@@ -100,6 +105,10 @@ pub fn encode_verdict(caller: &Principal, code: VerifyCode, key: Option<Verified
 fn decode_restrictions(restrictions: proto::KeyRestrictions) -> Restrictions {
     let proto::KeyRestrictions { ips, origins, methods, apis } = restrictions;
     Restrictions { ips, origins, methods, apis }
+}
+
+fn decode_owner(id: &str) -> Result<Option<OwnerId>> {
+    if id.is_empty() { Ok(None) } else { owner::read(id).map(Some) }
 }
 
 /// What is too large stays too large.

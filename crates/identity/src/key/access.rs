@@ -4,7 +4,7 @@ use manifold_core::{Code, Error, KeyId, Principal, Result};
 use manifold_store::Tx;
 
 use super::format::Environment;
-use super::restriction::Restrictions;
+use super::terms::Terms;
 use super::{READ, WRITE, not_found};
 use crate::store::key::{self as store, KeyRow};
 use crate::store::rotation;
@@ -39,23 +39,27 @@ pub async fn govern(tx: &mut Tx<'_>, caller: &Principal, id: KeyId) -> Result<Ke
     }
     // Its secret, or another limit of it, would be given to who may use less of it.
     if caller.key != Some(id) {
-        check_restrictions(tx, caller, &row.restrictions.0).await?;
+        check_restrictions(tx, caller, &row.terms()).await?;
     }
     Ok(row)
 }
 
-/// Refuses restrictions that are wider than those of the key that calls: they hold for whatever it hands out.
+/// Refuses terms that are wider than those of the key that calls. Its restrictions hold for whatever it hands out, and keys of
+/// its owner share limits, which nobody gets rid of by another key.
 ///
 /// # Errors
 /// `ESCALATION`.
-pub async fn check_restrictions(tx: &mut Tx<'_>, caller: &Principal, given: &Restrictions) -> Result<()> {
-    match own_restrictions(tx, caller).await? {
-        Some(own) if !own.covers(given) => {
-            let message = "the key that calls is restricted, and what it hands out is restricted as much";
-            Err(Error::new(Code::Denied, "ESCALATION", message).at("restrictions"))
-        }
-        _ => Ok(()),
+pub async fn check_restrictions(tx: &mut Tx<'_>, caller: &Principal, given: &Terms) -> Result<()> {
+    let Some(own) = own_terms(tx, caller).await? else { return Ok(()) };
+    if !own.restrictions.covers(&given.restrictions) {
+        let message = "the key that calls is restricted, and what it hands out is restricted as much";
+        return Err(Error::new(Code::Denied, "ESCALATION", message).at("restrictions"));
     }
+    if own.owner.is_some() && own.owner != given.owner {
+        let message = "the key that calls has an owner, who has what it hands out as well";
+        return Err(Error::new(Code::Denied, "ESCALATION", message).at("owner"));
+    }
+    Ok(())
 }
 
 /// Refuses restricted keys: people and roles have no restrictions.
@@ -63,8 +67,8 @@ pub async fn check_restrictions(tx: &mut Tx<'_>, caller: &Principal, given: &Res
 /// # Errors
 /// `ESCALATION`.
 pub async fn refuse_restricted(tx: &mut Tx<'_>, caller: &Principal) -> Result<()> {
-    match own_restrictions(tx, caller).await? {
-        Some(own) if !own.is_none() => {
+    match own_terms(tx, caller).await? {
+        Some(own) if !own.restrictions.is_none() => {
             let message = "a restricted key has no power over people, roles and tenants";
             Err(Error::new(Code::Denied, "ESCALATION", message))
         }
@@ -73,8 +77,8 @@ pub async fn refuse_restricted(tx: &mut Tx<'_>, caller: &Principal) -> Result<()
 }
 
 /// Those of the key that calls; None if it is none.
-async fn own_restrictions(tx: &mut Tx<'_>, caller: &Principal) -> Result<Option<Restrictions>> {
+async fn own_terms(tx: &mut Tx<'_>, caller: &Principal) -> Result<Option<Terms>> {
     let Some(id) = caller.key else { return Ok(None) };
     let row = store::find_key_in(tx, caller.tenant, id).await?.ok_or_else(not_found)?;
-    Ok(Some(row.restrictions.0))
+    Ok(Some(row.terms()))
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use manifold_core::{Code, Error, KeyId, Principal, Result, Timestamp};
+use manifold_core::{Code, Error, KeyId, OwnerId, Principal, Result, Timestamp};
 use manifold_runtime::CallContext;
 use serde_json::{Map, Value, json};
 
@@ -14,7 +14,7 @@ use super::{KeyInfo, WRITE, describe, not_found};
 use crate::origin::Origin;
 use crate::store::key::{self as store, Changed, KeyRow};
 use crate::store::{member as members, revocation, rotation};
-use crate::{Identity, events, name, permission, revoke, step_up};
+use crate::{Identity, events, name, owner, permission, revoke, step_up};
 
 /// What shall be different; None leaves it as it is.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +37,8 @@ pub struct KeyChange {
     pub refill: Option<Option<Refill>>,
     /// How many days a secret of it shall live at most; `Some(None)` = no matter.
     pub rotate_every: Option<Option<u16>>,
+    /// For whom it is; `Some(None)` = nobody in particular.
+    pub owner: Option<Option<OwnerId>>,
 }
 
 impl Identity {
@@ -60,7 +62,8 @@ impl Identity {
                 if before == after {
                     return Ok(row);
                 }
-                check_restrictions(tx, &origin.principal, &after.terms.restrictions).await?;
+                check_restrictions(tx, &origin.principal, &after.terms).await?;
+                owner::require(tx, tenant, change.owner.flatten()).await?;
                 store::update_key(tx, tenant, id, &after).await?;
                 // It may have given away what it has no more.
                 members::end_invitations_by(tx, tenant, &id.to_string()).await?;
@@ -113,6 +116,9 @@ impl KeyChange {
         if let Some(refill) = self.refill {
             terms.refill = refill;
             terms.credits = terms.credits.or(refill.map(|refill| refill.amount));
+        }
+        if let Some(owner) = self.owner {
+            terms.owner = owner;
         }
         if let Some(days) = self.rotate_every {
             terms.rotate_every = days;

@@ -1,6 +1,6 @@
 //! On which terms a key works, beside what it may do.
 
-use manifold_core::{Error, Result, Timestamp};
+use manifold_core::{Error, OwnerId, Result, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::credit::{Refill, check_credits};
@@ -22,6 +22,8 @@ pub struct Terms {
     pub refill: Option<Refill>,
     /// How many days a secret of it shall live at most, 30 to 365: then somebody is reminded. None = no matter.
     pub rotate_every: Option<u16>,
+    /// For whom it is; None = nobody in particular.
+    pub owner: Option<OwnerId>,
 }
 
 impl Terms {
@@ -43,14 +45,15 @@ impl Terms {
 
     /// As events tell them.
     pub(crate) fn to_json(&self) -> Value {
-        let Self { restrictions, metadata, credits, refill, rotate_every } = self;
+        let Self { restrictions, metadata, credits, refill, rotate_every, owner } = self;
+        let owner = owner.map(|owner| owner.to_string());
         json!({ "restrictions": restrictions, "metadata": metadata, "credits": credits, "refill": refill,
-            "rotate_every": rotate_every })
+            "rotate_every": rotate_every, "owner": owner })
     }
 }
 
 /// What its holder wants to remember must be little.
-pub(super) fn check_metadata(metadata: &Map<String, Value>) -> Result<()> {
+pub(crate) fn check_metadata(metadata: &Map<String, Value>) -> Result<()> {
     let size = serde_json::to_vec(metadata).map_or(usize::MAX, |text| text.len());
     if size > MAX_METADATA {
         return Err(Error::invalid("METADATA_TOO_LARGE", "metadata is at most 4 KiB of JSON").at("metadata"));

@@ -46,7 +46,7 @@ pub struct Own {
 }
 
 impl Identity {
-    /// The limits that were given to this caller: to the key, to the person, and to the tenant, in this order. Waits for
+    /// The limits that were given to this caller: to the key, to its owner, to the person, and to the tenant, in this order. Waits for
     /// nobody.
     pub fn limits_of(&self, caller: &Principal) -> Vec<Own> {
         let all = self.inner.limits.all.load();
@@ -55,6 +55,7 @@ impl Identity {
             let tenant = caller.tenant.0.as_u128();
             let counter = match of {
                 Limited::Key(key) => key.0.as_u128(),
+                Limited::Owner(owner) => owner.0.as_u128(),
                 // The same person in another tenant has nothing to do with it.
                 Limited::User(user) => user.0.as_u128() ^ tenant,
                 Limited::Tenant => tenant,

@@ -1,6 +1,6 @@
 //! SQL of `api_key` and `api_key_secret`.
 
-use manifold_core::{KeyId, Result, TenantId, Timestamp};
+use manifold_core::{KeyId, OwnerId, Result, TenantId, Timestamp};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
 use serde_json::{Map, Value};
 use sqlx::types::Json;
@@ -87,6 +87,8 @@ pub struct KeyRow {
     pub revoked_at: Option<Micros>,
     /// How many days a secret of it shall live at most.
     pub rotate_days: Option<i32>,
+    /// For whom it is.
+    pub owner_id: Option<Uuid>,
     /// The lookup of its newest secret.
     pub lookup: String,
     /// When that secret was made.
@@ -117,6 +119,7 @@ impl KeyRow {
             credits: self.credits,
             refill: self.refill.as_ref().map(|refill| refill.0),
             rotate_every: self.rotate_days.and_then(|days| days.try_into().ok()),
+            owner: self.owner_id.map(OwnerId),
         }
     }
 }
@@ -161,6 +164,8 @@ pub struct Credential {
     pub restrictions: Json<Restrictions>,
     /// How many calls it has left.
     pub credits: Option<i64>,
+    /// For whom it is.
+    pub owner_id: Option<Uuid>,
     /// State of the key.
     pub state: String,
     /// When the key ends.
@@ -186,7 +191,7 @@ pub struct LastUse {
 macro_rules! select_keys {
     ($rest:literal) => {
         concat!(
-            "SELECT k.id, k.name, k.environment, k.grants, k.state, k.restrictions, k.metadata, k.credits, k.refill, k.refill_at, k.rotate_days, ",
+            "SELECT k.id, k.name, k.environment, k.grants, k.state, k.restrictions, k.metadata, k.credits, k.refill, k.refill_at, k.rotate_days, k.owner_id, ",
             "k.created_at, k.expires_at, k.last_used_at, k.revoked_at, k.created_by, ",
             "s.lookup, s.created_at AS secret_created_at, s.first_used_at AS secret_used_at, ",
             "p.lookup AS old_lookup, p.expires_at AS old_expires_at, p.last_used_at AS old_used_at ",
@@ -201,8 +206,8 @@ macro_rules! select_keys {
 /// Inserts a key and its secret.
 pub async fn insert_key(tx: &mut Tx<'_>, row: &NewRow) -> Result<()> {
     let key = "INSERT INTO api_key (id, tenant_id, name, environment, grants, limits, state, canary, expires_at, created_by, \
-               created_at, restrictions, metadata, credits, refill, refill_at, rotate_days) \
-               VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
+               created_at, restrictions, metadata, credits, refill, refill_at, rotate_days, owner_id) \
+               VALUES ($1, $2, $3, $4, $5, $6, 'active', $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)";
     let terms = &row.terms;
     on!(tx, |executor| {
         let query = sqlx::query(key).bind(row.id.0).bind(row.tenant.0).bind(&row.name).bind(row.environment);
@@ -211,7 +216,7 @@ pub async fn insert_key(tx: &mut Tx<'_>, row: &NewRow) -> Result<()> {
             query.bind(row.expires_at.map(Micros::from)).bind(&row.created_by).bind(Micros::from(row.created_at));
         let query = query.bind(Json(&terms.restrictions)).bind(Json(&terms.metadata)).bind(terms.credits);
         let query = query.bind(terms.refill.map(Json)).bind(row.refill_at.map(Micros::from));
-        let query = query.bind(terms.rotate_every.map(i32::from));
+        let query = query.bind(terms.rotate_every.map(i32::from)).bind(terms.owner.map(|owner| owner.0));
         query.execute(executor).await.map(|_| ())
     })
     .during("insert an API key")?;
@@ -261,7 +266,7 @@ pub async fn find_key_in(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId) -> Result
 /// Changes a tenant's key. Who has credits is not exhausted any more.
 pub async fn update_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, after: &Changed) -> Result<()> {
     let sql = "UPDATE api_key SET name = $3, grants = $4, state = $5, expires_at = $6, restrictions = $7, metadata = $8, \
-               credits = $9, refill = $10, refill_at = $11, rotate_days = $12, \
+               credits = $9, refill = $10, refill_at = $11, rotate_days = $12, owner_id = $13, \
                exhausted_at = CASE WHEN COALESCE($9, 1) > 0 THEN NULL ELSE exhausted_at END \
                WHERE tenant_id = $1 AND id = $2";
     let terms = &after.terms;
@@ -270,7 +275,7 @@ pub async fn update_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, after: &Ch
         let query = query.bind(after.state).bind(after.expires_at.map(Micros::from)).bind(Json(&terms.restrictions));
         let query = query.bind(Json(&terms.metadata)).bind(terms.credits).bind(terms.refill.map(Json));
         let query = query.bind(after.refill_at.map(Micros::from)).bind(terms.rotate_every.map(i32::from));
-        query.execute(executor).await.map(|_| ())
+        query.bind(terms.owner.map(|owner| owner.0)).execute(executor).await.map(|_| ())
     })
     .during("change an API key")
 }
@@ -296,7 +301,7 @@ pub async fn revoke_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, at: Timest
 /// The key to which a presented secret belongs, whoever's it is.
 pub async fn find_credential(db: &Db, lookup: Lookup) -> Result<Option<Credential>> {
     let sql = "SELECT s.hash, s.pepper_id, s.state AS secret_state, s.expires_at AS secret_expires_at, k.id, k.tenant_id, \
-               k.environment, k.grants, k.restrictions, k.credits, k.state, k.expires_at, t.state AS tenant_state \
+               k.environment, k.grants, k.restrictions, k.credits, k.owner_id, k.state, k.expires_at, t.state AS tenant_state \
                FROM api_key_secret s JOIN api_key k ON k.id = s.key_id JOIN tenant t ON t.id = k.tenant_id \
                WHERE s.lookup = $1";
     on!(db, |executor| sqlx::query_as(sql).bind(lookup.as_str()).fetch_optional(executor).await)

@@ -13,7 +13,7 @@ use crate::store::{revocation, tenant as store};
 use crate::{Identity, revoke};
 
 /// Tables with a column `tenant_id` whose rows go, those first that refer to others.
-pub const TABLES: [&str; 12] = [
+pub const TABLES: [&str; 13] = [
     "incident",
     "key_usage",
     "session",
@@ -22,6 +22,7 @@ pub const TABLES: [&str; 12] = [
     "invitation",
     "role",
     "api_key",
+    "owner",
     "limit_rule",
     "vault_secret",
     "vault_holder",

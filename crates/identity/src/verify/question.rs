@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use manifold_core::{Error, KeyId, Result, Secret, Timestamp};
+use manifold_core::{Error, KeyId, OwnerId, Result, Secret, Timestamp};
 use manifold_runtime::CallContext;
 use serde_json::{Map, Value};
 use tracing::debug;
@@ -82,6 +82,8 @@ pub struct Verified {
     pub id: KeyId,
     /// What a person calls it.
     pub name: String,
+    /// For whom it is.
+    pub owner: Option<OwnerId>,
     /// `live` or `test`.
     pub environment: String,
     /// Granted permissions.
@@ -153,6 +155,7 @@ impl Identity {
             row.map(|row| Verified {
                 id,
                 name: row.name,
+                owner: row.owner_id.map(OwnerId),
                 environment: row.environment,
                 permissions: row.grants.0,
                 metadata: row.metadata.0,

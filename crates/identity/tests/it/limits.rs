@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use manifold_cache::{Mode, OnStoreFailure, Window};
-use manifold_core::{Code, KeyId, Principal, TenantId, UserId};
+use manifold_core::{Code, KeyId, OwnerId, Principal, TenantId, UserId};
 use manifold_identity::{Limited, Rule};
 use manifold_runtime::CallContext;
 use uuid::Uuid;
@@ -106,7 +106,8 @@ async fn only_subjects_of_the_own_tenant_can_be_limited(house: &House) {
     let foreign = calling(Principal { tenant: TenantId(Uuid::new_v4()), ..admin.principal.clone() });
     let identity = &process.identity;
 
-    for of in [Limited::Key(KeyId(Uuid::new_v4())), Limited::User(UserId(Uuid::new_v4()))] {
+    let nobody = Uuid::new_v4();
+    for of in [Limited::Key(KeyId(nobody)), Limited::Owner(OwnerId(nobody)), Limited::User(UserId(nobody))] {
         let refused = identity.set_limits(&admin, of, vec![rule("a", 1)]).await.unwrap_err();
         let hidden = identity.get_limits(&admin, of).await.unwrap_err();
         assert_eq!([refused.reason(), hidden.reason()], ["SUBJECT_NOT_FOUND"; 2]);

@@ -48,6 +48,7 @@ mod mail;
 #[path = "../../../testkit/src/mailbox.rs"]
 mod mailbox;
 mod members;
+mod owner;
 mod people;
 mod question;
 mod race;

@@ -28,6 +28,9 @@ pub enum Command {
         /// When it ends, as 2027-01-31T00:00:00Z [default: never]
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
+        /// For whom it is, `own_…` [default: nobody in particular]
+        #[arg(long, value_name = "ID")]
+        owner: Option<String>,
     },
     /// List keys, newest first
     List,
@@ -59,6 +62,9 @@ pub enum Command {
         /// How many days a secret of it shall live at most, or `never` if it does not matter
         #[arg(long, value_name = "DAYS")]
         rotate_every: Option<String>,
+        /// For whom it is, `own_…`, or `nobody`
+        #[arg(long, value_name = "ID")]
+        owner: Option<String>,
     },
     /// Tell whether a key holds and may do something, without spending credits
     Verify {
@@ -119,7 +125,7 @@ pub fn generate(test: bool) {
 pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
     let api = Api::new(&config)?;
     match command {
-        Command::Create { name, permissions, test, expires_at } => {
+        Command::Create { name, permissions, test, expires_at, owner } => {
             let mut body = json!({"name": name, "environment": if test { "test" } else { "live" }});
             if !permissions.is_empty() {
                 body["permissions"] = json!(permissions);
@@ -127,18 +133,32 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
             if let Some(expires_at) = expires_at {
                 body["expires_at"] = json!(expires_at);
             }
+            if let Some(owner) = owner {
+                body["owner"] = json!(owner);
+            }
             let made = api.call(Method::POST, "/v1/keys", Some(&body)).await?;
             output::line(made["secret"].as_str().unwrap_or_default());
         }
         Command::List => {
-            let columns = ["id", "name", "environment", "state", "permissions", "created_at", "last_used_at"];
+            let columns = ["id", "name", "environment", "state", "owner", "permissions", "created_at", "last_used_at"];
             print(&columns, &api.list("/v1/keys").await?);
         }
         Command::Revoke { id } => {
             api.call(Method::DELETE, &format!("/v1/keys/{id}"), None).await?;
             output::line(format!("{id} is revoked"));
         }
-        Command::Update { id, name, permissions, expires_at, disable, enable, credits, restrictions, rotate_every } => {
+        Command::Update {
+            id,
+            name,
+            permissions,
+            expires_at,
+            disable,
+            enable,
+            credits,
+            restrictions,
+            rotate_every,
+            owner,
+        } => {
             let mut change = json!({});
             if let Some(name) = name {
                 change["name"] = json!(name);
@@ -161,6 +181,9 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
             if let Some(days) = rotate_every {
                 change["rotate_every"] = if days == "never" { Value::Null } else { read_json("rotate-every", &days)? };
             }
+            if let Some(owner) = owner {
+                change["owner"] = if owner == "nobody" { Value::Null } else { json!(owner) };
+            }
             let key = api.call(Method::PATCH, &format!("/v1/keys/{id}"), Some(&change)).await?;
             print(&["id", "name", "state", "permissions", "credits", "expires_at"], [&key]);
         }
@@ -172,7 +195,7 @@ pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
                 question["permissions"] = json!(permissions);
             }
             let answer = api.call(Method::POST, "/v1/keys/verify", Some(&question)).await?;
-            print(&["code", "key_id", "name", "environment", "permissions", "expires_at"], [&answer]);
+            print(&["code", "key_id", "name", "owner", "environment", "permissions", "expires_at"], [&answer]);
             return Ok(if answer["valid"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Rotate { id, grace } => {
