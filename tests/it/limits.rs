@@ -1,7 +1,7 @@
 //! Limits that are given to somebody by REST while the house is open.
 
 use anyhow::Context;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::story;
 
@@ -32,11 +32,14 @@ story!(two_keys_of_one_owner_share_one_limit, |builder| {
     let owner = json!({"external_id": "customer-42", "name": "Ada's shop"});
     let owner = sandbox.admin.post("/v1/owners", &owner).await?.json()["id"].clone();
     let path = format!("/v1/limits/{}", owner.as_str().context("an id")?);
-    let mut keys = Vec::new();
+    let (mut keys, mut secret) = (Vec::new(), Value::Null);
     for body in
         [json!({"name": "site", "owner": owner}), json!({"name": "app", "owner": owner}), json!({"name": "other"})]
     {
         let made = sandbox.admin.post("/v1/keys", &body).await?.json();
+        if body["name"] == "app" {
+            secret = made["secret"].clone();
+        }
         keys.push(sandbox.admin.with_key(Some(made["secret"].as_str().context("a secret")?)));
     }
 
@@ -47,10 +50,15 @@ story!(two_keys_of_one_owner_share_one_limit, |builder| {
     }
 
     assert_eq!((set.status, set.json()["subject"].clone()), (200, owner), "{}", set.text);
+    let question = json!({"key": secret, "permissions": "ai.inference.run"});
+    let verdict = sandbox.admin.post("/v1/keys/verify", &question).await?.json();
     let left: Vec<_> = replies.iter().map(|reply| (reply.status, reply.header("ratelimit"))).collect();
     let left: Vec<_> = left.iter().map(|(status, told)| (*status, told.split(";t=").next().unwrap_or(told))).collect();
     let (one, none) = ("\"owner/month\";r=1", "\"owner/month\";r=0");
     assert_eq!(left, [(200, one), (200, none), (429, none), (429, none), (200, "")]);
+    assert_eq!((&verdict["code"], &verdict["owner"]), (&json!("rate_limited"), &set.json()["subject"]));
+    assert_eq!(verdict["limits"][0]["name"], "owner/month");
+    assert!(verdict["limits"][0]["reset_s"].as_u64().is_some_and(|reset| reset > 1_000_000), "{verdict}");
     assert_eq!(replies[1].header("ratelimit-policy"), "\"owner/month\";q=2;w=2592000");
     sandbox.stop().await?;
     Ok(())

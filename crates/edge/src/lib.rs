@@ -124,7 +124,8 @@ fn edge(config: &Config, deps: &Deps) -> Result<(Edge, Vec<Leaving>)> {
         cookie: checked.cookie,
         public_url: checked.public_url.clone(),
     };
-    let (limits, leaving) = limit::Limits::new(checked.limits.clone(), deps.limits.as_ref());
+    let (limits, leaving) =
+        limit::Limits::new(checked.limits.clone(), deps.limits.as_ref(), Arc::clone(deps.identity.limiter()));
     let edge = Edge {
         limits,
         config: checked,

@@ -4,6 +4,7 @@
 mod told;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -29,6 +30,8 @@ pub(crate) struct Limits {
     /// Counted apart, so that a flood from many addresses takes no room from callers who are known.
     addresses: Table,
     callers: Table,
+    /// What counts the limits that were given to somebody.
+    own: Arc<Limiter>,
 }
 
 /// Limits that are charged together, from first to last.
@@ -72,16 +75,16 @@ pub(crate) struct Met {
 }
 
 impl Limits {
-    /// Nothing used yet in this process. `shared` is where limits of several processes are counted. Somebody has to run
-    /// what else is returned.
-    pub(crate) fn new(checked: Vec<Checked>, shared: Option<&Shared>) -> (Self, Vec<Leaving>) {
+    /// Nothing used yet in this process. `shared` is where limits of several processes are counted, `own` counts those that
+    /// were given to somebody. Somebody has to run what else is returned.
+    pub(crate) fn new(checked: Vec<Checked>, shared: Option<&Shared>, own: Arc<Limiter>) -> (Self, Vec<Leaving>) {
         let mut leaving = Vec::new();
         let (addresses, callers): (Vec<_>, Vec<_>) = checked.into_iter().partition(|limit| limit.per == Per::Ip);
         let mut table = |limits: Vec<Checked>| Table {
             limits: limits.into_iter().map(|limit| Limit::new(limit, shared, &mut leaving)).collect(),
             limiter: Limiter::new(MAX_SUBJECTS, shared.cloned()),
         };
-        let limits = Self { addresses: table(addresses), callers: table(callers) };
+        let limits = Self { addresses: table(addresses), callers: table(callers), own };
         (limits, leaving)
     }
 
@@ -104,7 +107,7 @@ impl Limits {
         for own in own {
             for policy in &*own.policies {
                 let name = Name { shown: policy.name(), scope: "own", who: whose(own.of) };
-                let charged = self.callers.limiter.charge(policy, own.counter, 1, asking.now).await;
+                let charged = self.own.charge(policy, own.counter, 1, asking.now).await;
                 settle(charged, name, asking.now, &mut met.told)?;
             }
         }

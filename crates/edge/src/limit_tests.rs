@@ -37,7 +37,7 @@ struct Door {
 impl Door {
     fn new(limits: impl Into<Vec<Checked>>) -> Self {
         let routes = Routes::new(&openapi::api().1, &Config::default().check().unwrap()).unwrap();
-        Self { limits: Limits::new(limits.into(), None).0, routes }
+        Self { limits: Limits::new(limits.into(), None, Arc::new(Limiter::new(1, None))).0, routes }
     }
 
     /// One more request for `path`: what became of it, the two headers of its answer, and its places.

@@ -37,7 +37,7 @@ fn start(runtime: &Runtime, folder: &std::path::Path, tasks: &Tasks) -> Started 
         };
         let (clock, health, tasks) = (Clock::system(), Health::new(), tasks.clone());
         let bus = manifold_bus::Bus::Embedded(Vec::new());
-        let deps = Deps { db, ids: Ids::new(clock.clone()), clock, bus, health, tasks };
+        let deps = Deps { db, ids: Ids::new(clock.clone()), clock, bus, limits: None, health, tasks };
         manifold_identity::start(config, deps).await.expect("a first start")
     })
 }

@@ -56,6 +56,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use manifold_bus::{Bus, Jobs};
+use manifold_cache::{Limiter, Shared};
 use manifold_contract::identity::v1::{keys, vault as vaults};
 use manifold_core::{Clock, Error, Ids, Result, Secret, TenantId};
 use manifold_runtime::{Health, Routes, Tasks};
@@ -100,6 +101,7 @@ pub use crate::key::restriction::{Restrictions, Visit};
 pub use crate::key::rotation::{Finish, MAX_GRACE, Rotation};
 pub use crate::key::terms::Terms;
 pub use crate::key::{Created, KeyInfo, KeyState, NewKey, generate_key, parse_key_id};
+pub use crate::limit::charge::LimitState;
 pub use crate::limit::given::Own as OwnLimits;
 pub use crate::limit::{Limited, Rule, Rules};
 pub use crate::login::Login;
@@ -158,6 +160,8 @@ pub struct Deps {
     pub ids: Ids,
     /// From where events come that tell what keys are used for.
     pub bus: Bus,
+    /// Where limits of several processes are counted; None = each counts alone.
+    pub limits: Option<Shared>,
     /// Where it tells how it is.
     pub health: Health,
     /// Where its tasks run.
@@ -207,6 +211,7 @@ struct Inner {
     cursor: CursorKey,
     /// Of what is kept of requests with an idempotency key.
     repeat_key: KeyBytes,
+    limiter: Arc<Limiter>,
     limits: Given,
     origins: Origins,
     conditions: Conditions,
@@ -222,6 +227,11 @@ struct Inner {
 }
 
 impl Identity {
+    /// What counts the limits that were given to somebody; see [`Identity::limits_of`].
+    pub fn limiter(&self) -> &Arc<Limiter> {
+        &self.inner.limiter
+    }
+
     /// Where secrets are sealed and opened.
     pub fn vault(&self) -> &Vault {
         &self.inner.vault
@@ -276,6 +286,7 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
             csrf,
             cursor,
             repeat_key,
+            limiter: Arc::new(Limiter::new(limit::MAX_COUNTERS, deps.limits)),
             limits: Given::default(),
             origins: Origins::default(),
             conditions: Conditions::default(),

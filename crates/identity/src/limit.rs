@@ -2,6 +2,7 @@
 //! meets. They are set while the house is open, and kept in memory by every process: what changes is read again when the feed
 //! of revocations tells so.
 
+pub mod charge;
 pub mod given;
 
 use std::sync::Arc;
@@ -26,6 +27,8 @@ const WRITE: &str = "limits.rule.write";
 const MAX_RULES: usize = 10;
 /// Subjects of one tenant that have limits of their own: every process keeps all of them in memory.
 const MAX_SUBJECTS: i64 = 10_000;
+/// Limits of somebody that are counted at once; beyond, idle ones are forgotten first.
+pub(crate) const MAX_COUNTERS: usize = 100_000;
 /// Longest name of a limit.
 const MAX_NAME: usize = 40;
 

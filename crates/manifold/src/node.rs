@@ -132,7 +132,8 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
     }
     let (mut public, mut first_admin_key, mut setup_token) = (None, None, None);
     if services.contains(&Service::Edge) {
-        let identity = identity(&floor).await?;
+        let limits = redis.map(|redis| Shared { redis, replicas: config.cache.replicas });
+        let identity = identity(&floor, limits.clone()).await?;
         mesh.provide("identity", identity.routes);
         (first_admin_key, setup_token) = (identity.first_admin_key, identity.setup_token);
         let deps = manifold_edge::Deps {
@@ -142,7 +143,7 @@ pub async fn start(config: &Config, services: &[Service], clock: Clock) -> Resul
             ids: floor.ids.clone(),
             tasks: serving.clone(),
             lanes: Lanes::start()?,
-            limits: redis.map(|redis| Shared { redis, replicas: config.cache.replicas }),
+            limits,
             health: floor.health.clone(),
         };
         let door = manifold_edge::start(config.edge.clone(), deps).await;
@@ -218,7 +219,7 @@ pub fn http_client(config: &Config) -> Result<Client> {
     })
 }
 
-async fn identity(floor: &Floor<'_>) -> Result<manifold_identity::Started> {
+async fn identity(floor: &Floor<'_>, limits: Option<Shared>) -> Result<manifold_identity::Started> {
     let db = open(floor, "identity", "store.identity", manifold_identity::migrations()).await?;
     let config = manifold_identity::Config {
         data_dir: floor.config.data_dir.clone(),
@@ -233,6 +234,7 @@ async fn identity(floor: &Floor<'_>) -> Result<manifold_identity::Started> {
         clock: floor.clock.clone(),
         ids: floor.ids.clone(),
         bus: floor.bus.clone(),
+        limits,
         health: floor.health.clone(),
         tasks: floor.background.clone(),
     };

@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use manifold_core::Secret;
-use manifold_identity::{Question, Verified, VerifyCode, parse_ip};
+use manifold_identity::{LimitState, Question, Verified, VerifyCode, parse_ip};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 use crate::call::Call;
 use crate::edge::House;
 use crate::json;
+use crate::problem::seconds_up;
 use crate::refusal::Answer;
 use crate::rest::respond;
 
@@ -54,7 +55,7 @@ pub(crate) struct VerifyKeyRequest {
 pub(crate) struct KeyVerdict {
     valid: bool,
     /// The first that is wrong, in this order: `not_found`, `disabled`, `expired`, `forbidden`, `insufficient_permissions`,
-    /// `usage_exceeded`; else `valid`.
+    /// `rate_limited`, `usage_exceeded`; else `valid`.
     #[schema(example = "valid")]
     code: &'static str,
     #[schema(example = "key_01h455vb4pex5vsknk084sn02q")]
@@ -75,6 +76,29 @@ pub(crate) struct KeyVerdict {
     /// What it has left; null = it needs none, or nothing was spent.
     #[schema(example = 999)]
     credits_remaining: Option<i64>,
+    /// The limits of the key and of its owner that the question was charged to, up to the one that refuses.
+    limits: Option<Vec<LimitLeft>>,
+}
+
+/// What is left of a limit that was given to a key or its owner.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LimitLeft {
+    /// As headers show it.
+    #[schema(example = "key/minute")]
+    name: String,
+    /// Uses that may follow at once.
+    #[schema(example = 59)]
+    remaining: u64,
+    /// Seconds until everything has come back; of a limit that refuses, until the next use passes.
+    #[schema(example = 30)]
+    reset_s: u64,
+}
+
+impl From<LimitState> for LimitLeft {
+    fn from(state: LimitState) -> Self {
+        let LimitState { name, remaining, reset } = state;
+        Self { name, remaining, reset_s: seconds_up(reset) }
+    }
 }
 
 impl From<(VerifyCode, Option<Verified>)> for KeyVerdict {
@@ -90,6 +114,7 @@ impl From<(VerifyCode, Option<Verified>)> for KeyVerdict {
             metadata: None,
             expires_at: None,
             credits_remaining: None,
+            limits: None,
         };
         let Some(key) = key else { return nothing };
         Self {
@@ -101,6 +126,7 @@ impl From<(VerifyCode, Option<Verified>)> for KeyVerdict {
             metadata: Some(key.metadata),
             expires_at: key.expires_at.map(|time| time.to_string()),
             credits_remaining: key.credits,
+            limits: Some(key.limits.into_iter().map(LimitLeft::from).collect()),
             ..nothing
         }
     }
@@ -108,8 +134,9 @@ impl From<(VerifyCode, Option<Verified>)> for KeyVerdict {
 
 /// Verify an API key
 ///
-/// For programs to which keys of this tenant are presented: tells whether a key holds, may be used so and may do something, and
-/// spends credits if all of it is so. Always 200; a key of another tenant is `not_found`.
+/// For programs to which keys of this tenant are presented: tells whether a key holds, may be used so and may do something. If
+/// all of it is so, the question is charged to the limits of the key and of its owner, like one of its requests, and spends
+/// credits. Always 200; a key of another tenant is `not_found`.
 #[utoipa::path(
     post,
     path = "/v1/keys/verify",
@@ -120,7 +147,7 @@ impl From<(VerifyCode, Option<Verified>)> for KeyVerdict {
     responses((status = 200, description = "Whether it holds", body = KeyVerdict, example = json!({
         "valid": true, "code": "valid", "key_id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "owner": null,
         "environment": "live",
-        "permissions": ["ai.inference.run"], "metadata": {"plan": "free"}, "expires_at": null, "credits_remaining": 999
+        "permissions": ["ai.inference.run"], "metadata": {"plan": "free"}, "expires_at": null, "credits_remaining": 999, "limits": [{"name": "key/minute", "remaining": 59, "reset_s": 1}]
     }))),
     security(("api_key" = [])),
     extensions(("x-permission" = json!("keys.key.verify")))

@@ -72,6 +72,7 @@ impl House {
             clock: clock.clone(),
             ids: ids.clone(),
             bus: manifold_bus::Bus::Embedded(Vec::new()),
+            limits: None,
             health: health.clone(),
             tasks: tasks.clone(),
         };

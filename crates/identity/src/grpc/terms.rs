@@ -8,6 +8,7 @@ use crate::key::change::KeyChange;
 use crate::key::credit::{Every, Refill};
 use crate::key::restriction::Restrictions;
 use crate::key::terms::Terms;
+use crate::limit::charge::LimitState;
 use crate::owner;
 use crate::verify::question::{Question, Verified, VerifyCode, parse_ip};
 
@@ -78,6 +79,7 @@ pub fn encode_verdict(caller: &Principal, code: VerifyCode, key: Option<Verified
         VerifyCode::NotFound => proto::VerifyCode::NotFound,
         VerifyCode::Forbidden => proto::VerifyCode::Forbidden,
         VerifyCode::InsufficientPermissions => proto::VerifyCode::InsufficientPermissions,
+        VerifyCode::RateLimited => proto::VerifyCode::RateLimited,
         VerifyCode::UsageExceeded => proto::VerifyCode::UsageExceeded,
         VerifyCode::Disabled => proto::VerifyCode::Disabled,
         VerifyCode::Expired => proto::VerifyCode::Expired,
@@ -98,8 +100,15 @@ pub fn encode_verdict(caller: &Principal, code: VerifyCode, key: Option<Verified
         credits_remaining: key.credits,
         expires_at_us: key.expires_at.map(Timestamp::micros).unwrap_or_default(),
         name: key.name,
+        limits: key.limits.into_iter().map(encode_limit).collect(),
         ..verdict
     }
+}
+
+fn encode_limit(state: LimitState) -> proto::LimitState {
+    let LimitState { name, remaining, reset } = state;
+    let reset_s = u64::try_from(reset.as_micros().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    proto::LimitState { name, remaining, reset_s }
 }
 
 fn decode_restrictions(restrictions: proto::KeyRestrictions) -> Restrictions {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use manifold_core::{Error, KeyId, OwnerId, Result, Secret, Timestamp};
+use manifold_core::{Error, KeyId, OwnerId, Principal, Result, Secret, Timestamp};
 use manifold_runtime::CallContext;
 use serde_json::{Map, Value};
 use tracing::debug;
@@ -12,6 +12,7 @@ use tracing::debug;
 use crate::Identity;
 use crate::key::credit::{self, Spent};
 use crate::key::restriction::Visit;
+use crate::limit::charge::{LimitState, Passed};
 use crate::permission::query;
 use crate::store::key as store;
 
@@ -56,6 +57,8 @@ pub enum VerifyCode {
     Forbidden,
     /// It lacks permissions.
     InsufficientPermissions,
+    /// It, or its owner, has used up a limit.
+    RateLimited,
     /// It has too few credits left.
     UsageExceeded,
 }
@@ -70,6 +73,7 @@ impl VerifyCode {
             Self::Expired => "expired",
             Self::Forbidden => "forbidden",
             Self::InsufficientPermissions => "insufficient_permissions",
+            Self::RateLimited => "rate_limited",
             Self::UsageExceeded => "usage_exceeded",
         }
     }
@@ -94,14 +98,24 @@ pub struct Verified {
     pub expires_at: Option<Timestamp>,
     /// What it has left after this question; None = it needs none, or nothing was spent.
     pub credits: Option<i64>,
+    /// What is left of the limits that the question was charged to, up to the one that refuses.
+    pub limits: Vec<LimitState>,
+}
+
+/// What a question has cost a key.
+#[derive(Default)]
+struct Paid {
+    credits: Option<i64>,
+    limits: Vec<LimitState>,
 }
 
 impl Identity {
-    /// Answers a question about a key, and spends its credits if it holds. A key of another tenant is not found. Needs
-    /// `keys.key.verify`.
+    /// Answers a question about a key. If it holds, the question counts as one of its requests: it is charged to the limits that
+    /// the key and its owner were given, and spends credits. A key of another tenant is not found. Needs `keys.key.verify`.
     ///
     /// # Errors
-    /// `QUERY_INVALID`, `CREDITS_INVALID`, `TAGS_INVALID` for malformed questions. What is wrong with the key is no error.
+    /// `QUERY_INVALID`, `CREDITS_INVALID`, `TAGS_INVALID` for malformed questions; `TEMPORARY_REDUCED_CAPACITY` if a limit cannot be
+    /// counted. What is wrong with the key is no error.
     pub async fn verify_key(
         &self,
         caller: &CallContext,
@@ -124,7 +138,7 @@ impl Identity {
             api: question.api.as_deref(),
             carries: false,
         };
-        let mut credits = None;
+        let mut paid = Paid::default();
         let code = match known.admits(&visit, now).map_err(|error| error.reason().to_owned()) {
             Err(reason) if reason == "KEY_DISABLED" => VerifyCode::Disabled,
             Err(reason) if reason == "KEY_EXPIRED" => VerifyCode::Expired,
@@ -132,17 +146,11 @@ impl Identity {
             Ok(()) if !allowed(question, |permission| principal.allows(permission))? => {
                 VerifyCode::InsufficientPermissions
             }
-            Ok(()) if principal.metered && question.credits > 0 => {
-                match self.spend(caller, id, question.credits).await? {
-                    Spent::Left(left) => {
-                        credits = Some(left);
-                        VerifyCode::Valid
-                    }
-                    Spent::TooFew(_) => VerifyCode::UsageExceeded,
-                    Spent::Free => VerifyCode::Valid,
-                }
+            Ok(()) => {
+                let code;
+                (code, paid) = self.pay(caller, principal, id, question.credits).await?;
+                code
             }
-            Ok(()) => VerifyCode::Valid,
         };
         if code == VerifyCode::Valid {
             self.inner.used.mark(&known.usage, now);
@@ -160,9 +168,27 @@ impl Identity {
                 permissions: row.grants.0,
                 metadata: row.metadata.0,
                 expires_at: row.expires_at.map(Timestamp::from),
-                credits: credits.or(row.credits),
+                credits: paid.credits.or(row.credits),
+                limits: paid.limits,
             }),
         ))
+    }
+
+    /// Charges limits, and then credits.
+    async fn pay(&self, caller: &CallContext, key: &Principal, id: KeyId, credits: i64) -> Result<(VerifyCode, Paid)> {
+        let (passed, limits) = self.charge_key(key, self.inner.clock.now()).await?;
+        let paid = Paid { credits: None, limits };
+        if passed == Passed::No {
+            return Ok((VerifyCode::RateLimited, paid));
+        }
+        if !key.metered || credits == 0 {
+            return Ok((VerifyCode::Valid, paid));
+        }
+        Ok(match self.spend(caller, id, credits).await? {
+            Spent::Left(left) => (VerifyCode::Valid, Paid { credits: Some(left), ..paid }),
+            Spent::TooFew(_) => (VerifyCode::UsageExceeded, paid),
+            Spent::Free => (VerifyCode::Valid, paid),
+        })
     }
 }
 

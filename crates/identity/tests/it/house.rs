@@ -100,6 +100,7 @@ impl House {
             clock: self.clock.clone(),
             ids,
             bus: manifold_bus::Bus::Embedded(Vec::new()),
+            limits: None,
             health: health.clone(),
             tasks: tasks.clone(),
         };

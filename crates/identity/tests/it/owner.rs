@@ -1,10 +1,11 @@
 //! Owners of keys.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use manifold_cache::{Mode, OnStoreFailure, Window};
-use manifold_core::{Code, OwnerId, PageRequest, Principal, TenantId};
-use manifold_identity::{KeyChange, Limited, NewKey, NewKeyOwner, OwnerChange, Rule, Terms};
+use manifold_core::{Code, OwnerId, PageRequest, Principal, Secret, TenantId};
+use manifold_identity::{KeyChange, Limited, NewKey, NewKeyOwner, OwnerChange, Question, Rule, Terms, VerifyCode};
 use serde_json::Map;
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ on_both_engines!(
     an_owner_is_deleted_when_its_keys_are_revoked,
     all_keys_of_an_owner_are_counted_as_one_until_it_is_deleted,
     what_a_key_of_an_owner_hands_out_is_of_that_owner,
+    a_question_about_a_key_counts_as_one_of_its_requests,
     an_external_id_is_there_once_and_malformed_ones_never,
     foreign_and_unknown_owners_are_the_same,
 );
@@ -160,6 +162,43 @@ async fn what_a_key_of_an_owner_hands_out_is_of_that_owner(house: &House) {
         assert_eq!((error.reason(), error.param()), ("ESCALATION", Some("owner")));
     }
     assert_eq!(identity.update_key(&admin, own.id, to(None)).await.unwrap().terms.owner, None);
+    process.stop().await;
+}
+
+async fn a_question_about_a_key_counts_as_one_of_its_requests(house: &House) {
+    let process = house.start().await;
+    let identity = &process.identity;
+    let admin = process.admin(house).await;
+    let ada = identity.create_owner(&admin, owner("1")).await.unwrap().id;
+    let paid = NewKey { terms: Terms { credits: Some(9), ..of(ada).terms }, ..of(ada) };
+    let paid = identity.create_key(&admin, paid).await.unwrap().secret;
+    let free = identity.create_key(&admin, of(ada)).await.unwrap().secret;
+    identity.set_limits(&admin, Limited::Owner(ada), vec![Rule { quota: 2, ..minute("minute") }]).await.unwrap();
+    identity.set_limits(&admin, Limited::Tenant, vec![Rule { quota: 1, ..minute("all") }]).await.unwrap();
+    let ask = async |key: &Secret<String>, permissions: &str| {
+        let question = Question {
+            key: key.clone(),
+            permissions: Some(permissions.to_owned()),
+            credits: 1,
+            ip: None,
+            origin: None,
+            method: None,
+            api: None,
+            tags: BTreeMap::new(),
+        };
+        let (code, key) = identity.verify_key(&admin, &question).await.unwrap();
+        let key = key.unwrap();
+        (code, key.credits, key.limits.into_iter().map(|state| (state.name, state.remaining)).collect::<Vec<_>>())
+    };
+    let left = |remaining| vec![("owner/minute".to_owned(), remaining)];
+    let run = "ai.inference.run";
+
+    assert_eq!(ask(&paid, "keys.key.read").await, (VerifyCode::InsufficientPermissions, Some(9), Vec::new()));
+    assert_eq!(ask(&paid, run).await, (VerifyCode::Valid, Some(8), left(1)));
+    assert_eq!(ask(&free, run).await, (VerifyCode::Valid, None, left(0)));
+    assert_eq!(ask(&paid, run).await, (VerifyCode::RateLimited, Some(8), left(0)));
+    house.clock.advance(Duration::from_secs(30));
+    assert_eq!(ask(&free, run).await, (VerifyCode::Valid, None, left(0)));
     process.stop().await;
 }
 
