@@ -1,5 +1,7 @@
 //! The gRPC service `Keys`: decode, call, encode.
 
+pub mod audit;
+pub mod directory;
 mod terms;
 pub mod vault;
 
@@ -10,6 +12,7 @@ use manifold_contract::identity::v1::keys_server::Keys;
 use manifold_core::{Error, IdempotencyKey, PageRequest, Result, Timestamp};
 use manifold_runtime::{context, to_status};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use crate::Identity;
 use crate::key::format::Environment;
@@ -38,7 +41,8 @@ impl Keys for Service {
         request: Request<proto::ListKeysRequest>,
     ) -> Result<Response<proto::ListKeysResponse>, Status> {
         let caller = context(&request)?;
-        let page = decode_page(request.get_ref()).map_err(to_status)?;
+        let proto::ListKeysRequest { limit, after } = request.get_ref();
+        let page = decode_page(*limit, after, |id| Ok(parse_key_id(id)?.0)).map_err(to_status)?;
         let page = self.0.list_keys(&caller, page).await.map_err(to_status)?;
         let next = page.next.map(|id| manifold_core::KeyId(id).to_string()).unwrap_or_default();
         Ok(Response::new(proto::ListKeysResponse { keys: page.data.into_iter().map(encode).collect(), next }))
@@ -163,15 +167,11 @@ fn decode_new(request: proto::CreateKeyRequest) -> Result<NewKey> {
     Ok(NewKey { name: request.name, environment, permissions: request.permissions, expires_at, terms, idempotency_key })
 }
 
-fn decode_page(request: &proto::ListKeysRequest) -> Result<PageRequest> {
-    let after = match request.after.as_str() {
-        "" => None,
-        id => {
-            let id = parse_key_id(id);
-            Some(id.map_err(|_| Error::invalid("CURSOR_INVALID", "after is not the id of a key").at("after"))?.0)
-        }
-    };
-    PageRequest::new(Some(request.limit).filter(|limit| *limit > 0), after)
+/// Which page: `limit` rows, 0 = as many as usual, behind the one whose printed id is `after`, empty = from the first.
+fn decode_page(limit: u32, after: &str, parse: impl Fn(&str) -> Result<Uuid>) -> Result<PageRequest> {
+    let wrong = |_| Error::invalid("CURSOR_INVALID", "after is not the id of what is listed").at("after");
+    let after = Some(after).filter(|after| !after.is_empty()).map(parse).transpose().map_err(wrong)?;
+    PageRequest::new(Some(limit).filter(|limit| *limit > 0), after)
 }
 
 fn encode(key: KeyInfo) -> proto::Key {

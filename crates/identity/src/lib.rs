@@ -57,7 +57,7 @@ use std::time::Duration;
 
 use manifold_bus::{Bus, Jobs};
 use manifold_cache::{Limiter, Shared};
-use manifold_contract::identity::v1::{keys, vault as vaults};
+use manifold_contract::identity::v1::{audit as audits, directory, keys, vault as vaults};
 use manifold_core::{Clock, Error, Ids, Result, Secret, TenantId};
 use manifold_runtime::{Health, Routes, Tasks};
 use manifold_store::{Db, Migrations};
@@ -327,6 +327,8 @@ pub async fn start(config: Config, deps: Deps) -> Result<Started> {
     identity.inner.tasks.spawn_until_stop("identity usage", roll_up);
     let routes = Routes::new(keys::offer(grpc::Service(identity.clone())));
     let routes = routes.and(Routes::new(vaults::offer(grpc::vault::Service(identity.clone()))));
+    let routes = routes.and(Routes::new(directory::offer(grpc::directory::Service(identity.clone()))));
+    let routes = routes.and(Routes::new(audits::offer(grpc::audit::Service(identity.clone()))));
     Ok(Started { identity, routes, first_admin_key, setup_token })
 }
 

@@ -38,6 +38,7 @@ mod account;
 mod again;
 mod audit;
 mod detect;
+mod directory;
 mod factors;
 mod hostile_tokens;
 mod house;
