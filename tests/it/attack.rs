@@ -21,6 +21,41 @@ async fn log_in(nobody: &Client, email: &str, password: &str) -> Result<Reply> {
     nobody.post("/v1/auth/login", &json!({"email": email, "password": password})).await
 }
 
+story!(case_09_no_credential_in_an_address_counts, |builder| {
+    let sandbox = builder.start().await?;
+    let ada = set_up(&sandbox).await?;
+    let nobody = sandbox.admin.with_key(None);
+    let session = ada.cookie.split_once('=').context("a cookie")?.1;
+
+    for secret in [&*sandbox.admin_key, session] {
+        for name in ["key", "api_key", "access_token", "token", "authorization", "x-api-key", "manifold_dev"] {
+            let reply = nobody.get(&format!("/v1/users?{name}={secret}")).await?;
+            assert!(reply.status == 401 && !reply.text.contains(secret), "{name}: {}", reply.text);
+        }
+        let reply = nobody.get(&format!("/v1/keys/{secret}")).await?;
+        assert!(reply.status == 401 && !reply.text.contains(secret), "{}", reply.text);
+    }
+    sandbox.stop().await?;
+    Ok(())
+});
+
+story!(case_25_who_is_guessed_at_goes_on_working, |builder| {
+    let sandbox = builder.start().await?;
+    let ada = set_up(&sandbox).await?;
+    let nobody = sandbox.admin.with_key(None);
+    for _ in 0..6 {
+        assert_eq!(code(&log_in(&nobody, "ada@example.org", "wrong horse battery").await?).0, 401);
+    }
+
+    let made_to_wait = log_in(&nobody, "ada@example.org", PASSWORD).await?;
+
+    assert_eq!(code(&made_to_wait), (429, "too_many_attempts".into()), "even with the right one");
+    assert_ne!(made_to_wait.header("retry-after"), "");
+    assert_eq!(ada.change(Method::POST, "/v1/keys", Some(&json!({"name": "k"}))).await?.status, 201);
+    sandbox.stop().await?;
+    Ok(())
+});
+
 story!(case_28_a_password_counts_to_its_last_character_and_no_further, |builder| {
     let sandbox = builder.start().await?;
     let mut ada = set_up(&sandbox).await?;
