@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run release check test test-unit test-chaos bench bench-peers coverage clean
+.PHONY: help run release check test test-unit test-chaos bench bench-policy bench-peers coverage clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ test-chaos: ## kill -9 under load (ROUNDS=200 in each shape), servers that go aw
 
 bench: ## measure against nginx on this machine; BENCH_QUICK=1 for one short round
 	@scripts/bench.sh
+
+bench-policy: ## measure what keys, permissions and limits cost, beside a build without them
+	@BENCH_GATEWAY=none scripts/bench.sh tests/bench/policy.py
 
 bench-peers: ## measure LiteLLM, TensorZero and Portkey beside Manifold on this machine; BENCH_QUICK=1 for one short round
 	@scripts/bench-peers.sh
