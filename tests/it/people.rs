@@ -16,7 +16,7 @@ pub const PASSWORD: &str = "correct horse battery staple";
 pub struct Browser {
     pub client: Client,
     pub cookie: String,
-    csrf: String,
+    pub csrf: String,
 }
 
 impl Browser {

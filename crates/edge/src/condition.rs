@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::BodyExt;
-use manifold_core::Error;
+use manifold_core::{Error, TenantId};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tower::Service;
@@ -50,8 +50,9 @@ pub(crate) async fn tag(response: Response, known: &[HeaderValue]) -> Answer<Res
     Ok(Response::from_parts(head, Body::empty()))
 }
 
-/// Refuses to change a thing that is not what the client believes, by reading it first as the caller may.
-pub(crate) async fn check(edge: &Edge, method: &Method, uri: &Uri, call: &Call) -> Answer<()> {
+/// Refuses to change a thing that is not what the client believes, by reading it first as the caller may. Whoever changes it
+/// between here and the change itself is met there, by the record of what was done since the mark.
+pub(crate) async fn check(edge: &Edge, method: &Method, uri: &Uri, call: &mut Call) -> Answer<()> {
     if !matches!(*method, Method::PUT | Method::PATCH | Method::DELETE) {
         return Ok(());
     }
@@ -62,6 +63,9 @@ pub(crate) async fn check(edge: &Edge, method: &Method, uri: &Uri, call: &Call) 
     let shown =
         edge.routes.find(&Method::GET, uri.path()).map_err(|_| failed("this cannot be read, so it has no tag"))?;
     shown.authorise(&call.context.principal)?;
+    // A tenant's own record, also for who runs it from elsewhere.
+    let tenant = uri.path().split('/').find_map(TenantId::parse).unwrap_or(call.context.principal.tenant);
+    call.context.unchanged_since = Some(edge.identity.mark(tenant).await?);
     let mut request = Request::new(Body::empty());
     *request.uri_mut() = uri.clone();
     request.extensions_mut().insert(call.clone());

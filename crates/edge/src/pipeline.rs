@@ -142,7 +142,7 @@ async fn gate(
     // Our own resources have tags; dialects know none.
     let has_tag = parts.method == Method::GET && scene.about.dialect == Dialect::Native && !operation.is_probe();
     let known_tags = if has_tag { condition::known(&parts.headers) } else { Vec::new() };
-    let mut promise = None;
+    let mut first = None;
     let mut who = None;
     if !operation.is_probe() {
         // 9 Size and type of the body, by its head.
@@ -177,13 +177,13 @@ async fn gate(
         })?;
         who = Some((principal.tenant, Arc::clone(&principal.subject))).filter(|_| !operation.is_public());
         // 16 The body, within its size and time.
-        let call = call(edge, scene, &mut parts, coding, principal, deadline).await?;
+        let mut call = call(edge, scene, &mut parts, coding, principal, deadline).await?;
         // 16 What the client believes to change.
-        condition::check(edge, &parts.method, &parts.uri, &call).await?;
+        condition::check(edge, &parts.method, &parts.uri, &mut call).await?;
         // 15 What was asked before is not done again. Its body, too, tells whether it is the same.
-        match replay::begin(&edge.identity, operation, &parts.uri, &call).await? {
+        match replay::begin(&edge.identity, operation, &parts.uri, &call, scene.about).await? {
             Begun::Answered(response) => return Ok(response),
-            Begun::Run(made) => promise = made,
+            Begun::Run(made) => first = made,
         }
         // Whoever was refused before has paid nothing, nor has who is answered again.
         if call.context.principal.metered
@@ -191,8 +191,8 @@ async fn gate(
             && let Err(error) = edge.identity.charge(&call.context).await
         {
             let refused = Err(error.into());
-            return match promise {
-                Some(promise) => replay::end(&edge.identity, promise, refused).await,
+            return match first {
+                Some(first) => replay::end(&edge.identity, first, refused).await,
                 None => refused,
             };
         }
@@ -203,17 +203,19 @@ async fn gate(
     }
     // 17 The handler.
     let request = Request::from_parts(parts, Body::empty());
-    let outcome = match promise {
-        Some(promise) => replay::run(edge, &scene.scope, promise, request).await,
+    let outcome = match first {
+        Some(first) => replay::run(edge, &scene.scope, first, request).await,
         None => refusal::taken(edge.router.clone().call(request).await.unwrap_or_else(|never| match never {})),
     };
-    match &outcome {
-        Ok(response) => scene.record.delivery = delivery(response.headers()),
-        Err(refusal) => {
-            if let Some((tenant, subject)) = &who {
-                note(edge, scene, operation, refusal.status, *tenant, subject);
-            }
+    let status = match &outcome {
+        Ok(response) => {
+            scene.record.delivery = delivery(response.headers());
+            response.status()
         }
+        Err(refusal) => refusal.status,
+    };
+    if let Some((tenant, subject)) = &who {
+        note(edge, scene, operation, status, *tenant, subject);
     }
     if has_tag { condition::tag(outcome?, &known_tags).await } else { outcome }
 }
@@ -275,7 +277,8 @@ async fn call(
         body = inflate::inflate(coding, body, max).await?;
     }
     let stopwatch = Stopwatch { started: scene.record.started, waited: asked.elapsed() };
-    let context = CallContext { principal, request: scene.record.request, trace: scene.trace, deadline };
+    let context =
+        CallContext { principal, request: scene.record.request, trace: scene.trace, deadline, unchanged_since: None };
     let client = scene.record.client;
     Ok(Call { context, headers: std::mem::take(&mut parts.headers), body, stopwatch, client })
 }

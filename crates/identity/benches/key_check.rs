@@ -46,7 +46,13 @@ const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn call(principal: Principal) -> CallContext {
     let deadline = Instant::now() + Duration::from_secs(60);
-    CallContext { principal, request: RequestId(Uuid::nil()), trace: TraceContext::root(), deadline }
+    CallContext {
+        principal,
+        request: RequestId(Uuid::nil()),
+        trace: TraceContext::root(),
+        deadline,
+        unchanged_since: None,
+    }
 }
 
 /// The first owner's access token.

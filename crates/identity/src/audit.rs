@@ -9,11 +9,13 @@ pub mod refused;
 pub mod verify;
 
 use manifold_bus::{Cause, Draft};
-use manifold_core::{Clock, Ids, Result};
+use manifold_core::{Clock, Code, Error, Ids, Result, TenantId};
+use manifold_runtime::Mark;
 use manifold_store::{Db, Tx};
 use sha2::{Digest, Sha256};
 
-use crate::origin::HOUSE;
+use crate::Identity;
+use crate::origin::{Caused, HOUSE};
 use crate::store::audit as store;
 use chain::Entry;
 
@@ -33,11 +35,21 @@ impl Outbox {
     /// Writes down and publishes what was done, as the last statements of the transaction that does it: they hold the locks
     /// that others wait for. The type of an event is the action, its subject the target, its data the detail, and who caused
     /// it the actor.
-    pub async fn append(&self, tx: &mut Tx<'_>, drafts: &[Draft], cause: &Cause<'_>) -> Result<()> {
+    ///
+    /// # Errors
+    /// `PRECONDITION_FAILED` if another request has done something to the target since the mark of `caused`: the end of the
+    /// chain is locked here, so of several that rely on the same state one succeeds.
+    pub async fn append(&self, tx: &mut Tx<'_>, drafts: &[Draft], caused: &Caused<'_>) -> Result<()> {
         for draft in drafts {
-            store::append(tx, self.entry(draft, cause)).await?;
+            store::append(tx, self.entry(draft, &caused.cause)).await?;
+            if let Some(mark) = caused.unchanged_since.filter(|mark| mark.tenant == draft.tenant)
+                && store::has_others_since(tx, mark, &draft.subject, caused.cause.chain().request()).await?
+            {
+                let message = "this has changed since it was read; read it again and decide anew";
+                return Err(Error::new(Code::Precondition, "PRECONDITION_FAILED", message).at("If-Match"));
+            }
         }
-        self.bus.append(tx, drafts, cause).await
+        self.bus.append(tx, drafts, &caused.cause).await
     }
 
     /// Publishes what is no deed of anybody and no entry of the chain.
@@ -71,6 +83,15 @@ impl Outbox {
             detail: Some(detail),
             hash: Vec::new(),
         }
+    }
+}
+
+impl Identity {
+    /// Where the record of a tenant ends. Who reads a thing afterwards, and changes it by a call with this mark, changes what
+    /// was read or nothing.
+    pub async fn mark(&self, tenant: TenantId) -> Result<Mark> {
+        let head = store::head(&self.inner.db, tenant).await?;
+        Ok(Mark { tenant, seq: head.map_or(0, |(seq, _)| seq) })
     }
 }
 

@@ -167,7 +167,7 @@ impl Identity {
         }
         match &answer.event {
             Some(event) => {
-                self.inner.outbox.append(tx, std::slice::from_ref(event), &Cause::Job(job)).await.map(|_| ())
+                self.inner.outbox.append(tx, std::slice::from_ref(event), &Cause::Job(job).into()).await.map(|_| ())
             }
             None => Ok(()),
         }

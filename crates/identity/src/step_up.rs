@@ -32,6 +32,14 @@ pub fn require(caller: &Principal, now: Timestamp) -> Result<()> {
 }
 
 impl Identity {
+    /// Refuses people who have not proven to be themselves for ten minutes.
+    ///
+    /// # Errors
+    /// `STEP_UP_REQUIRED`.
+    pub fn require_step_up(&self, caller: &Principal) -> Result<()> {
+        require(caller, self.inner.clock.now())
+    }
+
     /// The caller proves again to be the person, and goes on with a new session; the old one ends.
     ///
     /// # Errors

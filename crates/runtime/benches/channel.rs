@@ -54,7 +54,13 @@ fn caller() -> CallContext {
         ..Principal::anonymous()
     };
     let deadline = tokio::time::Instant::now() + Duration::from_secs(3_600);
-    CallContext { principal, request: RequestId(uuid::Uuid::nil()), trace: TraceContext::root(), deadline }
+    CallContext {
+        principal,
+        request: RequestId(uuid::Uuid::nil()),
+        trace: TraceContext::root(),
+        deadline,
+        unchanged_since: None,
+    }
 }
 
 fn calls(criterion: &mut Criterion) {

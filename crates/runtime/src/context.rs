@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use manifold_core::{Code, Error, Principal, RequestId, TraceContext};
+use manifold_core::{Code, Error, Principal, RequestId, TenantId, TraceContext};
 use tokio::time::Instant;
 
 use crate::status;
@@ -19,6 +19,17 @@ pub struct CallContext {
     pub trace: TraceContext,
     /// When the caller stops waiting.
     pub deadline: Instant,
+    /// Nothing that was changed since then may be changed now. It does not travel to other processes.
+    pub unchanged_since: Option<Mark>,
+}
+
+/// A place in the record of what was done in a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Whose record.
+    pub tenant: TenantId,
+    /// Number of the last entry; 0 = none yet.
+    pub seq: i64,
 }
 
 /// A request that carries `context`.

@@ -18,7 +18,7 @@ pub mod telemetry;
 mod wire;
 
 pub use channel::{Channel, ChannelError};
-pub use context::{CallContext, context, request};
+pub use context::{CallContext, Mark, context, request};
 pub use health::Health;
 pub use lanes::Lanes;
 pub use mesh::{Mesh, MeshConfig};

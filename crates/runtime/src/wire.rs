@@ -64,7 +64,8 @@ pub(crate) fn decode(headers: &HeaderMap) -> Option<CallContext> {
     let request = RequestId::parse(text(headers, &REQUEST)?)?;
     let trace = text(headers, &TRACEPARENT).and_then(TraceContext::parse).unwrap_or_else(TraceContext::root);
     let timeout = text(headers, &TIMEOUT).and_then(decode_timeout)?;
-    Some(CallContext { principal, request, trace, deadline: Instant::now() + timeout.saturating_sub(SLACK) })
+    let deadline = Instant::now() + timeout.saturating_sub(SLACK);
+    Some(CallContext { principal, request, trace, deadline, unchanged_since: None })
 }
 
 /// Compares in constant time, so that the secret cannot be guessed byte by byte.

@@ -61,16 +61,51 @@ async fn whatever_is_made_is_made_once_for_one_idempotency_key() {
         house.call_with("POST", "/v1/invitations", &[&authorization, &key], Some(body)).await
     };
 
-    let refused = ask("one", &json!({"email": "nobody", "role": "developer"})).await;
+    let refused = ask("wrong", &json!({"email": "nobody", "role": "developer"})).await;
+    let refused_again = ask("wrong", &json!({"email": "nobody", "role": "developer"})).await;
+    let corrected = ask("wrong", &wish).await;
     let first = ask("one", &wish).await;
     let again = ask("one", &wish).await;
     let reused = ask("one", &json!({"email": "ada@example.org", "role": "developer"})).await;
     let other = ask("two", &wish).await;
 
     assert_eq!((refused.status, first.status, first.header("idempotent-replayed")), (422, 201, ""), "{}", first.body);
+    assert_eq!(
+        (refused_again.status, &refused_again.body, refused_again.header("idempotent-replayed")),
+        (422, &refused.body, "true"),
+        "a refusal by the operation is an answer"
+    );
+    assert_eq!(refused_again.header("content-type"), "application/problem+json");
+    assert_eq!((corrected.status, &corrected.json()["code"]), (422, &json!("idempotency_key_reused")));
     assert_eq!((again.status, &again.body, again.header("idempotent-replayed")), (201, &first.body, "true"));
     assert_eq!((reused.status, &reused.json()["code"]), (422, &json!("idempotency_key_reused")));
     assert_ne!(other.json()["token"], first.json()["token"]);
+}
+
+#[tokio::test]
+async fn what_was_refused_for_who_asks_or_how_often_is_decided_anew() {
+    let house = House::open().await;
+    let wish = json!({"name": "site", "permissions": ["users.user.write", "keys.key.verify"], "credits": 0});
+    let made = house.call("POST", "/v1/keys", Some(&wish)).await.json();
+    let path = format!("/v1/keys/{}", made["id"].as_str().unwrap());
+    let key = format!("authorization: Bearer {}", made["secret"].as_str().unwrap());
+    let invite = json!({"email": "grace@example.org", "role": "developer"});
+    let question = json!({"key": "nonsense"});
+    let ask = async |path: &str, body: &Value| {
+        house.call_with("POST", path, &[&key, "idempotency-key: one"], Some(body)).await
+    };
+
+    let broke = ask("/v1/keys/verify", &question).await;
+    house.call("PATCH", &path, Some(&json!({"credits": 10}))).await;
+    let paid = ask("/v1/keys/verify", &question).await;
+    let denied = ask("/v1/invitations", &invite).await;
+    let all = json!({"permissions": ["*"]});
+    house.call("PATCH", &path, Some(&all)).await;
+    let allowed = ask("/v1/invitations", &invite).await;
+
+    assert_eq!((broke.status, paid.status, paid.header("idempotent-replayed")), (429, 200, ""), "{}", paid.body);
+    assert_eq!((denied.status, &denied.json()["code"]), (403, &json!("escalation")), "{}", denied.body);
+    assert_eq!((allowed.status, allowed.header("idempotent-replayed")), (201, ""), "{}", allowed.body);
 }
 
 #[tokio::test]

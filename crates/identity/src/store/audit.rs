@@ -1,6 +1,7 @@
 //! SQL of `audit_entry`, `audit_head` and `audit_checkpoint`.
 
 use manifold_core::{Error, Result, TenantId, Timestamp};
+use manifold_runtime::Mark;
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -29,6 +30,17 @@ pub async fn append(tx: &mut Tx<'_>, mut entry: Entry) -> Result<()> {
         sqlx::query(sql).bind(entry.tenant_id).bind(entry.hash.as_slice()).execute(executor).await.map(|_| ())
     })
     .during("move the end of an audit chain")
+}
+
+/// Whether another request than this one has done something to a target since the mark.
+pub async fn has_others_since(tx: &mut Tx<'_>, mark: Mark, target: &str, request: &str) -> Result<bool> {
+    let sql = "SELECT COUNT(*) FROM audit_entry WHERE tenant_id = $1 AND seq > $2 AND target = $3 \
+               AND (request_id IS NULL OR request_id <> $4)";
+    let others = on!(tx, |executor| {
+        let query = sqlx::query_scalar::<_, i64>(sql).bind(mark.tenant.0).bind(mark.seq).bind(target);
+        query.bind(request).fetch_one(executor).await
+    });
+    Ok(others.during("look for what was done meanwhile")? > 0)
 }
 
 /// The number of the next entry, and the hash that it stands behind.

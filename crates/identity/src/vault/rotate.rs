@@ -176,7 +176,7 @@ async fn retire(db: &Db, clock: &Clock, to: &str, n_keys: usize) -> Result<Vec<S
                 let trace = TraceContext::root();
                 let data = json!({ "what": "master_key", "before": retired, "after": to, "n_keys": n_keys });
                 let event = rotated(TenantId(Uuid::nil()), to.clone(), &data);
-                outbox.append(tx, &[event], &Cause::Request { principal, request, trace: &trace }).await?;
+                outbox.append(tx, &[event], &Cause::Request { principal, request, trace: &trace }.into()).await?;
             }
             Ok(retired)
         })

@@ -173,6 +173,7 @@ pub fn calling(principal: Principal) -> CallContext {
         request: RequestId(Uuid::new_v4()),
         trace: TraceContext::root(),
         deadline: Instant::now() + Duration::from_secs(60),
+        unchanged_since: None,
     }
 }
 

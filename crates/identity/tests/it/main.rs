@@ -48,6 +48,7 @@ mod lost_factors;
 mod mail;
 #[path = "../../../testkit/src/mailbox.rs"]
 mod mailbox;
+mod mark;
 mod members;
 mod owner;
 mod people;

@@ -140,7 +140,13 @@ pub fn caller() -> CallContext {
         ..Principal::anonymous()
     };
     let deadline = Instant::now() + Duration::from_secs(30);
-    CallContext { principal, request: RequestId(Uuid::from_u128(2)), trace: TraceContext::root(), deadline }
+    CallContext {
+        principal,
+        request: RequestId(Uuid::from_u128(2)),
+        trace: TraceContext::root(),
+        deadline,
+        unchanged_since: None,
+    }
 }
 
 pub fn say(text: &str) -> Request<SayRequest> {
