@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run release check test test-unit test-chaos bench bench-policy bench-peers coverage clean
+.PHONY: help run release check test test-unit test-chaos test-broken bench bench-policy bench-peers coverage clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ test-unit: ## only the tests beside the code, in seconds
 
 test-chaos: ## kill -9 under load (ROUNDS=200 in each shape), servers that go away (OUTAGE=60 seconds), limits (REQUESTS=1000000)
 	@scripts/chaos.sh
+
+test-broken: ## break one safeguard after the other in a copy of the source; the tests named for it must notice
+	@scripts/broken.sh
 
 bench: ## measure against nginx on this machine; BENCH_QUICK=1 for one short round
 	@scripts/bench.sh
