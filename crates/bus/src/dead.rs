@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::place::Stored;
 
-pub(crate) use sql::bury;
+pub(crate) use sql::{bury, forget};
 
 /// How long dead letters stay.
 const RETAIN: Duration = Duration::from_secs(30 * 24 * 60 * 60);

@@ -17,6 +17,7 @@ use manifold_store::{Db, Tx};
 use serde_json::Value;
 
 use crate::chain::Chain;
+use crate::dead;
 
 pub use running::{Done, Progress, Running};
 pub(crate) use sql::again;
@@ -196,6 +197,15 @@ impl Jobs {
             Some(job) => Ok(job),
             None => self.get(tenant, id).await,
         }
+    }
+
+    /// Deletes the jobs of a kind whose arguments hold `mark`, wherever they stand and whosever they are, with their dead
+    /// letters: what they hold shall be known to nobody any more. Who works on one has lost its lease.
+    pub async fn forget(&self, tx: &mut Tx<'_>, kind: &str, mark: &str) -> Result<()> {
+        for job in sql::forget(tx, kind, mark).await? {
+            dead::forget(tx, &JobId(job).to_string()).await?;
+        }
+        Ok(())
     }
 
     /// Deletes jobs that came to an end more than 30 days ago, and counts them.

@@ -1,12 +1,11 @@
-//! What people do with their own accounts: what they are called and where they live, another address, and an end.
+//! What people do with their own accounts: what they are called and where they live, and another address. How an account ends
+//! is in `erase`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_bus::Draft;
-use manifold_core::{Code, Error, Result, Secret, TenantId, UserId};
+use manifold_core::{Error, Result, Secret, TenantId};
 use manifold_runtime::CallContext;
-use manifold_store::Tx;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
@@ -16,10 +15,9 @@ use crate::mail::{Errand, letter};
 use crate::member::wrong_token;
 use crate::origin::Origin;
 use crate::session::{Visitor, person};
+use crate::store::account;
 use crate::store::one_time::{self, Made, Promise};
-use crate::store::session::{self as sessions, Which};
 use crate::store::user::{self as store, Profile};
-use crate::store::{account, member};
 use crate::user::UserInfo;
 use crate::{Identity, login, name, session, step_up};
 
@@ -161,50 +159,6 @@ impl Identity {
         });
         changed.await
     }
-
-    /// Ends the caller's account: nothing is left of it but its id, memberships and sessions end. Needs a proof of the last
-    /// ten minutes.
-    ///
-    /// # Errors
-    /// `STEP_UP_REQUIRED`; `LAST_OWNER` of a tenant that would have no owner any more.
-    pub async fn delete_me(&self, caller: &CallContext) -> Result<()> {
-        let (user, _) = person(&caller.principal)?;
-        let now = self.inner.clock.now();
-        step_up::require(&caller.principal, now)?;
-        let work = Arc::new((self.inner.outbox.clone(), Origin::of(caller)));
-        let erased = self.inner.db.write("erase an account", move |tx| {
-            let work = Arc::clone(&work);
-            Box::pin(async move {
-                let (outbox, origin) = &*work;
-                let mut events = Vec::new();
-                for tenant in account::tenants(tx, user).await? {
-                    leave(tx, tenant, user).await?;
-                    events.push(erased_event(tenant, user));
-                }
-                sessions::revoke(tx, user, Which::All, now).await?;
-                one_time::end_of(tx, user).await?;
-                account::erase(tx, user, now).await?;
-                outbox.append(tx, &events, &origin.cause()).await
-            })
-        });
-        erased.await
-    }
-}
-
-/// Ends a membership for good.
-async fn leave(tx: &mut Tx<'_>, tenant: TenantId, user: UserId) -> Result<()> {
-    member::lock(tx, tenant).await?;
-    member::end_promises(tx, tenant, user).await?;
-    member::remove(tx, tenant, user).await?;
-    if member::has_owner(tx, tenant).await? {
-        return Ok(());
-    }
-    let message = "a tenant needs an owner: make somebody else one first, or delete the tenant";
-    Err(Error::new(Code::Conflict, "LAST_OWNER", message))
-}
-
-fn erased_event(tenant: TenantId, user: UserId) -> Draft {
-    login::event("identity.user.erased", tenant, user, &json!({ "id": user.to_string() }))
 }
 
 /// Of no tenant: mail to persons.

@@ -109,11 +109,11 @@ impl Identity {
         let data = json!({ "id": id.to_string(), "kind": "totp", "before": before, "session": new.id.to_string() });
         let event = event("identity.factor.added", caller, user, &data);
         let generation = account.generation;
-        let work = Arc::new((new.clone(), event, self.inner.outbox.clone(), Origin::of(caller)));
+        let work = Arc::new((new.clone(), event, self.clone(), Origin::of(caller)));
         let confirmed = self.inner.db.write("confirm a factor", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (new, event, outbox, origin) = &*work;
+                let (new, event, identity, origin) = &*work;
                 if !user::hold(tx, user, generation).await? {
                     return Err(login::refused());
                 }
@@ -124,7 +124,8 @@ impl Identity {
                     return Err(session::invalid());
                 }
                 sessions::revoke(tx, user, Which::All, now).await?;
-                login::open(tx, new, event, outbox, origin).await
+                identity.tell_factor_added(tx, user, now).await?;
+                login::open(tx, new, event, &identity.inner.outbox, origin).await
             })
         });
         confirmed.await?;
@@ -141,21 +142,25 @@ impl Identity {
         step_up::require(&caller.principal, now)?;
         let account = user::find(&self.inner.db, user).await?.ok_or_else(login::refused)?;
         let event = event("identity.factor.removed", caller, user, &json!({ "id": id.to_string() }));
-        let work = Arc::new((event, self.inner.outbox.clone(), Origin::of(caller)));
+        let work = Arc::new((event, self.clone(), Origin::of(caller)));
         let removed = self.inner.db.write("remove a factor", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (event, outbox, origin) = &*work;
+                let (event, identity, origin) = &*work;
                 if !user::hold(tx, user, account.generation).await? {
                     return Err(login::refused());
                 }
+                let had = store::has_confirmed(tx, user).await?;
                 if !store::remove(tx, user, id).await? {
                     return Err(not_found());
                 }
                 if !store::has_confirmed(tx, user).await? {
                     store::forget_proofs(tx, user, now).await?;
+                    if had {
+                        identity.tell_factor_removed(tx, user, now).await?;
+                    }
                 }
-                outbox.append(tx, std::slice::from_ref(event), &origin.cause()).await.map(|_| ())
+                identity.inner.outbox.append(tx, std::slice::from_ref(event), &origin.cause()).await.map(|_| ())
             })
         });
         removed.await
@@ -204,11 +209,11 @@ impl Identity {
         caller.principal.require(WRITE)?;
         let now = self.inner.clock.now();
         step_up::require(&caller.principal, now)?;
-        let work = Arc::new((self.inner.outbox.clone(), Origin::of(caller)));
+        let work = Arc::new((self.clone(), Origin::of(caller)));
         let reset = self.inner.db.write("remove factors", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (outbox, origin) = &*work;
+                let (identity, origin) = &*work;
                 let tenant = origin.principal.tenant;
                 member::govern(tx, &origin.principal, user).await?;
                 // They guard every tenant of the person, and the caller has power over one of them.
@@ -216,14 +221,18 @@ impl Identity {
                     let message = "this person is a member of another tenant, too, and nobody there asked for it";
                     return Err(Error::new(Code::Denied, "ESCALATION", message));
                 }
+                let had = store::has_confirmed(tx, user).await?;
                 let n = store::remove_all(tx, user).await?;
                 if n == 0 {
                     return Ok(());
                 }
                 store::forget_proofs(tx, user, now).await?;
                 sessions::revoke(tx, user, Which::All, now).await?;
+                if had {
+                    identity.tell_factor_removed(tx, user, now).await?;
+                }
                 let event = login::event("identity.factor.removed", tenant, user, &json!({ "count": n }));
-                outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
+                identity.inner.outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
             })
         });
         reset.await

@@ -8,6 +8,7 @@ mod bootstrap;
 mod cursor;
 mod detect;
 mod email;
+mod erase;
 mod events;
 mod factor;
 mod grpc;

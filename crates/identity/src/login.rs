@@ -23,6 +23,7 @@ use crate::network::Network;
 use crate::origin::Origin;
 use crate::session::{Entered, Visitor};
 use crate::store::attempt::{self, Tried};
+use crate::store::one_time::{self, Promise};
 use crate::store::user::{self as store, Account};
 use crate::store::{factor, session as sessions};
 use crate::{Identity, password, session, tenant};
@@ -160,7 +161,8 @@ impl Identity {
         code: Secret<String>,
     ) -> Result<Box<Entered>> {
         let (hash, now) = (session::hash(ticket.expose()), self.inner.clock.now());
-        let (user, generation) = factor::find_ticket(&self.inner.db, &hash, now).await?.ok_or_else(wrong_token)?;
+        let made = one_time::find(&self.inner.db, one_time::TICKET, &hash, now).await?.ok_or_else(wrong_token)?;
+        let (user, generation) = made.user().zip(made.data["generation"].as_i64()).ok_or_else(wrong_token)?;
         let account = store::find(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
         if account.generation != generation || factor::find_confirmed(&self.inner.db, user).await?.is_none() {
             return Err(wrong_token());
@@ -172,14 +174,16 @@ impl Identity {
     async fn make_ticket(&self, user: UserId, generation: i64) -> Result<OneTime> {
         let token = session::one_time("mft");
         let (hash, expires_at) = (session::hash(token.expose()), self.inner.clock.now().after(TICKET));
+        let data = json!({ "generation": generation });
+        let promise = Promise { purpose: one_time::TICKET, hash, user: Some(user), data, until: expires_at };
         let made = self.inner.db.write("make a ticket", move |tx| {
-            let hash = hash.clone();
+            let promise = promise.clone();
             Box::pin(async move {
                 // The password may have changed while it was compared.
                 if !store::hold(tx, user, generation).await? {
                     return Err(refused());
                 }
-                factor::insert_ticket(tx, user, generation, &hash, expires_at).await
+                one_time::insert(tx, &promise).await
             })
         });
         made.await?;
@@ -274,7 +278,7 @@ impl Identity {
                     return Ok(Err(refused));
                 }
                 if let Some(ticket) = ticket
-                    && !(new.mfa && factor::use_ticket(tx, user, ticket, new.at).await?)
+                    && !(new.mfa && one_time::use_up(tx, one_time::TICKET, ticket, new.at).await?)
                 {
                     return Err(wrong_token());
                 }

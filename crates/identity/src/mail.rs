@@ -15,6 +15,7 @@ use manifold_core::{Error, Result, TenantId, UserId};
 use manifold_store::Tx;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use self::letter::Letter;
@@ -62,6 +63,17 @@ pub(crate) enum Errand {
     Guessed(Email),
 }
 
+impl Errand {
+    /// Whose mail it is.
+    fn email(&self) -> Result<Email> {
+        match self {
+            Self::Letter(letter) => Email::parse(&letter.to),
+            Self::Register(pending) => Ok(pending.email.clone()),
+            Self::Forgot(email) | Self::Guessed(email) => Ok(email.clone()),
+        }
+    }
+}
+
 /// What becomes of an errand: all of it in one transaction, or nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Answer {
@@ -99,14 +111,27 @@ impl Post {
         let text = serde_json::to_vec(errand).map(Zeroizing::new);
         let text = text.map_err(|error| Error::internal("write an errand").because(error))?;
         let sealed = STANDARD_NO_PAD.encode(self.ring.seal(&text, context(tenant).as_bytes()));
-        let job = NewJob { max_attempts: MAX_ATTEMPTS, ..NewJob::new(tenant, KIND, json!({ "sealed": sealed })) };
+        let job = NewJob {
+            max_attempts: MAX_ATTEMPTS,
+            ..NewJob::new(tenant, KIND, json!({ "of": mark(&errand.email()?.norm), "sealed": sealed }))
+        };
         self.jobs.enqueue(tx, &job).await.map(|_| ())
+    }
+
+    /// Forgets all that was to be mailed to an address, or was mailed.
+    pub(crate) async fn forget(&self, tx: &mut Tx<'_>, email_norm: &str) -> Result<()> {
+        self.jobs.forget(tx, KIND, &mark(email_norm)).await
     }
 
     fn open(&self, tenant: TenantId, args: &Value) -> Option<Errand> {
         let sealed = STANDARD_NO_PAD.decode(args["sealed"].as_str()?).ok()?;
         serde_json::from_slice(self.ring.open(&sealed, context(tenant).as_bytes())?.expose()).ok()
     }
+}
+
+/// By what the errands of an address are found, though they are sealed.
+fn mark(email_norm: &str) -> String {
+    STANDARD_NO_PAD.encode(Sha256::digest(email_norm))
 }
 
 /// A sealed errand does not open for another tenant.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use manifold_core::{Code, Error, Page, PageRequest, Principal, Result, Secret, TenantId, Timestamp, UserId};
 use manifold_runtime::CallContext;
 use manifold_store::Tx;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::email::Email;
@@ -14,10 +15,10 @@ use crate::origin::Origin;
 use crate::role::Roles;
 use crate::session;
 use crate::store::member::{self as store, MemberRow};
-use crate::store::one_time::{self, Promise};
-use crate::store::revocation;
+use crate::store::one_time::{self, Made, Promise};
 use crate::store::session::{self as sessions, Which};
-use crate::store::user;
+use crate::store::user::{self, Account};
+use crate::store::{account, revocation};
 use crate::user::UserInfo;
 use crate::{Identity, login, password, revoke, step_up};
 
@@ -105,9 +106,10 @@ impl Identity {
         }
         let now = self.inner.clock.now();
         step_up::require(&caller.principal, now)?;
+        let account = user::find(&self.inner.db, user).await?.ok_or_else(no_member)?;
         let token = session::one_time("mfr");
         let expires_at = now.after(RESET);
-        let work = Arc::new((promise(&token, user, expires_at), self.inner.outbox.clone(), Origin::of(caller)));
+        let work = Arc::new((promise(&token, &account, expires_at)?, self.inner.outbox.clone(), Origin::of(caller)));
         let made = self.inner.db.write("make a token for a new password", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
@@ -139,22 +141,26 @@ impl Identity {
         let new = password::read(new)?;
         let (hash, now) = (session::hash(token.expose()), self.inner.clock.now());
         let made = one_time::find(&self.inner.db, one_time::RESET, &hash, now).await?;
-        let user = made.and_then(|made| made.user()).ok_or_else(wrong_token)?;
+        let (user, promised) = made.and_then(read_promise).ok_or_else(wrong_token)?;
         let account = user::find(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
         password::check_strength(&new, &Email::parse(&account.email)?, &account.name)?;
         let tenant = user::home(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
         let phc = self.inner.hasher.hash(new).await?;
-        let work = Arc::new((self.clone(), hash, phc, Origin::of(call), account.email));
+        let work = Arc::new((self.clone(), hash, phc, Origin::of(call), promised));
         let reset = self.inner.db.write("reset a password", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (identity, hash, phc, origin, email) = &*work;
-                if !one_time::use_up(tx, one_time::RESET, hash, now).await? {
+                let (identity, hash, phc, origin, promised) = &*work;
+                let Promised { email_norm, generation } = promised;
+                if !one_time::use_up(tx, one_time::RESET, hash, now).await?
+                    || !user::hold(tx, user, *generation).await?
+                    || !account::has_email(tx, user, email_norm).await?
+                {
                     return Err(wrong_token());
                 }
                 user::set_password(tx, user, phc, now).await?;
                 sessions::revoke(tx, user, Which::All, now).await?;
-                identity.tell_password_changed(tx, email, now).await?;
+                identity.tell_password_changed(tx, user, now).await?;
                 let event =
                     login::event("identity.session.revoked", tenant, user, &json!({ "reason": "password_reset" }));
                 identity.inner.outbox.append(tx, &[event], &origin.cause()).await.map(|_| ())
@@ -216,10 +222,24 @@ impl Identity {
     }
 }
 
+/// To whom a new password is promised: who has this address, and this password.
+#[derive(Serialize, Deserialize)]
+struct Promised {
+    email_norm: String,
+    generation: i64,
+}
+
 /// That the person chooses a new password by this token.
-pub(crate) fn promise(token: &Secret<String>, user: UserId, until: Timestamp) -> Promise {
-    let (hash, data) = (session::hash(token.expose()), json!({}));
-    Promise { purpose: one_time::RESET, hash, user: Some(user), data, until }
+pub(crate) fn promise(token: &Secret<String>, account: &Account, until: Timestamp) -> Result<Promise> {
+    let promised = Promised { email_norm: Email::parse(&account.email)?.norm, generation: account.generation };
+    let data = serde_json::to_value(promised);
+    let data = data.map_err(|error| Error::internal("write what is promised").because(error))?;
+    let hash = session::hash(token.expose());
+    Ok(Promise { purpose: one_time::RESET, hash, user: Some(UserId(account.id)), data, until })
+}
+
+fn read_promise(made: Made) -> Option<(UserId, Promised)> {
+    Some((made.user()?, serde_json::from_value(made.data.0).ok()?))
 }
 
 /// The roles of a member, over whom the caller must have power. Until the transaction ends nobody else changes members.

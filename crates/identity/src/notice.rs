@@ -1,6 +1,7 @@
 //! What people are told by mail of what happens to their accounts. Nothing happens without a mail server.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use manifold_core::{Result, Timestamp, UserId};
 use manifold_store::Tx;
@@ -11,13 +12,33 @@ use crate::email::Email;
 use crate::mail::letter::{self, Letter};
 use crate::mail::{Answer, Errand};
 use crate::session::Visitor;
-use crate::store::account;
+use crate::store::account::{self, Place};
 use crate::store::user::{self, Account};
+
+/// How long it is known from where people came.
+pub(crate) const PLACES: Duration = Duration::from_secs(30 * 24 * 3_600);
+/// How long an account has just been made.
+const YOUNG: Duration = Duration::from_secs(24 * 3_600);
 
 impl Identity {
     /// Tells a person that the password was changed.
-    pub(crate) async fn tell_password_changed(&self, tx: &mut Tx<'_>, email: &str, at: Timestamp) -> Result<()> {
-        self.tell(tx, email, |url, to| letter::password_changed(url, to, at)).await
+    pub(crate) async fn tell_password_changed(&self, tx: &mut Tx<'_>, user: UserId, at: Timestamp) -> Result<()> {
+        self.tell(tx, user, |url, to| letter::password_changed(url, to, at)).await
+    }
+
+    /// Tells a person that a login asks for a second factor from now on, or for another one.
+    pub(crate) async fn tell_factor_added(&self, tx: &mut Tx<'_>, user: UserId, at: Timestamp) -> Result<()> {
+        self.tell(tx, user, |url, to| letter::factor_added(url, to, at)).await
+    }
+
+    /// Tells a person that a login asks for no second factor any more.
+    pub(crate) async fn tell_factor_removed(&self, tx: &mut Tx<'_>, user: UserId, at: Timestamp) -> Result<()> {
+        self.tell(tx, user, |url, to| letter::factor_removed(url, to, at)).await
+    }
+
+    /// Tells a person that a recovery code was used.
+    pub(crate) async fn tell_recovery_code_used(&self, tx: &mut Tx<'_>, user: UserId, at: Timestamp) -> Result<()> {
+        self.tell(tx, user, |url, to| letter::recovery_code_used(url, to, at)).await
     }
 
     /// Notes from where a person logs in, and tells of it if it is from elsewhere.
@@ -28,12 +49,18 @@ impl Identity {
         visitor: &Visitor,
         at: Timestamp,
     ) -> Result<()> {
-        let ip = visitor.ip.to_canonical();
-        if account::is_new_place(tx, UserId(account.id), &place(ip), at).await? {
-            let ip = ip.to_string();
-            self.tell(tx, &account.email, |url, to| letter::new_place(url, to, &ip, at)).await?;
+        let (user, ip) = (UserId(account.id), visitor.ip.to_canonical());
+        let news = match account::note_place(tx, user, &place(ip), at.before(PLACES), at).await? {
+            Place::Known => false,
+            Place::New => true,
+            // The first login of somebody who has just got an account is no news; that of a sleeping one is.
+            Place::First => at.since(account.created_at) >= YOUNG,
+        };
+        if !news {
+            return Ok(());
         }
-        Ok(())
+        let ip = ip.to_string();
+        self.tell(tx, user, |url, to| letter::new_place(url, to, &ip, at)).await
     }
 
     /// What becomes of guesses at a password: whose it is is told, once a day at most.
@@ -45,9 +72,10 @@ impl Identity {
         Ok(Answer { warned: Some(UserId(account.id)), ..Answer::say(letter) })
     }
 
-    async fn tell(&self, tx: &mut Tx<'_>, email: &str, write: impl Fn(&str, &Email) -> Letter) -> Result<()> {
+    async fn tell(&self, tx: &mut Tx<'_>, user: UserId, write: impl Fn(&str, &Email) -> Letter) -> Result<()> {
         let Some(url) = self.inner.post.public_url() else { return Ok(()) };
-        let letter = write(url, &Email::parse(email)?);
+        let Some(email) = account::email(tx, user).await? else { return Ok(()) };
+        let letter = write(url, &email);
         self.inner.post.send(tx, nobodys(), &Errand::Letter(letter)).await
     }
 }

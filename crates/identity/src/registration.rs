@@ -41,7 +41,7 @@ pub struct NewAccount {
 /// a stranger who registers somebody else's address and waits.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Pending {
-    email: Email,
+    pub(crate) email: Email,
     name: String,
 }
 
@@ -159,7 +159,7 @@ impl Identity {
         let letter = letter::reset(public_url, &Email::parse(&account.email)?, &token, until);
         let event = login::event("identity.reset.requested", tenant, user, &json!({ "id": user.to_string() }));
         // Earlier ones go on until one is used: whoever asks again and again keeps nobody from using theirs.
-        Ok(Answer { promise: Some(promise(&token, user, until)), event: Some(event), ..Answer::say(letter) })
+        Ok(Answer { promise: Some(promise(&token, &account, until)?), event: Some(event), ..Answer::say(letter) })
     }
 
     /// Refuses an open house without mail: nobody could prove an address.

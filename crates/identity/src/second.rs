@@ -8,7 +8,6 @@ use manifold_store::Tx;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::audit::Outbox;
 use crate::factor::RECOVERY_LETTERS;
 use crate::origin::Origin;
 use crate::store::factor::{self as store, Failed};
@@ -19,7 +18,7 @@ pub(crate) struct Second {
     user: UserId,
     tenant: TenantId,
     presented: Presented,
-    outbox: Outbox,
+    identity: Identity,
     origin: Origin,
 }
 
@@ -59,7 +58,7 @@ impl Identity {
                 }
             }
         };
-        Ok(Second { user, tenant, presented, outbox: self.inner.outbox.clone(), origin: Origin::of(call) })
+        Ok(Second { user, tenant, presented, identity: self.clone(), origin: Origin::of(call) })
     }
 }
 
@@ -86,6 +85,9 @@ impl Second {
             Presented::Recovery(factor, hash) => (*factor, store::use_recovery_code(tx, self.user, hash, now).await?),
         };
         if used {
+            if let Presented::Recovery(..) = self.presented {
+                self.identity.tell_recovery_code_used(tx, self.user, now).await?;
+            }
             return Ok(Ok(()));
         }
         match store::fail(tx, self.user, factor, now).await? {
@@ -93,7 +95,7 @@ impl Second {
             Failed::Locked(until) => {
                 let data = json!({ "id": factor.to_string(), "until": until.to_string() });
                 let event = login::event("identity.factor.locked", self.tenant, self.user, &data);
-                self.outbox.append(tx, &[event], &self.origin.cause()).await?;
+                self.identity.inner.outbox.append(tx, &[event], &self.origin.cause()).await?;
             }
             Failed::StillLocked(until) => {
                 let message = "too many wrong codes; wait before the next one, or use a recovery code";

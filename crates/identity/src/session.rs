@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq;
 
 use crate::origin::Origin;
 use crate::role::grants::{Moment, RoleGrant};
-use crate::store::session::{self as store, Holder, NewSession, SessionRow, Which};
+use crate::store::session::{self as store, Holder, NewSession, SessionRow, Span, Which};
 use crate::store::tenant as tenants;
 use crate::store::user::{self, Account};
 use crate::tenant::settings::Settings;
@@ -213,8 +213,8 @@ impl Identity {
         let (user, session) = person(&caller.principal)?;
         let account = user::find(&self.inner.db, user).await?.ok_or_else(invalid)?;
         let tenant = caller.principal.tenant;
-        let end = store::end_of(&self.inner.db, tenant, user, session).await?.ok_or_else(invalid)?;
-        self.present(session, account, &caller.principal, end).await
+        let span = store::span(&self.inner.db, tenant, user, session).await?.ok_or_else(invalid)?;
+        self.present(session, account, &caller.principal, span).await
     }
 
     /// The sessions of the caller, the newest first; at most 200.
@@ -280,7 +280,8 @@ impl Identity {
     pub(crate) async fn entered(&self, new: NewSession, token: Secret<String>, account: Account) -> Result<Entered> {
         let ip = new.ip.parse().map_err(|error| Error::internal("read an address").because(error))?;
         let caller = self.authenticate_session(token.expose(), ip).await?;
-        let session = self.present(new.id, account, &caller, new.expires_at).await?;
+        let span = Span { created_at: new.at, seen_at: new.at, idle: None, expires_at: new.expires_at };
+        let session = self.present(new.id, account, &caller, span).await?;
         Ok(Entered { token, session })
     }
 
@@ -289,12 +290,11 @@ impl Identity {
         id: SessionId,
         account: Account,
         caller: &Principal,
-        until: Timestamp,
+        span: Span,
     ) -> Result<Present> {
         let (user, tenant, permissions) = (UserInfo::from(account), caller.tenant, caller.permissions.to_vec());
         let roles = user::roles(&self.inner.db, tenant, user.id).await?;
-        let settings = tenants::settings(&self.inner.db, tenant).await?;
-        let expires_at = settings.end_of(until.before(LIFETIME));
+        let expires_at = span.end(&tenants::settings(&self.inner.db, tenant).await?);
         Ok(Present { id, user, tenant, roles, permissions, csrf: self.inner.csrf.token(id), expires_at })
     }
 

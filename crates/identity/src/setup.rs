@@ -4,9 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use manifold_core::{Result, Secret};
+use serde_json::json;
 use tracing::{info, warn};
 
-use crate::store::user as store;
+use crate::store::one_time::{self, Promise};
+use crate::store::user;
 use crate::{Identity, secret_file, session};
 
 /// The file in the data folder.
@@ -17,7 +19,7 @@ const LIFETIME: Duration = Duration::from_secs(24 * 3_600);
 /// process has its own: using one ends all of them.
 pub async fn run(identity: &Identity, data_dir: &Path) -> Result<Option<Secret<String>>> {
     let (db, now) = (&identity.inner.db, identity.inner.clock.now());
-    if store::has_users(db).await? {
+    if user::has_users(db).await? {
         return Ok(None);
     }
     let path = data_dir.join(FILE);
@@ -27,10 +29,11 @@ pub async fn run(identity: &Identity, data_dir: &Path) -> Result<Option<Secret<S
         return Ok(None);
     }
     let token = session::one_time("mfs");
-    let hash = session::hash(token.expose());
+    let (hash, data) = (session::hash(token.expose()), json!({}));
+    let promise = Promise { purpose: one_time::SETUP, hash, user: None, data, until: now.after(LIFETIME) };
     let written = db.write("make a setup token", move |tx| {
-        let hash = hash.clone();
-        Box::pin(async move { store::insert_setup(tx, &hash, now.after(LIFETIME)).await })
+        let promise = promise.clone();
+        Box::pin(async move { one_time::insert(tx, &promise).await })
     });
     written.await?;
     secret_file::replace(&path, token.expose())?;
@@ -40,7 +43,8 @@ pub async fn run(identity: &Identity, data_dir: &Path) -> Result<Option<Secret<S
 
 /// Whether this is the hash of the token that works.
 pub async fn is_open(identity: &Identity, hash: &[u8]) -> Result<bool> {
-    store::is_setup(&identity.inner.db, hash, identity.inner.clock.now()).await
+    let found = one_time::find(&identity.inner.db, one_time::SETUP, hash, identity.inner.clock.now()).await?;
+    Ok(found.is_some())
 }
 
 /// The first account is made: the token is of no use any more.

@@ -7,14 +7,12 @@ use manifold_core::Result;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::warn;
 
+use crate::notice::PLACES;
 use crate::{Identity, revoke, usage};
 
 const EVERY: Duration = Duration::from_secs(600);
 /// How long sessions that are over, used tokens and tries to log in are kept.
 const KEEP: Duration = Duration::from_secs(24 * 3_600);
-
-/// How long it is known from where people came.
-const PLACES: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// Prunes now and then until shutdown.
 pub async fn run(identity: Identity) {

@@ -10,9 +10,9 @@ use serde_json::json;
 use crate::email::Email;
 use crate::origin::Origin;
 use crate::session::{self, Entered, Visitor, person};
-use crate::store::member;
 use crate::store::session::{self as sessions, NewSession, Which};
 use crate::store::user::{self as store, Account};
+use crate::store::{member, one_time};
 use crate::{Identity, login, name, password, role, setup};
 
 /// A person, as everybody in the tenant may know.
@@ -90,7 +90,7 @@ impl Identity {
             let work = Arc::clone(&work);
             Box::pin(async move {
                 let (identity, email, name, token, phc, visitor, origin) = &*work;
-                if !store::use_setup(tx, token, now).await? {
+                if !one_time::use_all(tx, one_time::SETUP, token, now).await? {
                     return Err(wrong_token());
                 }
                 let tenant = identity.host()?;
@@ -151,12 +151,12 @@ impl Identity {
         let (opened, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
         let opened = NewSession { mfa: second.kind().is_some(), ..opened };
         let generation = account.generation;
-        let work = (self.clone(), opened.clone(), phc, tries, second, Origin::of(caller), account.email.clone());
+        let work = (self.clone(), opened.clone(), phc, tries, second, Origin::of(caller));
         let work = Arc::new(work);
         let changed = self.inner.db.write("change a password", move |tx| {
             let work = Arc::clone(&work);
             Box::pin(async move {
-                let (identity, opened, phc, tries, second, origin, email) = &*work;
+                let (identity, opened, phc, tries, second, origin) = &*work;
                 // Somebody else may have changed it while it was compared.
                 if !store::hold(tx, user, generation).await? {
                     return Err(login::refused());
@@ -167,7 +167,7 @@ impl Identity {
                 tries.succeeded(tx, now).await?;
                 store::set_password(tx, user, phc, now).await?;
                 sessions::revoke(tx, user, Which::All, now).await?;
-                identity.tell_password_changed(tx, email, now).await?;
+                identity.tell_password_changed(tx, user, now).await?;
                 let data = json!({ "reason": "password_changed" });
                 let event = login::event("identity.session.revoked", tenant, user, &data);
                 login::open(tx, opened, &event, &identity.inner.outbox, origin).await.map(Ok)

@@ -5,7 +5,7 @@ use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Buried, DeadLetter, Which};
+use super::{Buried, DeadLetter, Kind, Which};
 
 /// Writes a dead letter, or that it was given up once more.
 pub(crate) async fn bury(tx: &mut Tx<'_>, letter: &DeadLetter) -> Result<()> {
@@ -19,6 +19,13 @@ pub(crate) async fn bury(tx: &mut Tx<'_>, letter: &DeadLetter) -> Result<()> {
         query.bind(&letter.error).bind(Micros::from(letter.at)).execute(executor).await.map(|_| ())
     });
     written.during("write a dead letter")
+}
+
+/// Deletes the letter of a job.
+pub(crate) async fn forget(tx: &mut Tx<'_>, job: &str) -> Result<()> {
+    let sql = "DELETE FROM dead_letter WHERE kind = $1 AND ref = $2";
+    on!(tx, |executor| sqlx::query(sql).bind(Kind::Job.name()).bind(job).execute(executor).await.map(|_| ()))
+        .during("forget a dead letter")
 }
 
 #[derive(FromRow)]

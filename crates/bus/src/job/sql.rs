@@ -134,6 +134,12 @@ pub(super) async fn cancel(tx: &mut Tx<'_>, tenant: TenantId, id: JobId, now: Ti
     row.during("cancel a job")?.map(Job::try_from).transpose()
 }
 
+/// Deletes the jobs of a kind whose arguments hold `mark`; which they were.
+pub(super) async fn forget(tx: &mut Tx<'_>, kind: &str, mark: &str) -> Result<Vec<Uuid>> {
+    let sql = "DELETE FROM job WHERE kind = $1 AND args <> REPLACE(args, $2, '') RETURNING id";
+    on!(tx, |executor| sqlx::query_scalar(sql).bind(kind).bind(mark).fetch_all(executor).await).during("forget jobs")
+}
+
 /// Queues a dead job anew; false if it is not dead, or if another one with its key waits or runs.
 pub(crate) async fn again(tx: &mut Tx<'_>, id: JobId, now: Timestamp) -> Result<bool> {
     let sql = "UPDATE job SET state = 1, n_attempts = 0, run_at = $2, cancel_at = NULL, error = NULL, finished_at = NULL \

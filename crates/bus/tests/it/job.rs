@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use manifold_bus::{Job, JobFilter, NewJob, Running, State, Worker, all_jobs};
+use manifold_bus::{Done, Failure, Job, JobFilter, NewJob, Running, State, Worker, all_jobs};
 use manifold_core::{Error, JobId, PageRequest, Result, TenantId};
 use serde_json::json;
 use tokio::sync::mpsc::unbounded_channel;
@@ -33,6 +33,7 @@ on_both_engines!(
     the_jobs_of_a_tenant_come_in_their_order,
     how_far_a_job_is_can_be_seen,
     a_tenant_sees_its_own_jobs_only,
+    jobs_are_forgotten_by_what_they_hold,
 );
 
 async fn a_job_is_there_once_its_transaction_is_committed(scratch: &Scratch) {
@@ -254,4 +255,32 @@ async fn a_tenant_sees_its_own_jobs_only(scratch: &Scratch) {
     assert_eq!(first.data[0].args, json!({"n": 2, "text": "a\0b"}));
     let reasons: [Result<Job>; 2] = [shop.jobs.get(TENANT, foreign).await, shop.jobs.cancel(TENANT, foreign).await];
     assert!(reasons.into_iter().all(|refused| refused.unwrap_err().reason() == "JOB_NOT_FOUND"));
+}
+
+async fn jobs_are_forgotten_by_what_they_hold(scratch: &Scratch) {
+    let mut shop = Shop::open(scratch).await;
+    shop.work(Worker { per_tenant: 1, ..Worker::new(KIND, 1) }, |running| async move {
+        Err::<Done, _>(Failure::Dead {
+            reason: "ON_PURPOSE",
+            source: Error::invalid("ON_PURPOSE", running.job().id.to_string()),
+        })
+    });
+    for text in ["of 10%_", "of 10 %_"] {
+        let id = shop.enqueue(NewJob { args: json!({ "text": text }), ..job() }).await;
+        shop.until(id, |job| job.state == State::Dead).await;
+    }
+    let jobs = shop.jobs.clone();
+
+    let forgotten = shop.db.write("forget jobs", move |tx| {
+        let jobs = jobs.clone();
+        Box::pin(async move {
+            jobs.forget(tx, "another kind", "of 10").await?;
+            jobs.forget(tx, KIND, "of 10%_").await
+        })
+    });
+    forgotten.await.unwrap();
+
+    assert_eq!(shop.count("SELECT COUNT(*) FROM job WHERE args LIKE '%of 10 %'").await, 1);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM job").await, 1);
+    assert_eq!(shop.count("SELECT COUNT(*) FROM dead_letter").await, 1);
 }

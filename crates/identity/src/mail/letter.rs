@@ -92,11 +92,38 @@ pub fn password_changed(public_url: &str, to: &Email, at: Timestamp) -> Letter {
     Letter { subject: "Your password was changed".to_owned(), ..to_person(to, text) }
 }
 
+/// What somebody is told who has a second factor from now on.
+pub fn factor_added(public_url: &str, to: &Email, at: Timestamp) -> Letter {
+    let text = format!(
+        "Your account at {public_url} asks for a code of an app beside the password since {at}. Earlier sessions have ended.\n\n\
+         If it was not you, write to who runs {public_url}: somebody knows your password.\n"
+    );
+    Letter { subject: "A second factor was added".to_owned(), ..to_person(to, text) }
+}
+
+/// What somebody is told who has no second factor any more.
+pub fn factor_removed(public_url: &str, to: &Email, at: Timestamp) -> Letter {
+    let text = format!(
+        "Your account at {public_url} asks for nothing beside the password since {at}: its second factor was removed.\n\n\
+         If it was not you, choose another password at {public_url}/login, and add a factor again.\n"
+    );
+    Letter { subject: "Your second factor was removed".to_owned(), ..to_person(to, text) }
+}
+
+/// What somebody is told whose recovery code was used.
+pub fn recovery_code_used(public_url: &str, to: &Email, at: Timestamp) -> Letter {
+    let text = format!(
+        "A recovery code of your account at {public_url} was used at {at}, in place of the app. It works no more.\n\n\
+         If it was not you, choose another password at {public_url}/login: that ends all sessions. Then make new codes.\n"
+    );
+    Letter { subject: "A recovery code was used".to_owned(), ..to_person(to, text) }
+}
+
 /// What somebody is told who logs in from elsewhere.
 pub fn new_place(public_url: &str, to: &Email, ip: &str, at: Timestamp) -> Letter {
     let text = format!(
         "Somebody, most likely you, logged in to your account at {public_url} from {ip} at {at}, a network that was not \
-         seen with it before.\n\n\
+         seen with it of late.\n\n\
          If it was not you, choose another password at {public_url}/login: that ends all sessions.\n"
     );
     Letter { subject: "A login from a new place".to_owned(), ..to_person(to, text) }

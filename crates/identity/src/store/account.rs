@@ -18,8 +18,41 @@ pub async fn set_email(tx: &mut Tx<'_>, user: UserId, email: &Email, at: Timesta
     Ok(changed.during("change an address")? == 1)
 }
 
-/// Notes from where the person comes. True if that is a place unlike all before it.
-pub async fn is_new_place(tx: &mut Tx<'_>, user: UserId, network: &str, at: Timestamp) -> Result<bool> {
+/// The address.
+pub async fn email(tx: &mut Tx<'_>, user: UserId) -> Result<Option<Email>> {
+    let sql = "SELECT email FROM user_account WHERE id = $1 AND state <> 'erased'";
+    let found: Result<Option<String>, _> =
+        on!(tx, |executor| sqlx::query_scalar(sql).bind(user.0).fetch_optional(executor).await);
+    found.during("read an address")?.as_deref().map(Email::parse).transpose()
+}
+
+/// Whether this is the address still.
+pub async fn has_email(tx: &mut Tx<'_>, user: UserId, email_norm: &str) -> Result<bool> {
+    Ok(email(tx, user).await?.is_some_and(|email| email.norm == email_norm))
+}
+
+/// Whether a person is known to come from a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// As before.
+    Known,
+    /// From others before.
+    New,
+    /// From none before, or none that is remembered.
+    First,
+}
+
+/// Notes from where the person comes. What was seen before `since` is forgotten.
+pub async fn note_place(
+    tx: &mut Tx<'_>,
+    user: UserId,
+    network: &str,
+    since: Timestamp,
+    at: Timestamp,
+) -> Result<Place> {
+    let sql = "DELETE FROM user_place WHERE user_id = $1 AND seen_at < $2";
+    on!(tx, |executor| sqlx::query(sql).bind(user.0).bind(Micros::from(since)).execute(executor).await.map(|_| ()))
+        .during("forget places")?;
     let sql = "SELECT COUNT(*) FROM user_place WHERE user_id = $1";
     let known = on!(tx, |executor| sqlx::query_scalar::<_, i64>(sql).bind(user.0).fetch_one(executor).await);
     let known = known.during("count places")?;
@@ -29,7 +62,7 @@ pub async fn is_new_place(tx: &mut Tx<'_>, user: UserId, network: &str, at: Time
         query.execute(executor).await.map(|done| done.rows_affected())
     });
     if seen.during("note a place")? > 0 {
-        return Ok(false);
+        return Ok(Place::Known);
     }
     let sql = "INSERT INTO user_place (user_id, network, seen_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
     on!(tx, |executor| {
@@ -37,7 +70,7 @@ pub async fn is_new_place(tx: &mut Tx<'_>, user: UserId, network: &str, at: Time
         query.execute(executor).await.map(|_| ())
     })
     .during("insert a place")?;
-    Ok(known > 0)
+    Ok(if known > 0 { Place::New } else { Place::First })
 }
 
 /// Notes that the person is told of guesses; false if that was so since `since`.
@@ -60,11 +93,15 @@ pub async fn tenants(tx: &mut Tx<'_>, user: UserId) -> Result<Vec<TenantId>> {
     Ok(found.during("list the tenants of a person")?.into_iter().map(TenantId).collect())
 }
 
+/// Deletes the invitations of an address, used or not.
+pub async fn forget_invitations(tx: &mut Tx<'_>, email_norm: &str) -> Result<()> {
+    let sql = "DELETE FROM invitation WHERE email_norm = $1";
+    on!(tx, |executor| sqlx::query(sql).bind(email_norm).execute(executor).await.map(|_| ()))
+        .during("delete invitations of a person")
+}
+
 /// Leaves nothing of a person but the id.
 pub async fn erase(tx: &mut Tx<'_>, user: UserId, at: Timestamp) -> Result<()> {
-    let sql = "DELETE FROM invitation WHERE email_norm IN (SELECT email_norm FROM user_account WHERE id = $1)";
-    on!(tx, |executor| sqlx::query(sql).bind(user.0).execute(executor).await.map(|_| ()))
-        .during("delete invitations of a person")?;
     for rows in ["password", "factor", "recovery_code", "user_place", "membership"] {
         let sql = AssertSqlSafe(format!("DELETE FROM {rows} WHERE user_id = $1"));
         on!(tx, |executor| sqlx::query(sql).bind(user.0).execute(executor).await.map(|_| ()))

@@ -54,6 +54,27 @@ async fn next(tx: &mut Tx<'_>, tenant: TenantId) -> Result<(i64, Hash)> {
     Ok((seq, hash.try_into().map_err(wrong)?))
 }
 
+/// What is told in particular of what was done to a target, in the chain of whichever tenant_id.
+pub async fn details_of(tx: &mut Tx<'_>, target: &str) -> Result<Vec<String>> {
+    let sql = "SELECT detail FROM audit_entry WHERE tenant_id IS NOT NULL AND target = $1 AND detail IS NOT NULL";
+    on!(tx, |executor| sqlx::query_scalar(sql).bind(target).fetch_all(executor).await)
+        .during("read what was done to somebody")
+}
+
+/// Erases it. The chains hold.
+pub async fn erase_details(tx: &mut Tx<'_>, target: &str) -> Result<()> {
+    let sql = "UPDATE audit_entry SET detail = NULL WHERE tenant_id IS NOT NULL AND target = $1 AND detail IS NOT NULL";
+    on!(tx, |executor| sqlx::query(sql).bind(target).execute(executor).await.map(|_| ()))
+        .during("erase what was done to somebody")
+}
+
+/// Erases whom invitations were for that hold this text, in lower case.
+pub async fn erase_invited(tx: &mut Tx<'_>, text: &str) -> Result<()> {
+    let sql = "UPDATE audit_entry SET detail = NULL WHERE tenant_id IS NOT NULL AND action = 'identity.invitation.created' \
+               AND detail IS NOT NULL AND LOWER(detail) <> REPLACE(LOWER(detail), $1, '')";
+    on!(tx, |executor| sqlx::query(sql).bind(text).execute(executor).await.map(|_| ())).during("erase who was invited")
+}
+
 /// Which entries are wanted. What is None does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditFilter {

@@ -1,10 +1,9 @@
-//! SQL of `factor`, `recovery_code` and of tickets: what people prove beside their password. They belong to a person and to
+//! SQL of `factor` and `recovery_code`: what people prove beside their password. They belong to a person and to
 //! no tenant.
 
 use manifold_core::{FactorId, Result, Timestamp, UserId};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
 use sqlx::FromRow;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::revocation;
@@ -177,41 +176,4 @@ pub async fn use_recovery_code(tx: &mut Tx<'_>, user: UserId, hash: &[u8], now: 
     let sql = "UPDATE factor SET failed = 0, locked_until = NULL WHERE user_id = $1";
     on!(tx, |executor| sqlx::query(sql).bind(user.0).execute(executor).await.map(|_| ())).during("unlock a factor")?;
     Ok(true)
-}
-
-/// Inserts a ticket of who knew the password of this generation of the account.
-pub async fn insert_ticket(
-    tx: &mut Tx<'_>,
-    user: UserId,
-    generation: i64,
-    hash: &[u8],
-    until: Timestamp,
-) -> Result<()> {
-    let sql = "INSERT INTO one_time (hash, purpose, user_id, data, expires_at) VALUES ($1, 'mfa', $2, $3, $4)";
-    on!(tx, |executor| {
-        let query =
-            sqlx::query(sql).bind(hash).bind(user.0).bind(Json(serde_json::json!({ "generation": generation })));
-        query.bind(Micros::from(until)).execute(executor).await.map(|_| ())
-    })
-    .during("insert a ticket")
-}
-
-/// Whose ticket it is and of which generation of the account, if it works.
-pub async fn find_ticket(db: &Db, hash: &[u8], now: Timestamp) -> Result<Option<(UserId, i64)>> {
-    let sql = "SELECT user_id, data FROM one_time WHERE purpose = 'mfa' AND hash = $1 AND used_at IS NULL AND expires_at > $2";
-    let found: Result<Option<(Uuid, Json<serde_json::Value>)>, _> =
-        on!(db, |executor| sqlx::query_as(sql).bind(hash).bind(Micros::from(now)).fetch_optional(executor).await);
-    let found = found.during("look for a ticket")?;
-    Ok(found.and_then(|(user, data)| Some((UserId(user), data["generation"].as_i64()?))))
-}
-
-/// Uses a ticket up; false if it does not work any more.
-pub async fn use_ticket(tx: &mut Tx<'_>, user: UserId, hash: &[u8], now: Timestamp) -> Result<bool> {
-    let sql = "UPDATE one_time SET used_at = $3 WHERE purpose = 'mfa' AND hash = $1 AND user_id = $2 AND used_at IS NULL \
-               AND expires_at > $3";
-    let used = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(hash).bind(user.0).bind(Micros::from(now));
-        query.execute(executor).await.map(|done| done.rows_affected())
-    });
-    Ok(used.during("use a ticket")? == 1)
 }

@@ -13,6 +13,10 @@ pub const RESET: &str = "reset";
 pub const REGISTER: &str = "register";
 /// Another address of an account.
 pub const EMAIL: &str = "email";
+/// The rest of a login, by a code.
+pub const TICKET: &str = "mfa";
+/// The first account.
+pub const SETUP: &str = "setup";
 
 /// What a token is good for.
 #[derive(Clone, Debug)]
@@ -64,15 +68,41 @@ pub async fn find(db: &Db, purpose: &str, hash: &[u8], now: Timestamp) -> Result
     .during("look for what works once")
 }
 
-/// Uses it up; false if it does not work any more. Of several who try at once, one succeeds.
+/// Uses it up, and forgets what else was promised; false if it does not work any more. Of several who try at once, one
+/// succeeds.
 pub async fn use_up(tx: &mut Tx<'_>, purpose: &str, hash: &[u8], now: Timestamp) -> Result<bool> {
-    let sql =
-        "UPDATE one_time SET used_at = $3 WHERE purpose = $1 AND hash = $2 AND used_at IS NULL AND expires_at > $3";
+    let sql = "UPDATE one_time SET used_at = $3, data = '{}' WHERE purpose = $1 AND hash = $2 AND used_at IS NULL AND expires_at > $3";
     let used = on!(tx, |executor| {
         let query = sqlx::query(sql).bind(purpose).bind(hash).bind(Micros::from(now));
         query.execute(executor).await.map(|done| done.rows_affected())
     });
     Ok(used.during("use what works once")? == 1)
+}
+
+/// Uses it up, and with it everything of its purpose; false if it does not work, or not any more. Of several who try at
+/// once, one succeeds: the others wait for its rows and find them used.
+pub async fn use_all(tx: &mut Tx<'_>, purpose: &str, hash: &[u8], now: Timestamp) -> Result<bool> {
+    let sql = "UPDATE one_time SET used_at = $3 WHERE purpose = $1 AND used_at IS NULL AND EXISTS (SELECT 1 FROM one_time o \
+               WHERE o.hash = $2 AND o.purpose = $1 AND o.used_at IS NULL AND o.expires_at > $3)";
+    let used = on!(tx, |executor| {
+        let query = sqlx::query(sql).bind(purpose).bind(hash).bind(Micros::from(now));
+        query.execute(executor).await.map(|done| done.rows_affected())
+    });
+    Ok(used.during("use what works once")? > 0)
+}
+
+/// Deletes what was promised to a person, used or not.
+pub async fn forget(tx: &mut Tx<'_>, user: UserId) -> Result<()> {
+    let sql = "DELETE FROM one_time WHERE user_id = $1";
+    on!(tx, |executor| sqlx::query(sql).bind(user.0).execute(executor).await.map(|_| ()))
+        .during("forget tokens of a person")
+}
+
+/// Deletes the registrations of an address that nobody finished.
+pub async fn forget_registrations(tx: &mut Tx<'_>, email_norm: &str) -> Result<()> {
+    let sql = "DELETE FROM one_time WHERE purpose = 'register' AND data -> 'email' ->> 'norm' = $1";
+    on!(tx, |executor| sqlx::query(sql).bind(email_norm).execute(executor).await.map(|_| ()))
+        .during("forget registrations")
 }
 
 /// Ends what was promised to a person: new passwords and other addresses.

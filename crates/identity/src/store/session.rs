@@ -222,13 +222,12 @@ pub async fn list(
     .during("list sessions")
 }
 
-/// When a session that was just used ends in any case.
-pub async fn end_of(db: &Db, tenant: TenantId, user: UserId, id: SessionId) -> Result<Option<Timestamp>> {
-    let sql = "SELECT expires_at FROM session WHERE tenant_id = $1 AND user_id = $2 AND id = $3 AND revoked_at IS NULL";
-    let found: Result<Option<Micros>, _> = on!(db, |executor| {
-        sqlx::query_scalar(sql).bind(tenant.0).bind(user.0).bind(id.0).fetch_optional(executor).await
-    });
-    Ok(found.during("read a session")?.map(Timestamp::from))
+/// How long a session lasts that was just used.
+pub async fn span(db: &Db, tenant: TenantId, user: UserId, id: SessionId) -> Result<Option<Span>> {
+    let sql = "SELECT created_at, seen_at, idle, expires_at FROM session \
+               WHERE tenant_id = $1 AND user_id = $2 AND id = $3 AND revoked_at IS NULL";
+    on!(db, |executor| sqlx::query_as(sql).bind(tenant.0).bind(user.0).bind(id.0).fetch_optional(executor).await)
+        .during("read a session")
 }
 
 /// Which sessions of a person to end.

@@ -1,13 +1,13 @@
-//! SQL of `user_account`, `password`, `membership`, `role_binding` and `one_time`. Accounts belong to no tenant, memberships do.
+//! SQL of `user_account`, `password`, `membership` and `role_binding`. Accounts belong to no tenant, memberships do.
 
 use manifold_core::{Result, TenantId, Timestamp, UserId};
 use manifold_store::{Db, Micros, SqlResultExt, Tx, on};
 use serde::Serialize;
 use sqlx::FromRow;
-use sqlx::types::Json;
 use uuid::Uuid;
 
 use crate::email::Email;
+use crate::session;
 use crate::store::one_time;
 
 /// An account, and how its owner proves to be its owner.
@@ -132,8 +132,18 @@ pub async fn set_profile(tx: &mut Tx<'_>, user: UserId, new: &Profile) -> Result
     .during("change a profile")
 }
 
-/// Makes the person a member of the tenant with a role.
+/// Makes the person a member of the tenant with a role, unless the account has ended meanwhile.
+///
+/// # Errors
+/// `INVALID_SESSION`.
 pub async fn join(tx: &mut Tx<'_>, tenant: TenantId, user: UserId, role: &str, at: Timestamp) -> Result<()> {
+    let alive = "UPDATE user_account SET generation = generation WHERE id = $1 AND state = 'active'";
+    let alive = on!(tx, |executor| {
+        sqlx::query(alive).bind(user.0).execute(executor).await.map(|done| done.rows_affected())
+    });
+    if alive.during("hold an account")? == 0 {
+        return Err(session::invalid());
+    }
     let member = "INSERT INTO membership (tenant_id, user_id, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
     on!(tx, |executor| {
         let query = sqlx::query(member).bind(tenant.0).bind(user.0).bind(Micros::from(at));
@@ -172,37 +182,4 @@ pub async fn is_member(db: &Db, user: UserId) -> Result<bool> {
     let sql = "SELECT COUNT(*) FROM membership WHERE user_id = $1";
     let count = on!(db, |executor| sqlx::query_scalar::<_, i64>(sql).bind(user.0).fetch_one(executor).await);
     Ok(count.during("look for memberships")? > 0)
-}
-
-/// Inserts a token for the first account.
-pub async fn insert_setup(tx: &mut Tx<'_>, hash: &[u8], until: Timestamp) -> Result<()> {
-    let sql = "INSERT INTO one_time (hash, purpose, data, expires_at) VALUES ($1, 'setup', $2, $3)";
-    on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(hash).bind(Json(serde_json::Map::new()));
-        query.bind(Micros::from(until)).execute(executor).await.map(|_| ())
-    })
-    .during("insert what works once")
-}
-
-/// Uses it up, and with it every other one; false if it does not work, or not any more. Of several
-/// who try at once, one succeeds: the others wait for its rows and find them used.
-pub async fn use_setup(tx: &mut Tx<'_>, hash: &[u8], now: Timestamp) -> Result<bool> {
-    let sql = "UPDATE one_time SET used_at = $2 WHERE purpose = 'setup' AND used_at IS NULL AND EXISTS (SELECT 1 FROM one_time o \
-               WHERE o.hash = $1 AND o.purpose = 'setup' AND o.used_at IS NULL AND o.expires_at > $2)";
-    let used = on!(tx, |executor| {
-        let query = sqlx::query(sql).bind(hash).bind(Micros::from(now));
-        query.execute(executor).await.map(|done| done.rows_affected())
-    });
-    Ok(used.during("use what works once")? > 0)
-}
-
-/// Whether it still works.
-pub async fn is_setup(db: &Db, hash: &[u8], now: Timestamp) -> Result<bool> {
-    let sql =
-        "SELECT COUNT(*) FROM one_time WHERE purpose = 'setup' AND hash = $1 AND used_at IS NULL AND expires_at > $2";
-    let count = on!(db, |executor| {
-        let query = sqlx::query_scalar::<_, i64>(sql).bind(hash).bind(Micros::from(now));
-        query.fetch_one(executor).await
-    });
-    Ok(count.during("look for what works once")? > 0)
 }

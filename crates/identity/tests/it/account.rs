@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use manifold_core::{Error, Secret};
-use manifold_identity::{Newcomer, ProfileChange};
+use manifold_identity::{NewTenantInfo, Newcomer, ProfileChange};
 use manifold_runtime::CallContext;
 
 use crate::house::{House, LOCAL, Process};
@@ -17,10 +17,14 @@ on_both_engines!(
     another_address_counts_once_it_is_proven_and_both_are_told,
     neither_a_taken_address_nor_an_old_link_changes_anything,
     nothing_is_left_of_an_erased_account_but_its_id,
+    somebody_who_was_erased_a_moment_ago_makes_no_tenant,
+    a_link_for_a_new_password_is_for_who_has_the_address_that_it_was_mailed_to,
     the_last_owner_of_a_tenant_cannot_erase_the_account,
     an_account_is_erased_only_by_who_has_just_proven_to_have_it,
     a_changed_password_is_told_to_its_owner,
     a_login_from_elsewhere_is_told,
+    a_login_after_a_long_pause_is_told,
+    a_second_factor_that_comes_or_goes_and_a_used_recovery_code_are_told,
     who_is_guessed_at_is_told_once_a_day,
 );
 
@@ -30,7 +34,13 @@ impl Process {
     }
 
     /// Somebody with an account beside the owner.
-    async fn invited(&self, mailbox: Option<&Mailbox>, owner: &CallContext, email: &str, role: &str) -> CallContext {
+    pub async fn invited(
+        &self,
+        mailbox: Option<&Mailbox>,
+        owner: &CallContext,
+        email: &str,
+        role: &str,
+    ) -> CallContext {
         let made = self.identity.invite(owner, email, role).await.unwrap().1;
         let token = match (made, mailbox) {
             (Some(made), _) => made.token,
@@ -119,15 +129,24 @@ async fn nothing_is_left_of_an_erased_account_but_its_id(house: &House) {
     let mailbox = Mailbox::open().await.unwrap();
     let process = house.start_with(&mailbox).await;
     let ada = process.caller(&process.set_up(house).await).await;
-    let grace = process.invited(Some(&mailbox), &ada, "grace@example.org", "developer").await;
+    process.let_register("open").await;
+    process.register("grace@example.org").await.unwrap();
+    mailbox.take("grace@example.org").await;
+    let grace = process.invited(Some(&mailbox), &ada, "Grace@example.org", "developer").await;
+    process.forgot("grace@example.org").await.unwrap();
+    mailbox.take("grace@example.org").await;
+    process.move_to(&grace, "grace@new.example", PASSWORD).await.unwrap();
+    process.verify(mailbox.take("grace@new.example").await.token()).await.unwrap();
+    mailbox.take("grace@example.org").await;
     let change = ProfileChange { locale: Some("de".to_owned()), ..ProfileChange::default() };
     process.identity.update_me(&grace, change).await.unwrap();
-    let entered = process.log_in("198.51.100.7", "grace@example.org", PASSWORD).await.unwrap();
+    let entered = process.log_in("198.51.100.7", "grace@new.example", PASSWORD).await.unwrap();
+    process.is_idle().await;
 
     process.identity.delete_me(&grace).await.unwrap();
 
     assert!(process.identity.authenticate_session(entered.token.expose(), LOCAL).await.is_err());
-    assert!(process.log_in("127.0.0.1", "grace@example.org", PASSWORD).await.is_err());
+    assert!(process.log_in("127.0.0.1", "grace@new.example", PASSWORD).await.is_err());
     for (left, n) in [
         (
             "SELECT COUNT(*) FROM user_account WHERE state = 'erased' AND erased_at IS NOT NULL AND email IS NULL \
@@ -141,10 +160,53 @@ async fn nothing_is_left_of_an_erased_account_but_its_id(house: &House) {
         ("SELECT COUNT(*) FROM session WHERE ip = '198.51.100.7' OR agent = ''  AND ip <> ''", 0),
         ("SELECT COUNT(*) FROM invitation WHERE email_norm = 'grace@example.org'", 0),
         ("SELECT COUNT(*) FROM user_place WHERE network = '198.51.0.0/16'", 0),
+        ("SELECT COUNT(*) FROM audit_entry WHERE LOWER(detail) LIKE '%grace%'", 0),
+        ("SELECT COUNT(*) FROM one_time WHERE user_id IS NOT NULL OR LOWER(CAST(data AS TEXT)) LIKE '%grace%'", 0),
+        ("SELECT COUNT(*) FROM job", 0),
     ] {
         assert_eq!(process.count(left).await, n, "{left}");
     }
+    let chain = process.identity.verify_audit(&process.admin(house).await).await.unwrap();
+    assert!(chain.n_erased > 0 && chain.broken.is_none(), "{chain:?}");
     process.invited(Some(&mailbox), &ada, "grace@example.org", "viewer").await;
+    process.stop().await;
+}
+
+async fn somebody_who_was_erased_a_moment_ago_makes_no_tenant(house: &House) {
+    let process = house.start().await;
+    let ada = process.caller(&process.set_up(house).await).await;
+    let grace = process.invited(None, &ada, "grace@example.org", "owner").await;
+    process.identity.delete_me(&grace).await.unwrap();
+
+    let new = NewTenantInfo { slug: "graces".to_owned(), name: "Grace's".to_owned(), owner: None };
+    let refused = process.identity.create_tenant(&grace, new).await.unwrap_err();
+
+    assert_eq!(refused.reason(), "INVALID_SESSION");
+    assert_eq!(process.count("SELECT COUNT(*) FROM tenant").await, 1);
+    process.stop().await;
+}
+
+async fn a_link_for_a_new_password_is_for_who_has_the_address_that_it_was_mailed_to(house: &House) {
+    let mailbox = Mailbox::open().await.unwrap();
+    let process = house.start_with(&mailbox).await;
+    process.set_up(house).await;
+    process.forgot("ada@example.org").await.unwrap();
+    let link = mailbox.take("ada@example.org").await;
+
+    // As if the address or the password had changed while the link was made.
+    for (change, undo) in [
+        (
+            "email = 'ada@new.example', email_norm = 'ada@new.example'",
+            "email = 'Ada@Example.org', email_norm = 'ada@example.org'",
+        ),
+        ("generation = generation + 1", "generation = generation - 1"),
+    ] {
+        process.execute(&format!("UPDATE user_account SET {change}")).await;
+        assert_eq!(process.reset(link.token(), ANOTHER).await.unwrap_err().reason(), "TOKEN_INVALID", "{change}");
+        process.execute(&format!("UPDATE user_account SET {undo}")).await;
+    }
+
+    process.reset(link.token(), ANOTHER).await.unwrap();
     process.stop().await;
 }
 
@@ -213,6 +275,46 @@ async fn a_login_from_elsewhere_is_told(house: &House) {
     assert!(told.text.contains("from 2001:db8::7 at "), "{}", told.text);
     process.is_idle().await;
     assert_eq!(mailbox.n_waiting(), 0, "once");
+    process.stop().await;
+}
+
+async fn a_login_after_a_long_pause_is_told(house: &House) {
+    let mailbox = Mailbox::open().await.unwrap();
+    let process = house.start_with(&mailbox).await;
+    let ada = process.caller(&process.set_up(house).await).await;
+    process.invited(Some(&mailbox), &ada, "grace@example.org", "viewer").await;
+    process.log_in("203.0.113.7", "ada@example.org", PASSWORD).await.unwrap();
+    process.is_idle().await;
+    assert_eq!(mailbox.n_waiting(), 0, "the account was just made");
+
+    house.clock.advance(Duration::from_secs(91 * 24 * 3_600));
+    for email in ["ada@example.org", "grace@example.org"] {
+        process.log_in("203.0.113.7", email, PASSWORD).await.unwrap();
+        let told = mailbox.take(email).await;
+        assert!(told.text.contains("Subject: A login from a new place"), "{}", told.text);
+    }
+    process.stop().await;
+}
+
+async fn a_second_factor_that_comes_or_goes_and_a_used_recovery_code_are_told(house: &House) {
+    let mailbox = Mailbox::open().await.unwrap();
+    let process = house.start_with(&mailbox).await;
+    let (entered, _) = process.add_factor(house, &process.set_up(house).await).await;
+    let caller = process.caller(&entered).await;
+    let told = async || mailbox.take("ada@example.org").await.text;
+    assert!(told().await.contains("Subject: A second factor was added"));
+
+    let codes = process.identity.create_recovery_codes(&caller).await.unwrap();
+    process.log_in_with("127.0.0.1", codes[0].expose()).await.unwrap();
+    let used = told().await;
+    assert!(used.contains("Subject: A recovery code was used") && !used.contains(codes[0].expose()), "{used}");
+    process.log_in_with("127.0.0.1", codes[0].expose()).await.unwrap_err();
+    let factor = process.identity.list_factors(&caller).await.unwrap()[0].id;
+    process.identity.remove_factor(&caller, factor).await.unwrap();
+
+    assert!(told().await.contains("Subject: Your second factor was removed"));
+    process.is_idle().await;
+    assert_eq!(mailbox.n_waiting(), 0);
     process.stop().await;
 }
 

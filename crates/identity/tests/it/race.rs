@@ -4,10 +4,11 @@ use std::fs;
 use std::time::Duration;
 
 use manifold_core::{PageRequest, TenantId};
-use manifold_identity::Place;
+use manifold_identity::{NewTenantInfo, Place};
 use uuid::Uuid;
 
 use crate::house::{House, key};
+use crate::people::PASSWORD;
 use crate::signing::{rotations, states};
 
 on_postgres!(
@@ -17,6 +18,7 @@ on_postgres!(
     revocations_at_the_same_time_keep_their_order,
     processes_that_seal_at_the_same_time_share_a_key,
     of_many_processes_that_start_or_rotate_at_once_one_decides,
+    who_is_erased_joins_nothing_at_the_same_time,
 );
 
 async fn two_first_starts_on_one_data_folder_agree(house: &House) {
@@ -120,4 +122,24 @@ async fn of_many_processes_that_start_or_rotate_at_once_one_decides(house: &Hous
     for process in started {
         process.stop().await;
     }
+}
+
+async fn who_is_erased_joins_nothing_at_the_same_time(house: &House) {
+    let process = house.start().await;
+    let ada = process.caller(&process.set_up(house).await).await;
+    for n in 0..5 {
+        let email = format!("grace{n}@example.org");
+        let grace = process.invited(None, &ada, &email, "developer").await;
+        let new = NewTenantInfo { slug: format!("team-{n}"), name: "Team".to_owned(), owner: Some(email) };
+        let (_, invited) = process.identity.create_tenant(&ada, new).await.unwrap();
+        let token = invited.and_then(|(_, token)| token).unwrap().token;
+
+        let (joined, erased) = tokio::join!(process.follow(&token, PASSWORD), process.identity.delete_me(&grace));
+
+        // Who has joined owns the tenant alone, and has to stay.
+        assert_ne!(joined.is_ok(), erased.is_ok(), "{joined:?} {erased:?}");
+    }
+    let left = "SELECT COUNT(*) FROM membership m JOIN user_account u ON u.id = m.user_id WHERE u.state = 'erased'";
+    assert_eq!(process.count(left).await, 0);
+    process.stop().await;
 }

@@ -29,7 +29,7 @@ impl Process {
         self.execute(&format!("UPDATE tenant SET settings = '{{\"registration\": \"{mode}\"}}'")).await;
     }
 
-    async fn register(&self, email: &str) -> Result<(), Error> {
+    pub async fn register(&self, email: &str) -> Result<(), Error> {
         let new = NewAccount { email: email.to_owned(), name: "Grace".to_owned() };
         self.identity.register(&visitor("203.0.113.7"), new).await
     }

@@ -18,6 +18,7 @@ pub const DAY: Duration = Duration::from_secs(24 * 3_600);
 
 on_both_engines!(
     a_token_is_a_person_with_the_rights_of_the_roles,
+    a_session_tells_when_it_ends_behind_tokens_as_in_a_browser,
     everybody_can_verify_a_token_by_the_public_keys,
     a_token_works_for_ten_minutes_and_is_renewed,
     a_session_behind_tokens_ends_after_thirty_days_without_use_and_after_ninety,
@@ -97,6 +98,25 @@ async fn a_token_is_a_person_with_the_rights_of_the_roles(house: &House) {
         assert_eq!(claims[name], expected, "{name}");
     }
     assert_eq!(claims.as_object().unwrap().len(), 12, "and its own name; nothing about permissions");
+    process.stop().await;
+}
+
+async fn a_session_tells_when_it_ends_behind_tokens_as_in_a_browser(house: &House) {
+    let process = house.start().await;
+    let entered = process.set_up(house).await;
+    let ends = async |caller: &CallContext| {
+        let listed = process.identity.list_sessions(caller).await.unwrap();
+        let listed = listed.iter().find(|session| session.current).unwrap().expires_at;
+        (process.identity.session(caller).await.unwrap().expires_at, listed)
+    };
+
+    let browser = process.caller(&entered).await;
+    let half_a_day = house.clock.now().after(DAY / 2);
+    assert_eq!((entered.session.expires_at, ends(&browser).await), (half_a_day, (half_a_day, half_a_day)));
+    let bearer = process.by(&process.log_in_by_tokens("ada@example.org").await).await;
+    let ninety_days = house.clock.now().after(DAY * 90);
+
+    assert_eq!(ends(&bearer).await, (ninety_days, ninety_days));
     process.stop().await;
 }
 
