@@ -34,6 +34,32 @@ story!(a_key_lives_from_its_making_to_its_revocation, |builder| {
     Ok(())
 });
 
+story!(a_canary_is_refused_like_a_key_that_does_not_exist_and_makes_a_critical_incident, |builder| {
+    let sandbox = builder.start().await?;
+    let made =
+        sandbox.admin.post("/v1/keys", &json!({"name": "bait", "permissions": ["*"], "canary": true})).await?.json();
+    let path = format!("/v1/keys/{}", made["id"].as_str().unwrap_or_default());
+    assert_eq!(sandbox.admin.get(&path).await?.json()["canary"], true, "{made}");
+
+    let used = sandbox.admin.with_key(made["secret"].as_str()).get("/v1/keys").await?;
+
+    assert_eq!((used.status, &used.json()["code"]), (401, &json!("invalid_key")), "{}", used.text);
+    let asked = sandbox.admin.post("/v1/keys/verify", &json!({"key": made["secret"]})).await?.json();
+    assert_eq!(asked["code"], "not_found", "{asked}");
+    let mut incident = json!(null);
+    until("the use is an incident", async || {
+        let incidents = sandbox.admin.get("/v1/audit/incidents").await?.json();
+        let canary =
+            incidents["data"].as_array().and_then(|all| all.iter().find(|one| one["seen"] == made["id"]).cloned());
+        incident = canary.unwrap_or_default();
+        Ok(incident != json!(null))
+    })
+    .await?;
+    assert_eq!((&incident["rule"], &incident["severity"]), (&json!("canary"), &json!("critical")), "{incident}");
+    sandbox.stop().await?;
+    Ok(())
+});
+
 story!(a_key_may_do_only_what_it_was_made_for, |builder| {
     let sandbox = builder.start().await?;
     let made = sandbox.admin.post("/v1/keys", &json!({"name": "app"})).await?.json();

@@ -86,6 +86,7 @@ fn admin_row(identity: &Identity, key: &Secret<String>) -> Result<NewRow> {
         permissions: vec!["*".to_owned()],
         expires_at: None,
         terms: Terms::default(),
+        canary: false,
         idempotency_key: None,
     };
     let maker =

@@ -41,6 +41,8 @@ pub static BRUTE_FORCE: Rule = rule("brute_force", "medium", 10, 15 * MINUTE);
 pub static KEY_GUESSING: Rule = Rule { blocks: BLOCK, ..rule("key_guessing", "high", 20, MINUTE) };
 /// A key is used that ended more than an hour ago.
 pub static DEAD_CREDENTIAL: Rule = rule("dead_credential", "medium", 1, MINUTE);
+/// A key is used that nobody should ever use.
+pub static CANARY: Rule = Rule { blocks: BLOCK, ..rule("canary", "critical", 1, MINUTE) };
 /// A refresh token is used a second time: two have it.
 pub static REFRESH_REUSE: Rule = rule("refresh_reuse", "high", 1, MINUTE);
 /// A caller looks for what it may not do and what is not its own.

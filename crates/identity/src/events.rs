@@ -16,6 +16,7 @@ pub fn key_created(row: &NewRow, prefix: &str) -> Draft {
         "prefix": prefix,
         "expires_at": row.expires_at.map(|time| time.to_string()),
         "terms": row.terms.to_json(),
+        "canary": row.canary,
         "created_by": row.created_by,
         "created_at": row.created_at.to_string(),
     });

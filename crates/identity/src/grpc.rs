@@ -164,7 +164,8 @@ fn decode_new(request: proto::CreateKeyRequest) -> Result<NewKey> {
         text => Some(IdempotencyKey::parse(text)?),
     };
     let terms = request.terms.map(terms::decode).transpose()?.unwrap_or_default();
-    Ok(NewKey { name: request.name, environment, permissions: request.permissions, expires_at, terms, idempotency_key })
+    let (name, permissions) = (request.name, request.permissions);
+    Ok(NewKey { name, environment, permissions, expires_at, terms, canary: false, idempotency_key })
 }
 
 /// Which page: `limit` rows, 0 = as many as usual, behind the one whose printed id is `after`, empty = from the first.

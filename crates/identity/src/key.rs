@@ -49,6 +49,8 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
     /// On which terms it works.
     pub terms: Terms,
+    /// Whether nobody should ever use it: whoever does is refused as with an unknown key, and is an incident.
+    pub canary: bool,
     /// Who asks again with the same one within 24 hours gets the same key.
     pub idempotency_key: Option<IdempotencyKey>,
 }
@@ -84,6 +86,8 @@ pub struct KeyInfo {
     pub refill_at: Option<Timestamp>,
     /// When its secret should be replaced.
     pub rotation_due_at: Option<Timestamp>,
+    /// Whether nobody should ever use it.
+    pub canary: bool,
 }
 
 /// Whether a key works.
@@ -245,6 +249,7 @@ impl Identity {
             expires_at: new.expires_at,
             refill_at: new.terms.refill.and_then(|refill| refill.next(maker.at)),
             terms: new.terms,
+            canary: new.canary,
             created_by: maker.name,
             created_at: maker.at,
             secret: self.new_secret(secret)?,
@@ -316,6 +321,7 @@ fn describe(row: KeyRow, now: Timestamp) -> KeyInfo {
         terms: row.terms(),
         refill_at: row.refill_at.map(Timestamp::from),
         rotation_due_at: row.due_at(),
+        canary: row.canary,
         name: row.name,
         environment: row.environment,
         permissions: row.grants.0,
@@ -344,6 +350,7 @@ fn describe_new(row: &NewRow) -> KeyInfo {
         terms: row.terms.clone(),
         refill_at: row.refill_at,
         rotation_due_at: row.terms.rotate_every.map(|days| row.created_at.after(DAY * days.into())),
+        canary: row.canary,
     }
 }
 

@@ -61,16 +61,28 @@ impl Identity {
         Ok(known.principal.clone())
     }
 
-    /// The key whose secret was presented, dead or alive. Unknown keys are compared too, so that time tells nothing.
+    /// The key whose secret was presented, dead or alive, but no canary. Unknown keys are compared too, so that time tells
+    /// nothing.
     async fn recognise(&self, presented: &str, now: Timestamp) -> Result<Arc<Known>> {
         let parsed = parse_key(presented).ok_or_else(invalid)?;
         let known = self.find(parsed.lookup, now).await?;
-        let pepper = known.as_deref().map_or(self.inner.peppers.current(), |known| known.pepper_id);
-        let hash =
-            self.inner.peppers.hash(pepper, parsed.secret).ok_or_else(|| Error::internal("a pepper is missing"))?;
-        let expected = known.as_deref().map_or(&NO_HASH, |known| &known.hash);
-        let proven = bool::from(hash.ct_eq(expected));
-        known.filter(|known| proven && known.environment == parsed.environment).ok_or_else(invalid)
+        let proven = self.is_proven(known.as_deref(), parsed.secret)?;
+        let fits = |known: &Arc<Known>| proven && known.environment == parsed.environment && !known.canary;
+        known.filter(fits).ok_or_else(invalid)
+    }
+
+    /// The key whose secret was presented a moment ago, canaries included, if it is still remembered.
+    pub(crate) fn recall(&self, presented: &str) -> Option<Arc<Known>> {
+        let parsed = parse_key(presented)?;
+        let known = self.inner.cache.find(parsed.lookup)?;
+        self.is_proven(Some(&known), parsed.secret).ok()?.then_some(known)
+    }
+
+    /// Whether this is the secret of the key. Nobody's takes the same time.
+    fn is_proven(&self, known: Option<&Known>, secret: &str) -> Result<bool> {
+        let pepper = known.map_or(self.inner.peppers.current(), |known| known.pepper_id);
+        let hash = self.inner.peppers.hash(pepper, secret).ok_or_else(|| Error::internal("a pepper is missing"))?;
+        Ok(hash.ct_eq(known.map_or(&NO_HASH, |known| &known.hash)).into())
     }
 
     /// Adds a refusal to the usage of a key.
@@ -182,7 +194,9 @@ fn known(lookup: Lookup, row: Credential, read_at: Timestamp) -> Result<Known> {
         pepper_id: row.pepper_id,
         environment,
         standing,
-        expires_at: ends.min(),
+        expires_at: ends.clone().min(),
+        ended_at: ends.chain(row.revoked_at.map(Timestamp::from)).min(),
+        canary: row.canary,
         fence: row.restrictions.0.fence()?,
         usage: used::Usage::new(lookup, key, tenant),
         principal,

@@ -7,20 +7,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use manifold_bus::Draft;
-use manifold_core::{BlockId, Code, Error, IncidentId, KeyId, Result, TenantId, Timestamp, UserId};
+use manifold_core::{BlockId, Code, Error, IncidentId, Result, TenantId, Timestamp, UserId};
 use serde_json::json;
 use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::Identity;
-use crate::detect::{Counters, DEAD_CREDENTIAL, Finding, Sign};
+use crate::detect::{Counters, Finding, Sign};
 use crate::network::Network;
 use crate::origin::Origin;
 use crate::store::incident::{self as store, BlockRow, IncidentRow};
-use crate::store::{key, user};
+use crate::store::user;
 
-/// How long after its end a key may be used by mistake.
-const STILL_USED: Duration = Duration::from_secs(3_600);
 /// Findings that wait to be written down; beyond, they are only logged.
 const MAX_WAITING: usize = 1_000;
 
@@ -121,9 +119,6 @@ pub async fn read_blocks(identity: &Identity) -> Result<()> {
 /// everybody.
 async fn write(identity: &Identity, mut finding: Finding) -> Result<()> {
     let inner = &identity.inner;
-    if !is_grave(identity, &finding).await? {
-        return Ok(());
-    }
     if let Some(user) = UserId::parse(&finding.sign.subject).filter(|_| finding.sign.tenant.is_none()) {
         finding.sign.tenant = user::home(&inner.db, user).await?;
     }
@@ -163,18 +158,6 @@ async fn write(identity: &Identity, mut finding: Finding) -> Result<()> {
         })
     });
     written.await
-}
-
-/// A key that ended a moment ago may still be in the pocket of its owner.
-async fn is_grave(identity: &Identity, finding: &Finding) -> Result<bool> {
-    let (rule, tenant) = (finding.sign.rule, finding.sign.tenant);
-    let Some((tenant, key)) = tenant.zip(KeyId::parse(&finding.sign.subject)).filter(|_| *rule == DEAD_CREDENTIAL)
-    else {
-        return Ok(true);
-    };
-    let Some(key) = key::find_key(&identity.inner.db, tenant, key).await? else { return Ok(true) };
-    let ended = key.revoked_at.or(key.expires_at).map(Timestamp::from);
-    Ok(ended.is_none_or(|ended| finding.at.since(ended) >= STILL_USED))
 }
 
 fn describe(id: IncidentId, tenant: TenantId, finding: &Finding) -> IncidentRow {

@@ -30,6 +30,10 @@ pub(crate) struct CreateKeyRequest {
     /// What a person calls it, 1 to 100 characters.
     #[schema(example = "website", min_length = 1, max_length = 100)]
     name: String,
+    /// Whether it is a trap, to be left where only a thief looks: whoever uses it is refused as with an unknown key, and makes a
+    /// critical incident.
+    #[serde(default)]
+    canary: bool,
     /// `live` (default) or `test`.
     #[schema(example = "live")]
     environment: Option<String>,
@@ -64,6 +68,8 @@ pub(crate) struct Key {
     id: String,
     #[schema(example = "website")]
     name: String,
+    /// Whether it is a trap that nobody should ever use.
+    canary: bool,
     /// `live` or `test`.
     #[schema(example = "live")]
     environment: String,
@@ -127,6 +133,7 @@ impl From<KeyInfo> for Key {
         Self {
             id: info.id.to_string(),
             name: info.name,
+            canary: info.canary,
             environment: info.environment,
             permissions: info.permissions,
             state: info.state.name(),
@@ -162,7 +169,8 @@ fn new_key(body: CreateKeyRequest, idempotency_key: Option<IdempotencyKey>) -> A
         rotate_every: body.rotate_every,
         owner: body.owner.as_deref().map(read_owner_of_key).transpose()?,
     };
-    Ok(NewKey { name: body.name, environment, permissions, expires_at, terms, idempotency_key })
+    let (name, canary) = (body.name, body.canary);
+    Ok(NewKey { name, environment, permissions, expires_at, terms, canary, idempotency_key })
 }
 
 /// Create an API key
@@ -181,7 +189,7 @@ fn new_key(body: CreateKeyRequest, idempotency_key: Option<IdempotencyKey>) -> A
     responses((status = 201, description = "The key and its secret", body = CreatedKey,
         headers(("Idempotent-Replayed" = String, description = "`true`: this is the answer to an earlier request")),
         example = json!({
-            "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
+            "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "canary": false, "environment": "live", "permissions": ["ai.inference.run"],
             "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null, "last_used_at": null,
             "revoked_at": null, "rotation": null,
             "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
@@ -242,7 +250,7 @@ pub(crate) async fn list_keys(State(house): State<Arc<House>>, list: List, call:
     tag = "Keys",
     params(("id" = String, Path, description = "Id of the key", example = "key_01h455vb4pex5vsknk084sn02q")),
     responses((status = 200, description = "The key", body = Key, example = json!({
-        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
+        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "canary": false, "environment": "live", "permissions": ["ai.inference.run"],
         "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": null, "revoked_at": null, "rotation": null,
         "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
@@ -266,7 +274,7 @@ pub(crate) async fn get_key(State(house): State<Arc<House>>, Id(id): Id, call: C
     tag = "Keys",
     params(("id" = String, Path, description = "Id of the key", example = "key_01h455vb4pex5vsknk084sn02q")),
     responses((status = 200, description = "The revoked key", body = Key, example = json!({
-        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
+        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "canary": false, "environment": "live", "permissions": ["ai.inference.run"],
         "state": "revoked", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": null, "revoked_at": "2026-11-20T09:00:11Z", "rotation": null,
         "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
@@ -287,6 +295,7 @@ mod tests {
     #[test]
     fn times_and_environments_are_checked() {
         let body = |environment: &str, expires_at: &str| CreateKeyRequest {
+            canary: false,
             name: "a".to_owned(),
             environment: Some(environment.to_owned()),
             permissions: None,

@@ -14,8 +14,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::Identity;
-use crate::detect::{BRUTE_FORCE, DEAD_CREDENTIAL, KEY_GUESSING, PROBING, STUFFING, Sign};
-use crate::key::format::parse_key;
+use crate::detect::{BRUTE_FORCE, CANARY, DEAD_CREDENTIAL, KEY_GUESSING, PROBING, STUFFING, Sign};
 use crate::network::Network;
 use crate::origin::Origin;
 use crate::store::user;
@@ -24,6 +23,8 @@ const EVERY: Duration = Duration::from_secs(2);
 const MINUTE_US: i64 = 60_000_000;
 /// Subjects that are told apart in a minute; beyond, refusals are counted by the metrics only.
 const MAX_SLOTS: usize = 10_000;
+/// How long after its end a key or a secret of it may be used by mistake: it may be in its owner's pocket still.
+const STILL_USED: Duration = Duration::from_secs(3_600);
 /// Places and operations that an entry names.
 const MAX_NAMED: usize = 8;
 
@@ -113,13 +114,32 @@ impl Identity {
     /// A key was presented that does not hold, for the reason of `error`.
     pub fn note_refused_key(&self, presented: &str, ip: IpAddr, error: &Error) {
         let network = Network::of(ip).to_string();
-        if error.reason() == "INVALID_KEY" {
-            let (subject, kind, seen) = (network, String::new(), "a key that does not exist".to_owned());
-            return self.note_sign(Sign { rule: &KEY_GUESSING, tenant: None, subject, kind, seen });
+        match error.reason() {
+            "INVALID_KEY" => {
+                if !self.note_canary(presented, Some(&network)) {
+                    let (subject, kind, seen) = (network, String::new(), "a key that does not exist".to_owned());
+                    self.note_sign(Sign { rule: &KEY_GUESSING, tenant: None, subject, kind, seen });
+                }
+            }
+            "KEY_DISABLED" | "KEY_EXPIRED" => {
+                let now = self.inner.clock.now();
+                let long_ago = |ended: Timestamp| now.since(ended) >= STILL_USED;
+                let known = self.recall(presented).filter(|known| known.ended_at.is_none_or(long_ago));
+                if let Some(known) = known {
+                    self.note_sign(Sign::by(&DEAD_CREDENTIAL, &known.principal, &network));
+                }
+            }
+            _ => {}
         }
-        let known = parse_key(presented).and_then(|parsed| self.inner.cache.find(parsed.lookup));
-        let Some(known) = known.filter(|_| matches!(error.reason(), "KEY_DISABLED" | "KEY_EXPIRED")) else { return };
-        self.note_sign(Sign::by(&DEAD_CREDENTIAL, &known.principal, &network));
+    }
+
+    /// Notes that a key was presented that nobody should ever use, if it is one.
+    pub(crate) fn note_canary(&self, presented: &str, network: Option<&str>) -> bool {
+        let Some(known) = self.recall(presented).filter(|known| known.canary) else { return false };
+        let (tenant, seen) = (Some(known.principal.tenant), known.principal.subject.to_string());
+        let subject = network.map_or_else(|| seen.clone(), str::to_owned);
+        self.note_sign(Sign { rule: &CANARY, tenant, subject, kind: String::new(), seen });
+        true
     }
 }
 

@@ -17,7 +17,9 @@ pub fn asked(caller: &Principal, new: &NewKey) -> Option<Asked> {
     let expires_at = new.expires_at.map(|time| time.micros().to_be_bytes());
     let expires_at = expires_at.as_ref().map_or(&[][..], |bytes| bytes);
     let terms = new.terms.to_json().to_string();
-    let mut request = vec![new.name.as_bytes(), new.environment.name().as_bytes(), expires_at, terms.as_bytes()];
+    let canary = [u8::from(new.canary)];
+    let mut request =
+        vec![new.name.as_bytes(), new.environment.name().as_bytes(), expires_at, terms.as_bytes(), &canary];
     request.extend(new.permissions.iter().map(String::as_bytes));
     Some(Asked::new(caller, "keys.create", key, &request))
 }

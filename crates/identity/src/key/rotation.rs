@@ -161,7 +161,7 @@ async fn take(
             let ends_at = now.after(*grace);
             let ends_at = key.expires_at.map_or(ends_at, |expires_at| ends_at.min(expires_at.into()));
             let warn_at = now.after(ends_at.since(now) / 2);
-            rotation::change_secrets(tx, tenant, id, Change::DropOld).await?;
+            rotation::change_secrets(tx, tenant, id, Change::DropOld(now)).await?;
             rotation::change_secrets(tx, tenant, id, Change::Replace { ends_at, warn_at }).await?;
             store::insert_secret(tx, tenant, id, secret, now).await?;
             let new = named(secret.lookup.as_str());
@@ -174,14 +174,14 @@ async fn take(
                 let message = "nobody has used the new secret yet; finish with `force` if the old one must end now";
                 return Err(Error::new(Code::Precondition, "NEW_SECRET_UNUSED", message));
             }
-            rotation::change_secrets(tx, tenant, id, Change::DropOld).await?;
+            rotation::change_secrets(tx, tenant, id, Change::DropOld(now)).await?;
             let data = json!({ "prefix": named(&key.lookup), "old_prefix": open.old_prefix,
                 "new_used_at": open.new_used_at.map(|time| time.to_string()) });
             Ok(("identity.key.rotation_finished", data))
         }
         Step::Cancel => {
             let open = Rotation::open(key, now)?;
-            rotation::change_secrets(tx, tenant, id, Change::DropNew).await?;
+            rotation::change_secrets(tx, tenant, id, Change::DropNew(now)).await?;
             rotation::change_secrets(tx, tenant, id, Change::Restore).await?;
             let data = json!({ "prefix": open.old_prefix, "dropped_prefix": named(&key.lookup) });
             Ok(("identity.key.rotation_cancelled", data))

@@ -33,6 +33,8 @@ pub struct NewRow {
     pub terms: Terms,
     /// When credits are filled up next.
     pub refill_at: Option<Timestamp>,
+    /// Whether nobody should ever use it.
+    pub canary: bool,
     /// Who made it.
     pub created_by: String,
     /// Now.
@@ -89,6 +91,8 @@ pub struct KeyRow {
     pub rotate_days: Option<i32>,
     /// For whom it is.
     pub owner_id: Option<Uuid>,
+    /// Whether nobody should ever use it.
+    pub canary: bool,
     /// The lookup of its newest secret.
     pub lookup: String,
     /// When that secret was made.
@@ -168,8 +172,12 @@ pub struct Credential {
     pub owner_id: Option<Uuid>,
     /// State of the key.
     pub state: String,
+    /// Whether nobody should ever use it.
+    pub canary: bool,
     /// When the key ends.
     pub expires_at: Option<Micros>,
+    /// When it was revoked.
+    pub revoked_at: Option<Micros>,
     /// State of the tenant.
     pub tenant_state: String,
 }
@@ -193,7 +201,7 @@ macro_rules! select_keys {
         concat!(
             "SELECT k.id, k.name, k.environment, k.grants, k.state, k.restrictions, k.metadata, k.credits, k.refill, k.refill_at, k.rotate_days, k.owner_id, ",
             "k.created_at, k.expires_at, k.last_used_at, k.revoked_at, k.created_by, ",
-            "s.lookup, s.created_at AS secret_created_at, s.first_used_at AS secret_used_at, ",
+            "k.canary, s.lookup, s.created_at AS secret_created_at, s.first_used_at AS secret_used_at, ",
             "p.lookup AS old_lookup, p.expires_at AS old_expires_at, p.last_used_at AS old_used_at ",
             "FROM api_key k JOIN api_key_secret s ON s.lookup = (SELECT n.lookup FROM api_key_secret n WHERE n.key_id = k.id ",
             "ORDER BY CASE n.state WHEN 'current' THEN 0 ELSE 1 END, n.created_at DESC, n.lookup LIMIT 1) ",
@@ -211,7 +219,7 @@ pub async fn insert_key(tx: &mut Tx<'_>, row: &NewRow) -> Result<()> {
     let terms = &row.terms;
     on!(tx, |executor| {
         let query = sqlx::query(key).bind(row.id.0).bind(row.tenant.0).bind(&row.name).bind(row.environment);
-        let query = query.bind(Json(&row.grants)).bind(Json(Map::new())).bind(false);
+        let query = query.bind(Json(&row.grants)).bind(Json(Map::new())).bind(row.canary);
         let query =
             query.bind(row.expires_at.map(Micros::from)).bind(&row.created_by).bind(Micros::from(row.created_at));
         let query = query.bind(Json(&terms.restrictions)).bind(Json(&terms.metadata)).bind(terms.credits);
@@ -300,7 +308,7 @@ pub async fn revoke_key(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, at: Timest
 
 /// The key to which a presented secret belongs, whoever's it is.
 pub async fn find_credential(db: &Db, lookup: Lookup) -> Result<Option<Credential>> {
-    let sql = "SELECT s.hash, s.pepper_id, s.state AS secret_state, s.expires_at AS secret_expires_at, k.id, k.tenant_id, \
+    let sql = "SELECT s.hash, s.pepper_id, s.state AS secret_state, s.expires_at AS secret_expires_at, k.id, k.tenant_id, k.canary, k.revoked_at, \
                k.environment, k.grants, k.restrictions, k.credits, k.owner_id, k.state, k.expires_at, t.state AS tenant_state \
                FROM api_key_secret s JOIN api_key k ON k.id = s.key_id JOIN tenant t ON t.id = k.tenant_id \
                WHERE s.lookup = $1";

@@ -29,10 +29,10 @@ pub enum Change {
         /// When to say that it is still used.
         warn_at: Timestamp,
     },
-    /// The old one has ended.
-    DropOld,
-    /// The new one has ended.
-    DropNew,
+    /// The old one has ended, by now.
+    DropOld(Timestamp),
+    /// The new one has ended, by now.
+    DropNew(Timestamp),
     /// The old one is the current one again.
     Restore,
 }
@@ -41,11 +41,13 @@ pub enum Change {
 pub async fn change_secrets(tx: &mut Tx<'_>, tenant: TenantId, id: KeyId, change: Change) -> Result<()> {
     let (from, to, ends_at, warn_at) = match change {
         Change::Replace { ends_at, warn_at } => ("current", "previous", Some(ends_at), Some(warn_at)),
-        Change::DropOld => ("previous", "revoked", None, None),
-        Change::DropNew => ("current", "revoked", None, None),
+        Change::DropOld(now) => ("previous", "revoked", Some(now), None),
+        Change::DropNew(now) => ("current", "revoked", Some(now), None),
         Change::Restore => ("previous", "current", None, None),
     };
-    let sql = "UPDATE api_key_secret SET state = $4, expires_at = $5, warn_at = $6 WHERE state = $3 \
+    // One that ended by itself before does not end again.
+    let sql = "UPDATE api_key_secret SET state = $4, warn_at = $6, \
+               expires_at = CASE WHEN $4 = 'revoked' AND expires_at < $5 THEN expires_at ELSE $5 END WHERE state = $3 \
                AND key_id = (SELECT id FROM api_key WHERE tenant_id = $1 AND id = $2)";
     on!(tx, |executor| {
         let query = sqlx::query(sql).bind(tenant.0).bind(id.0).bind(from).bind(to);

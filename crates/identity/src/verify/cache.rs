@@ -31,6 +31,10 @@ pub struct Known {
     pub standing: Standing,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
+    /// When it ended in whichever way, or will.
+    pub ended_at: Option<Timestamp>,
+    /// Whether nobody should ever use it.
+    pub canary: bool,
     /// From where and for what it may be used; None = from everywhere and for everything.
     pub fence: Option<Box<Fence>>,
     /// Who presents it.
@@ -176,6 +180,8 @@ mod tests {
             environment: Environment::Live,
             standing: Standing::Active,
             expires_at: None,
+            ended_at: None,
+            canary: false,
             fence: None,
             usage: Usage::new(Lookup::from_random([1; 10]), key, tenant),
             principal,

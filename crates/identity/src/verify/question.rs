@@ -127,7 +127,12 @@ impl Identity {
         let known = match self.recognise(question.key.expose(), now).await {
             Ok(known) if known.principal.tenant == caller.principal.tenant => known,
             Err(error) if error.reason() != "INVALID_KEY" => return Err(error),
-            Ok(_) | Err(_) => return Ok((VerifyCode::NotFound, None)),
+            Ok(_) => return Ok((VerifyCode::NotFound, None)),
+            Err(_) => {
+                // Whoever asks says from where it was used: nobody is kept out for that.
+                self.note_canary(question.key.expose(), None);
+                return Ok((VerifyCode::NotFound, None));
+            }
         };
         let principal = &known.principal;
         let Some(id) = principal.key else { return Ok((VerifyCode::NotFound, None)) };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use manifold_core::{Code, PageRequest, Principal, TenantId};
-use manifold_identity::{Environment, Incident, generate_key, parse_block_id, parse_incident_id};
+use manifold_core::{Code, Error, PageRequest, Principal, TenantId};
+use manifold_identity::{Environment, Finish, Incident, NewKey, generate_key, parse_block_id, parse_incident_id};
 use manifold_runtime::CallContext;
 use manifold_store::Db;
 use uuid::Uuid;
@@ -18,6 +18,8 @@ on_both_engines!(
     a_block_is_everywhere_within_a_second_and_ends_when_it_is_removed,
     many_accounts_tried_from_one_network_are_stuffing_and_one_tried_often_is_brute_force,
     a_key_that_ended_long_ago_is_an_incident_and_one_that_just_ended_is_not,
+    an_old_secret_is_dead_an_hour_after_its_rotation_and_the_key_lives_on,
+    a_canary_is_an_unknown_key_to_whoever_uses_it_and_tells_where_that_is,
     whoever_probes_or_acts_in_bulk_is_an_incident_of_the_own_tenant,
     a_chain_that_was_changed_while_nobody_ran_is_found_at_the_start,
     the_machine_itself_is_never_blocked,
@@ -139,6 +141,47 @@ async fn a_key_that_ended_long_ago_is_an_incident_and_one_that_just_ended_is_not
 
     assert_eq!((incident.subject, incident.seen.as_str()), (made.key.id.to_string(), "203.0.113.0/24"));
     assert_eq!(incident.count, 1, "the first use was no incident");
+    process.stop().await;
+}
+
+async fn an_old_secret_is_dead_an_hour_after_its_rotation_and_the_key_lives_on(house: &House) {
+    let process = house.start().await;
+    let admin = process.admin(house).await;
+    let made = process.identity.create_key(&admin, key("app", &["ai.inference.run"])).await.unwrap();
+    let new = process.identity.rotate_key(&admin, made.key.id, Duration::from_secs(60)).await.unwrap();
+    process.identity.finish_rotation(&admin, made.key.id, Finish::Now).await.unwrap();
+    let refused =
+        |error: &Error| process.identity.note_refused_key(made.secret.expose(), ATTACKER.parse().unwrap(), error);
+    let try_it = async || process.identity.authenticate(made.secret.expose()).await.inspect_err(refused).unwrap_err();
+
+    assert_eq!(try_it().await.reason(), "KEY_DISABLED");
+    house.clock.advance(Duration::from_secs(3_601));
+    try_it().await;
+    let incident = process.incident(&admin, "dead_credential").await;
+
+    assert_eq!((incident.subject, incident.count), (made.key.id.to_string(), 1));
+    assert!(process.identity.authenticate(new.secret.expose()).await.is_ok());
+    process.stop().await;
+}
+
+async fn a_canary_is_an_unknown_key_to_whoever_uses_it_and_tells_where_that_is(house: &House) {
+    let process = house.start().await;
+    let admin = process.admin(house).await;
+    let bait = NewKey { canary: true, ..key("bait", &["*"]) };
+    let made = process.identity.create_key(&admin, bait).await.unwrap();
+    assert!(process.identity.get_key(&admin, made.key.id).await.unwrap().canary);
+    let unknown = process.identity.authenticate(generate_key(Environment::Live).expose()).await.unwrap_err();
+
+    let refused = process.identity.authenticate(made.secret.expose()).await.unwrap_err();
+    process.identity.note_refused_key(made.secret.expose(), ATTACKER.parse().unwrap(), &refused);
+
+    let told = |error: &Error| (error.code(), error.reason().to_owned(), error.message().to_owned());
+    assert_eq!(told(&refused), told(&unknown));
+    let incident = process.incident(&admin, "canary").await;
+    assert_eq!((&*incident.severity, &*incident.subject), ("critical", "203.0.113.0/24"));
+    assert_eq!(incident.seen, made.key.id.to_string());
+    eventually(Duration::from_secs(10), async || process.is_blocked(ATTACKER)).await;
+    assert_eq!(process.count("SELECT COUNT(*) FROM api_key WHERE canary AND last_used_at IS NOT NULL").await, 0);
     process.stop().await;
 }
 

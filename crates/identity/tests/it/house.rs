@@ -186,6 +186,7 @@ pub fn key(name: &str, permissions: &[&str]) -> NewKey {
         permissions,
         expires_at: None,
         terms: Terms::default(),
+        canary: false,
         idempotency_key: None,
     }
 }

@@ -25,6 +25,9 @@ pub enum Command {
         /// Make it a test key
         #[arg(long)]
         test: bool,
+        /// Make it a trap: whoever uses it is refused, and is a critical incident
+        #[arg(long)]
+        canary: bool,
         /// When it ends, as 2027-01-31T00:00:00Z [default: never]
         #[arg(long, value_name = "TIME")]
         expires_at: Option<String>,
@@ -125,8 +128,9 @@ pub fn generate(test: bool) {
 pub async fn run(config: Config, command: Command) -> Result<ExitCode> {
     let api = Api::new(&config)?;
     match command {
-        Command::Create { name, permissions, test, expires_at, owner } => {
-            let mut body = json!({"name": name, "environment": if test { "test" } else { "live" }});
+        Command::Create { name, permissions, test, canary, expires_at, owner } => {
+            let environment = if test { "test" } else { "live" };
+            let mut body = json!({"name": name, "environment": environment, "canary": canary});
             if !permissions.is_empty() {
                 body["permissions"] = json!(permissions);
             }
