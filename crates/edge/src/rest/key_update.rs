@@ -88,7 +88,7 @@ fn change(body: UpdateKeyRequest) -> Answer<KeyChange> {
     params(("id" = String, Path, description = "Id of the key", example = "key_01h455vb4pex5vsknk084sn02q")),
     request_body(content = UpdateKeyRequest, example = json!({"enabled": false})),
     responses((status = 200, description = "The key", body = Key, example = json!({
-        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
+        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "canary": false, "environment": "live", "permissions": ["ai.inference.run"],
         "state": "disabled", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": null, "revoked_at": null, "rotation": null,
         "restrictions": {"ips": ["10.0.0.0/8"], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": 1000,

@@ -100,7 +100,7 @@ pub(crate) struct FinishKeyRotationRequest {
     params(("id" = String, Path, description = "Id of the key", example = "key_01h455vb4pex5vsknk084sn02q")),
     request_body(content = Option<RotateKeyRequest>, example = json!({"grace": "P7D"})),
     responses((status = 200, description = "The key and its new secret", body = CreatedKey, example = json!({
-        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
+        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "canary": false, "environment": "live", "permissions": ["ai.inference.run"],
         "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": "2026-11-21T09:00:10Z", "revoked_at": null, "rotation": {"old_prefix": "mfk_live_9876543210",
         "old_ends_at": "2026-11-28T09:00:10Z", "old_used_at": null, "new_used_at": null},
@@ -132,7 +132,7 @@ pub(crate) async fn rotate_key(State(house): State<Arc<House>>, Id(id): Id, call
     request_body(content = Option<FinishKeyRotationRequest>, example = json!({"force": false})),
     responses(
         (status = 200, description = "The key", body = Key, example = json!({
-            "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
+            "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "canary": false, "environment": "live", "permissions": ["ai.inference.run"],
             "state": "active", "prefix": "mfk_live_0123456789", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
             "last_used_at": "2026-11-21T09:00:10Z", "revoked_at": null, "rotation": null,
         "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
@@ -160,7 +160,7 @@ pub(crate) async fn finish_key_rotation(State(house): State<Arc<House>>, Id(id):
     tag = "Keys",
     params(("id" = String, Path, description = "Id of the key", example = "key_01h455vb4pex5vsknk084sn02q")),
     responses((status = 200, description = "The key", body = Key, example = json!({
-        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "environment": "live", "permissions": ["ai.inference.run"],
+        "id": "key_01h455vb4pex5vsknk084sn02q", "name": "website", "canary": false, "environment": "live", "permissions": ["ai.inference.run"],
         "state": "active", "prefix": "mfk_live_9876543210", "created_at": "2026-11-20T09:00:10Z", "expires_at": null,
         "last_used_at": "2026-11-21T09:00:10Z", "revoked_at": null, "rotation": null,
         "restrictions": {"ips": [], "origins": [], "methods": [], "apis": []}, "metadata": {}, "credits": null, "refill": null, "refill_at": null, "rotate_every": null,
