@@ -77,6 +77,7 @@ async fn keys(identity: &Identity, admin: &str, count: usize) -> Vec<Secret<Stri
             permissions: vec!["ai.*".to_owned()],
             expires_at: None,
             terms: Terms::default(),
+            canary: false,
             idempotency_key: None,
         };
         made.push(identity.create_key(&caller, new).await.expect("a key").secret);
