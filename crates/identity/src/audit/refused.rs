@@ -115,11 +115,10 @@ impl Identity {
     pub fn note_refused_key(&self, presented: &str, ip: IpAddr, error: &Error) {
         let network = Network::of(ip).to_string();
         match error.reason() {
+            "INVALID_KEY" if self.note_canary(presented, Some(&network)) => {}
             "INVALID_KEY" => {
-                if !self.note_canary(presented, Some(&network)) {
-                    let (subject, kind, seen) = (network, String::new(), "a key that does not exist".to_owned());
-                    self.note_sign(Sign { rule: &KEY_GUESSING, tenant: None, subject, kind, seen });
-                }
+                let (subject, kind, seen) = (network, String::new(), "a key that does not exist".to_owned());
+                self.note_sign(Sign { rule: &KEY_GUESSING, tenant: None, subject, kind, seen });
             }
             "KEY_DISABLED" | "KEY_EXPIRED" => {
                 let now = self.inner.clock.now();
