@@ -93,8 +93,7 @@ BREAKS = [
 def tests(tree, env, suite, names, compile_only=False):
     """Exit code of nextest: 0 = passed, 100 = some failed, anything else is no proof of anything."""
     wanted = " | ".join(f"test({name})" for name in names)
-    command = ["cargo", "nextest", "run", "--locked", "--no-fail-fast", "-p", *suite, "-E", wanted]
-    command += ["--no-run"] if compile_only else []
+    command = ["cargo", "nextest", "run", "--locked", "-p", *suite, "-E", wanted, "--no-run" if compile_only else "--no-fail-fast"]
     done = subprocess.run(command, cwd=tree, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
