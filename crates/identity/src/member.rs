@@ -47,18 +47,20 @@ pub struct OneTime {
     pub expires_at: Timestamp,
 }
 
+impl From<MemberRow> for Member {
+    fn from(row: MemberRow) -> Self {
+        let MemberRow { id, email, name, locale, zone, created_at, joined_at, roles } = row;
+        Self { user: UserInfo { id: UserId(id), email, name, locale, zone, created_at }, roles, joined_at }
+    }
+}
+
 impl Identity {
     /// Members of the caller's tenant, in the order in which their accounts were made. Needs `users.user.read`.
     pub async fn list_members(&self, caller: &CallContext, page: PageRequest) -> Result<Page<Member>> {
         caller.principal.require(READ)?;
         let (after, limit) = manifold_store::oldest_first(&page);
         let rows = store::list(&self.inner.db, caller.principal.tenant, after, limit).await?;
-        let Page { data, next } = Page::cut(&page, rows, |row: &MemberRow| row.id);
-        let mut members = Vec::with_capacity(data.len());
-        for row in data {
-            members.push(self.member(caller.principal.tenant, row).await?);
-        }
-        Ok(Page { data: members, next })
+        Ok(Page::cut(&page, rows.into_iter().map(Member::from).collect(), |member: &Member| member.user.id.0))
     }
 
     /// One member of the caller's tenant. Needs `users.user.read`.
@@ -209,16 +211,7 @@ impl Identity {
     }
 
     async fn find_member(&self, tenant: TenantId, user: UserId) -> Result<Member> {
-        let row = store::find(&self.inner.db, tenant, user).await?.ok_or_else(no_member)?;
-        self.member(tenant, row).await
-    }
-
-    async fn member(&self, tenant: TenantId, row: MemberRow) -> Result<Member> {
-        let id = UserId(row.id);
-        let roles = user::roles(&self.inner.db, tenant, id).await?;
-        let MemberRow { email, name, locale, zone, created_at, joined_at, .. } = row;
-        let user = UserInfo { id, email, name, locale, zone, created_at };
-        Ok(Member { user, roles, joined_at })
+        store::find(&self.inner.db, tenant, user).await?.map(Member::from).ok_or_else(no_member)
     }
 }
 

@@ -27,6 +27,17 @@ pub struct MemberRow {
     /// When the person joined.
     #[sqlx(try_from = "Micros")]
     pub joined_at: Timestamp,
+    /// Roles, sorted.
+    #[sqlx(skip)]
+    pub roles: Vec<String>,
+}
+
+/// A member, and one of the roles.
+#[derive(FromRow)]
+struct WithRole {
+    #[sqlx(flatten)]
+    member: MemberRow,
+    role: Option<String>,
 }
 
 /// An invitation.
@@ -71,21 +82,48 @@ pub struct NewInvitation {
     pub expires_at: Timestamp,
 }
 
+/// One text of the columns of [`WithRole`].
+macro_rules! select_members {
+    ($chosen:literal) => {
+        concat!(
+            "SELECT p.id, p.email, p.name, p.locale, p.zone, p.created_at, p.joined_at, b.role FROM ",
+            "(SELECT u.id, u.email, u.name, u.locale, u.zone, u.created_at, m.created_at AS joined_at FROM membership m ",
+            "JOIN user_account u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.state <> 'erased' AND ",
+            $chosen,
+            ") AS p LEFT JOIN role_binding b ON b.tenant_id = $1 AND b.subject_kind = 'user' AND b.subject_id = p.id ",
+            "ORDER BY p.id, b.role"
+        )
+    };
+}
+
 /// Members of a tenant, in the order of their ids.
 pub async fn list(db: &Db, tenant: TenantId, after: Uuid, limit: i64) -> Result<Vec<MemberRow>> {
-    let sql = "SELECT u.id, u.email, u.name, u.locale, u.zone, u.created_at, m.created_at AS joined_at FROM membership m \
-               JOIN user_account u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.id > $2 AND u.state <> 'erased' \
-               ORDER BY u.id LIMIT $3";
-    on!(db, |executor| sqlx::query_as(sql).bind(tenant.0).bind(after).bind(limit).fetch_all(executor).await)
-        .during("list members")
+    let sql = select_members!("u.id > $2 ORDER BY u.id LIMIT $3");
+    let rows: Result<Vec<WithRole>, _> =
+        on!(db, |executor| sqlx::query_as(sql).bind(tenant.0).bind(after).bind(limit).fetch_all(executor).await);
+    Ok(gather(rows.during("list members")?))
+}
+
+/// Puts the roles of each member together.
+fn gather(rows: Vec<WithRole>) -> Vec<MemberRow> {
+    let mut members = Vec::<MemberRow>::new();
+    for WithRole { member, role } in rows {
+        if members.last().is_none_or(|last| last.id != member.id) {
+            members.push(member);
+        }
+        if let Some(last) = members.last_mut() {
+            last.roles.extend(role);
+        }
+    }
+    members
 }
 
 /// One member of a tenant.
 pub async fn find(db: &Db, tenant: TenantId, user: UserId) -> Result<Option<MemberRow>> {
-    let sql = "SELECT u.id, u.email, u.name, u.locale, u.zone, u.created_at, m.created_at AS joined_at FROM membership m \
-               JOIN user_account u ON u.id = m.user_id WHERE m.tenant_id = $1 AND u.id = $2 AND u.state <> 'erased'";
-    on!(db, |executor| sqlx::query_as(sql).bind(tenant.0).bind(user.0).fetch_optional(executor).await)
-        .during("read a member")
+    let sql = select_members!("u.id = $2");
+    let rows: Result<Vec<WithRole>, _> =
+        on!(db, |executor| sqlx::query_as(sql).bind(tenant.0).bind(user.0).fetch_all(executor).await);
+    Ok(gather(rows.during("read a member")?).pop())
 }
 
 /// Whether the person is a member of another tenant, too.

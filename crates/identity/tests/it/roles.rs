@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use manifold_core::Principal;
+use manifold_core::{PageRequest, Principal};
 use manifold_identity::{Entered, RoleGrant};
 use manifold_runtime::CallContext;
 
@@ -14,6 +14,7 @@ on_both_engines!(
     a_condition_is_asked_at_every_call,
     nobody_makes_a_role_of_more_than_the_own,
     a_role_that_is_held_stays_and_a_built_in_one_always,
+    members_are_listed_page_by_page_with_all_their_roles,
     roles_of_another_tenant_are_nothing,
     a_developer_has_the_own_keys_and_sees_no_others,
 );
@@ -54,6 +55,30 @@ async fn a_role_permits_what_it_says_at_once(house: &House) {
     let listed = process.identity.list_roles(&grace).await.unwrap();
     assert_eq!(listed.iter().filter(|role| role.built_in).count(), 5);
     assert_eq!(process.identity.get_role(&grace, &role.id).await.unwrap(), changed);
+    process.stop().await;
+}
+
+async fn members_are_listed_page_by_page_with_all_their_roles(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    // The list is in the order of ids, and those of one moment have none.
+    house.clock.advance(Duration::from_secs(1));
+    let grace = process.member(&owner, "viewer").await.session.user.id;
+    house.clock.advance(Duration::from_secs(1));
+    let joan = process.join(&owner, "joan@example.org", "viewer").await.session.user.id;
+    let two = vec!["viewer".to_owned(), "developer".to_owned()];
+    process.identity.set_roles(&owner, grace, two).await.unwrap();
+    process.identity.set_roles(&owner, joan, Vec::new()).await.unwrap();
+    let page = |after| PageRequest::new(Some(2), after).unwrap();
+
+    let first = process.identity.list_members(&owner, page(None)).await.unwrap();
+    let second = process.identity.list_members(&owner, page(first.next)).await.unwrap();
+
+    let roles: Vec<_> = first.data.iter().map(|member| member.roles.join(" ")).collect();
+    assert_eq!(roles, ["owner", "developer viewer"]);
+    assert_eq!((second.data.len(), second.data[0].user.id, second.next), (1, joan, None));
+    assert!(second.data[0].roles.is_empty());
+    assert_eq!(process.identity.get_member(&owner, grace).await.unwrap().roles, ["developer", "viewer"]);
     process.stop().await;
 }
 
