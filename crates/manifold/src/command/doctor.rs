@@ -1,6 +1,8 @@
 //! `manifold doctor`: looks at everything that usually goes wrong, and says how to mend it. Works with the server running
 //! or stopped. Exit code 1 if something does not work.
 
+mod risk;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -8,7 +10,6 @@ use std::process::ExitCode;
 
 use manifold_ai_router::{Finding, Severity};
 use manifold_core::{Clock, Result};
-use manifold_identity::{MasterKey, MasterSource};
 use manifold_runtime::config::Loaded;
 use manifold_store::{Db, Location, WriterConfig};
 use serde_json::json;
@@ -55,7 +56,7 @@ async fn examine(loaded: &Loaded<Config>, environment: &BTreeMap<String, String>
     findings.extend(databases(config).await);
     findings.extend(redis(config).await);
     findings.push(mail(config).await);
-    findings.extend(risks(config, environment));
+    findings.extend(risk::find(loaded, environment));
     match providers(config, offline).await {
         Ok(more) => findings.extend(more),
         Err(error) => {
@@ -188,67 +189,6 @@ async fn redis(config: &Config) -> Option<Finding> {
             Finding::new("redis", Severity::Warn, error.message().to_owned(), remedy)
         }
     })
-}
-
-/// Settings that work and may hurt.
-fn risks(config: &Config, environment: &BTreeMap<String, String>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut warn =
-        |id: &str, found: String, remedy: &str| findings.push(Finding::new(id, Severity::Warn, found, remedy));
-    if !config.edge.listen.ip().is_loopback() {
-        warn(
-            "risk.plain_http",
-            format!("{} is open to the network without TLS", config.edge.listen),
-            "put a TLS proxy in front and name it in edge.trusted_proxies",
-        );
-    }
-    if !config.management.listen.ip().is_loopback() {
-        warn(
-            "risk.management",
-            format!("metrics at {} are open to the network", config.management.listen),
-            "keep the port away from the internet",
-        );
-    }
-    if config.admin_key_file().exists() {
-        warn(
-            "risk.admin_key",
-            "admin.key still lies in the data folder".to_owned(),
-            "store it elsewhere and delete the file",
-        );
-    }
-    if let Some(key) = beside_the_databases(config) {
-        warn(
-            "risk.master_key",
-            format!("{key} lies beside the databases that it protects"),
-            "name a file elsewhere in identity.master_keys, or keep it out of backups of the data folder",
-        );
-    }
-    if config.edge.limits.is_empty() {
-        warn("risk.no_limit", "nobody's requests are limited".to_owned(), "set [edge.limits.per_key]");
-    }
-    if let Some(name) = ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"]
-        .into_iter()
-        .find(|name| environment.contains_key(*name))
-    {
-        warn(
-            "risk.proxy",
-            format!("{name} is set and ignored: providers are called directly"),
-            "allow the way to the providers",
-        );
-    }
-    findings
-}
-
-/// A master key in the folder of SQLite's files: whoever copies the folder has both.
-fn beside_the_databases(config: &Config) -> Option<MasterKey> {
-    let folder = config.data_dir();
-    let is_beside = |key: &MasterKey| match &key.source {
-        MasterSource::File(file) => {
-            file.exists() && std::path::absolute(file).is_ok_and(|file| file.starts_with(&folder))
-        }
-        MasterSource::Variable(..) => false,
-    };
-    config.master_keys().into_iter().find(|key| config.store.url.expose().is_empty() && is_beside(key))
 }
 
 async fn providers(config: &Config, offline: bool) -> Result<Vec<Finding>> {

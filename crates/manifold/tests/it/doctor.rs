@@ -1,8 +1,11 @@
 //! `manifold doctor`: what it finds, what it advises, and its exit code.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result};
+use http::Method;
 use manifold_runtime::Tasks;
 use manifold_testkit::Upstream;
 use serde_json::{Value, json};
@@ -150,6 +153,117 @@ async fn risky_settings_are_warned_about_beside_a_running_server() -> Result<()>
     }
     assert_eq!(state(&done, "database.identity")?, "ok");
     server.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_door_to_the_network_needs_a_proxy_that_is_named_and_an_https_address() -> Result<()> {
+    let open = Program::new()?.set("edge.listen", "0.0.0.0:8080");
+    let proxied = open.clone().set("edge.trusted_proxies", r#"["10.0.0.0/8"]"#);
+    let named = proxied.clone().set("edge.public_url", "https://api.example");
+    let plain = proxied.clone().set("edge.public_url", "http://api.example");
+
+    for (program, remedy) in [(open, "edge.trusted_proxies"), (proxied, "edge.public_url"), (plain, "edge.public_url")]
+    {
+        let done = program.run(&["doctor", "--offline", "--json"]).await?;
+        let found = finding(&done, "risk.plain_http")?;
+        assert!(found["remedy"].as_str().is_some_and(|text| text.contains(remedy)), "{found}");
+    }
+    let well = named.run(&["doctor", "--offline", "--json"]).await?;
+    assert!(finding(&well, "risk.plain_http").is_err(), "{}", well.out);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn origins_that_anybody_on_the_way_can_be_are_risky_and_patterns_are_refused() -> Result<()> {
+    let with = |origins: &str| Ok::<_, anyhow::Error>(Program::new()?.set("edge.cors_origins", origins));
+
+    let plain =
+        with(r#"["https://app.example", "http://app.example:8080"]"#)?.run(&["doctor", "--offline", "--json"]).await?;
+    let fine = with(r#"["https://app.example", "http://localhost:3000", "http://[::1]"]"#)?;
+    let fine = fine.run(&["doctor", "--offline", "--json"]).await?;
+    let pattern = with(r#"["*"]"#)?.run(&["doctor", "--offline", "--json"]).await?;
+
+    let found = finding(&plain, "risk.cors")?;
+    assert!(found["found"].as_str().is_some_and(|text| text.contains("http://app.example:8080")), "{found}");
+    assert!(finding(&fine, "risk.cors").is_err(), "{}", fine.out);
+    assert_eq!((pattern.code, state(&pattern, "configuration")?.as_str()), (1, "fail"), "{}", pattern.out);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_that_everybody_reads_are_named_with_their_files() -> Result<()> {
+    let program = Program::new()?;
+    let (data, file) = (program.data(), program.folder().join("manifold.toml"));
+    std::fs::create_dir_all(&data)?;
+    std::fs::write(data.join("master.key"), "k")?;
+    std::fs::write(
+        &file,
+        "[mail]\nurl = \"smtp://ana:canary@mail.example\"\n[edge]\npublic_url = \"https://api.example\"\n",
+    )?;
+    let config = file.display().to_string();
+    let arguments = ["--config", config.as_str(), "doctor", "--offline", "--json"];
+    let allow = |mode| -> Result<()> {
+        let files = [&data.join("master.key"), &file];
+        files.into_iter().try_for_each(|file| Ok(std::fs::set_permissions(file, Permissions::from_mode(mode))?))
+    };
+
+    allow(0o644)?;
+    let open = program.run(&arguments).await?;
+    allow(0o600)?;
+    let closed = program.run(&arguments).await?;
+
+    let report: Vec<Value> = serde_json::from_str(&open.out).with_context(|| format!("{open:?}"))?;
+    let named = |file: &str| {
+        let about = report.iter().filter(|one| one["id"] == "risk.readable_secret");
+        about
+            .filter(|one| {
+                one["remedy"].as_str().is_some_and(|text| text.starts_with("chmod 600") && text.ends_with(file))
+            })
+            .count()
+    };
+    assert_eq!((named("master.key"), named("manifold.toml")), (1, 1), "{}", open.out);
+    assert!(finding(&closed, "risk.readable_secret").is_err(), "{}", closed.out);
+    assert!(!open.out.contains("canary"), "{}", open.out);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_master_key_beside_no_database_is_risky_where_several_processes_need_it() -> Result<()> {
+    let program = Program::new()?.set("store.url", "postgres://127.0.0.1:1/manifold");
+    std::fs::create_dir_all(program.data())?;
+    std::fs::write(program.data().join("master.key"), "k")?;
+    let kept = program.clone().set("identity.master_keys", r#"[{id = "m", env = "MASTER"}]"#).variable("MASTER", "k");
+
+    let lone = program.run(&["doctor", "--offline", "--json"]).await?;
+    let kept = kept.run(&["doctor", "--offline", "--json"]).await?;
+
+    let found = finding(&lone, "risk.master_key")?;
+    assert!(found["remedy"].as_str().is_some_and(|text| text.contains("secret store")), "{found}");
+    assert!(finding(&kept, "risk.master_key").is_err(), "{}", kept.out);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_house_that_is_open_to_strangers_needs_mail_and_is_risky_with_it() -> Result<()> {
+    let program = Program::new()?;
+    let mailing = program.clone().set("mail.url", "smtp://127.0.0.1:1").set("edge.public_url", "https://api.example");
+    let mut server = mailing.serve().await?;
+    let admin = server.admin()?;
+    let house = admin.get("/v1/tenants").await?.json();
+    let path = format!("/v1/tenants/{}", house["data"][0]["id"].as_str().context("a tenant")?);
+    let mut settings = house["data"][0]["settings"].clone();
+    settings["registration"] = json!("open");
+    let body = json!({ "settings": settings }).to_string().into_bytes();
+    let opened = admin.send(Method::PATCH, &path, &[("content-type", "application/json")], body).await?;
+    assert_eq!(opened.status, 200, "{}", opened.text);
+    server.stop().await?;
+
+    let with_mail = mailing.run(&["doctor", "--offline", "--json"]).await?;
+    let without = program.run(&["doctor", "--offline", "--json"]).await?;
+
+    assert_eq!((with_mail.code, state(&with_mail, "mail")?.as_str()), (0, "warn"), "{}", with_mail.out);
+    assert_eq!((without.code, state(&without, "mail")?.as_str()), (1, "fail"), "{}", without.out);
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
