@@ -49,6 +49,7 @@ pub(crate) struct First {
 
 #[derive(Deserialize, Serialize)]
 struct Kept {
+    #[serde(default)]
     proven: bool,
     status: u16,
     headers: Vec<(String, String)>,
