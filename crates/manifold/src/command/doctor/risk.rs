@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use http::Uri;
 use manifold_ai_router::{Finding, Severity};
 use manifold_identity::{MasterKey, MasterSource};
 use manifold_runtime::config::Loaded;
@@ -53,8 +54,8 @@ fn plain_http(config: &Config) -> Option<Risk> {
 /// Patterns are refused when settings are read.
 fn cors(config: &Config) -> Option<Risk> {
     let is_plain = |origin: &&String| {
-        let host = origin.strip_prefix("http://").map(|rest| rest.rsplit_once(':').map_or(rest, |(host, _)| host));
-        host.is_some_and(|host| !matches!(host, "localhost" | "127.0.0.1" | "[::1]"))
+        let uri: Option<Uri> = origin.parse().ok().filter(|uri: &Uri| uri.scheme_str() == Some("http"));
+        uri.is_some_and(|uri| !matches!(uri.host(), Some("localhost" | "127.0.0.1" | "[::1]")))
     };
     let plain = config.edge.cors_origins.iter().find(is_plain)?;
     let found = format!("pages of {plain} may call, and whoever is on their way to the browser can change them");
