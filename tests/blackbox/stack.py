@@ -52,8 +52,7 @@ class Stack:
 
     def gateway(self, name, hosts):
         """One gateway whose providers live at `hosts`."""
-        providers = {f"MANIFOLD_AI__PROVIDERS__{p.upper()}__BASE_URL": hosts[p] + PATHS[p] for p in PROVIDERS} | KEYS
-        url, data = self.house(name, router=providers)
+        url, data = self.house(name, router=providers_at(hosts))
         prefix = f"BLACKBOX_{name.upper()}"
         self.environment[f"{prefix}_URL"] = f"{url}/v1"
         self.environment[f"{prefix}_DATA"] = str(data)
@@ -96,6 +95,11 @@ class Stack:
         fresh = f"blackbox_{name}_{secrets.token_hex(4)}"
         subprocess.run([psql(), "-q", "-d", self.postgres, "-c", f"CREATE DATABASE {fresh}"], check=True, stdin=subprocess.DEVNULL)
         return f"{base}/{fresh}"
+
+
+def providers_at(hosts):
+    """Settings with which providers are found where they are played."""
+    return {f"MANIFOLD_AI__PROVIDERS__{p.upper()}__BASE_URL": hosts[p] + PATHS[p] for p in PROVIDERS} | KEYS
 
 
 def clean_environment(home):

@@ -124,6 +124,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "{}")
         vendor, path = self.vendor()
         received.append({"vendor": vendor, "path": path, "headers": {k.lower(): v for k, v in self.headers.items()}, "body": body})
+        if body.get("stream") and vendor in OPENAI_LIKE:
+            return self.stream(body)
         status, answered = answer(vendor, path, body)
         return self.reply(status, answered, {"Retry-After": "7"} if status == 429 and vendor in OPENAI_LIKE else {})
 
@@ -131,8 +133,14 @@ class Handler(BaseHTTPRequestHandler):
         _, vendor, rest = self.path.split("?")[0].split("/", 2)
         return vendor, "/" + rest
 
+    def stream(self, body):
+        chunk = {"id": "answer-1", "object": "chat.completion.chunk", "created": 1767225600, "model": body.get("model")}
+        choice = {"index": 0, "delta": {"role": "assistant", "content": "in one piece"}, "finish_reason": "stop"}
+        events = f"data: {json.dumps({**chunk, 'choices': [choice]})}\n\ndata: [DONE]\n\n"
+        return self.reply(200, events, {"Content-Type": "text/event-stream"})
+
     def reply(self, status, body, headers=None):
-        text = json.dumps(body).encode()
+        text = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(text)), **(headers or {})}.items():
             self.send_header(name, value)

@@ -39,7 +39,8 @@ impl From<&str> for Secret<String> {
     }
 }
 
-/// Reads text, and numbers as their text: a secret of digits only arrives as a number from the environment.
+/// Reads text. Settings also as numbers, whose text they are: a secret of digits only arrives as one from the environment,
+/// whose reader gives what it has. JSON gives a text only.
 impl<'de> Deserialize<'de> for Secret<String> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
@@ -58,7 +59,7 @@ impl<'de> Deserialize<'de> for Secret<String> {
                 Ok(Secret(value.to_string()))
             }
         }
-        deserializer.deserialize_any(Text)
+        deserializer.deserialize_str(Text)
     }
 }
 

@@ -40,9 +40,9 @@ pub(crate) fn read_strictly<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T>
     })
 }
 
-/// Reads a native body strictly; no body is one that leaves everything open.
+/// Reads a native body strictly; no body, and null, is one that leaves everything open.
 pub(crate) fn read_optional<T: Default + for<'a> Deserialize<'a>>(body: &[u8]) -> Answer<T> {
-    if body.is_empty() { Ok(T::default()) } else { read_strictly(body) }
+    if body.is_empty() { Ok(T::default()) } else { Ok(read_strictly::<Option<T>>(body)?.unwrap_or_default()) }
 }
 
 /// A field that may be left out, or null: `#[serde(default, deserialize_with = "json::nullable")]`.
@@ -104,6 +104,8 @@ fn is_too_deep(body: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use manifold_core::Secret;
+
     use super::*;
 
     #[derive(Debug, Deserialize)]
@@ -179,6 +181,16 @@ mod tests {
         let error = read::<Body>(br#"{"list":"my, expected secret"}"#).unwrap_err();
 
         assert_eq!(error.error.message(), "invalid type: string, expected a sequence");
+    }
+
+    #[test]
+    fn a_secret_is_a_text_and_no_number() {
+        let read = |body: &str| read_strictly::<Secret<String>>(body.as_bytes());
+
+        assert_eq!(read("\"287082\"").unwrap().expose(), "287082");
+        for body in ["287082", "-1", "null", "[\"a\"]"] {
+            assert_eq!(read(body).unwrap_err().status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+        }
     }
 
     #[test]

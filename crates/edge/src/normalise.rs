@@ -3,9 +3,9 @@
 
 use std::net::IpAddr;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+use http::header::{ALLOW, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use ipnet::IpNet;
 
 use crate::refusal::{Answer, Refusal};
@@ -41,6 +41,11 @@ pub(crate) fn check(parts: &Parts, max_target: usize) -> Answer<()> {
         let message = "of all that can be expected we know 100-continue only";
         return Err(Refusal::new(StatusCode::EXPECTATION_FAILED, "EXPECTATION_FAILED", message));
     }
+    Ok(())
+}
+
+/// Refuses a body that has no meaning.
+pub(crate) fn check_body(parts: &Parts) -> Answer<()> {
     if matches!(parts.method, Method::GET | Method::HEAD) && has_body(&parts.headers) {
         return Err(Refusal::bad("BODY_NOT_ALLOWED", "GET and HEAD take no body"));
     }
@@ -58,9 +63,15 @@ fn method(method: &Method) -> Answer<()> {
         Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::PATCH | Method::DELETE | Method::OPTIONS => {
             Ok(())
         }
-        Method::TRACE | Method::CONNECT => {
-            Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this method is never allowed"))
+        // No operation takes it, as the routes say, together with what they do take.
+        Method::TRACE => Ok(()),
+        Method::CONNECT => {
+            let refusal =
+                Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "this is no proxy to anywhere");
+            Err(refusal.with(ALLOW, HeaderValue::from_static("")))
         }
+        // So it is with the safe method with a body, which HTTP knows by now.
+        _ if method == "QUERY" => Ok(()),
         _ => Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, "METHOD_UNKNOWN", "this method is not known")),
     }
 }
@@ -228,7 +239,8 @@ mod tests {
     fn foreign_methods_and_hosts_are_refused() {
         assert_eq!(reason(&parts("BREW", "/", "a")), Some((501, "METHOD_UNKNOWN".to_owned())));
         assert_eq!(reason(&parts("post", "/", "a")), Some((501, "METHOD_UNKNOWN".to_owned())));
-        assert_eq!(reason(&parts("TRACE", "/", "a")), Some((405, "METHOD_NOT_ALLOWED".to_owned())));
+        assert_eq!(reason(&parts("CONNECT", "/", "a")), Some((405, "METHOD_NOT_ALLOWED".to_owned())));
+        assert_eq!((reason(&parts("TRACE", "/", "a")), reason(&parts("QUERY", "/", "a"))), (None, None));
         for host in ["", "a@b", "a b", "a:b", "[::1", "[::g]", ":80"] {
             assert_eq!(reason(&parts("GET", "/", host)), Some((400, "BAD_HOST".to_owned())), "{host}");
         }
@@ -240,7 +252,8 @@ mod tests {
         let mut parts = parts("GET", "/", "a");
         parts.headers.insert(CONTENT_LENGTH, 3.into());
 
-        assert_eq!(reason(&parts), Some((400, "BODY_NOT_ALLOWED".to_owned())));
+        let refusal = check_body(&parts).unwrap_err();
+        assert_eq!((refusal.status.as_u16(), refusal.error.reason()), (400, "BODY_NOT_ALLOWED"));
     }
 
     #[test]

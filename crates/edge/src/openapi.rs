@@ -7,7 +7,9 @@ use axum::Router;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::link::Link;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{
+    AdditionalProperties, AllOfBuilder, Object, ObjectBuilder, OneOf, OneOfBuilder, Schema, Type,
+};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -32,6 +34,8 @@ use crate::routes::documented;
 
 /// The scheme of access tokens.
 const ACCESS_TOKEN: &str = "access_token";
+/// The scheme of sessions.
+const SESSION: &str = "session";
 
 /// Statuses that any native operation may answer.
 const PROBLEMS: [(&str, &str); 12] = [
@@ -68,6 +72,9 @@ const LINKS: [(&str, &str, &str); 16] = [
     ("createTenant", "update", "updateTenant"),
     ("createTenant", "delete", "deleteTenant"),
 ];
+
+/// A body, and the texts that it has together: either the first ones and none of the second, or the other way round.
+const EITHER: (&str, [&[&str]; 2]) = ("RegisterRequest", [&["token", "password"], &["email"]]);
 
 /// The header by which a client says that two requests are one.
 const REPETITION: &str = "Idempotency-Key";
@@ -169,6 +176,15 @@ pub(crate) fn has_operation(id: &str) -> bool {
 
 /// The document as clients read it: with the problems of native operations and paths as templates.
 pub(crate) fn publish(mut document: OpenApi, public_url: Option<&str>) -> OpenApi {
+    for (name, schema) in document.components.iter_mut().flat_map(|components| components.schemas.iter_mut()) {
+        if let RefOr::T(Schema::OneOf(kinds)) = schema {
+            kinds.items.iter_mut().for_each(close);
+        }
+        if name == EITHER.0 {
+            let all = AllOfBuilder::new().item(schema.clone()).item(Schema::from(either(EITHER.1)));
+            *schema = RefOr::T(all.into());
+        }
+    }
     document.servers = public_url.map(|url| vec![Server::new(url)]);
     let paths = std::mem::take(&mut document.paths.paths);
     for (path, mut item) in paths {
@@ -186,7 +202,8 @@ pub(crate) fn publish(mut document: OpenApi, public_url: Option<&str>) -> OpenAp
                 add_problems(operation);
             }
             add_links(operation);
-            add_access_token(operation);
+            add_credentials(operation);
+            add_forms(operation);
         }
         document.paths.paths.insert(path.replace("{*", "{"), item);
     }
@@ -230,9 +247,13 @@ fn base() -> OpenApi {
     let cookie = "The cookie that logging in sets: `__Host-manifold`, and `manifold_dev` without TLS on the same machine. \
                   Whatever changes something also brings the session's token as `manifold-csrf`.";
     let cookie = ApiKey::Cookie(ApiKeyValue::with_description("__Host-manifold", cookie));
-    components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+    components.add_security_scheme(SESSION, SecurityScheme::ApiKey(cookie));
     components.schemas.insert(Problem::name().into_owned(), Problem::schema());
     components.schemas.insert(Fault::name().into_owned(), Fault::schema());
+    // Answers that are described apart from their schema do not bring it along.
+    let mut entrance = vec![(auth::Entrance::name().into_owned(), auth::Entrance::schema())];
+    auth::Entrance::schemas(&mut entrance);
+    components.schemas.extend(entrance);
     let tags = TAGS.iter().map(|(name, text)| TagBuilder::new().name(*name).description(Some(*text)).build());
     OpenApiBuilder::new().info(info).components(Some(components)).tags(Some(tags)).build()
 }
@@ -262,11 +283,39 @@ fn add_problems(operation: &mut Operation) {
     }
 }
 
-/// Wherever a caller is asked for, a person may come by an access token.
-fn add_access_token(operation: &mut Operation) {
-    if !is_public(operation) {
-        let token = SecurityRequirement::new(ACCESS_TOKEN, [] as [&str; 0]);
-        operation.security.get_or_insert_default().push(token);
+/// Wherever a caller is asked for, a person may come by a session or an access token.
+fn add_credentials(operation: &mut Operation) {
+    if is_public(operation) {
+        return;
+    }
+    let known = operation.security.get_or_insert_default();
+    for scheme in [SESSION, ACCESS_TOKEN] {
+        let requirement = SecurityRequirement::new(scheme, [] as [&str; 0]);
+        if !known.contains(&requirement) {
+            known.push(requirement);
+        }
+    }
+}
+
+/// Parts of a path that do not say what they look like are what their example is: an id, or a name.
+fn add_forms(operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
+        if !matches!(parameter.parameter_in, ParameterIn::Path) {
+            continue;
+        }
+        let printed = serde_json::to_value(&*parameter).unwrap_or_default();
+        if let Some(RefOr::T(Schema::Object(text))) = &mut parameter.schema {
+            text.pattern.get_or_insert_with(|| form_of(printed["example"].as_str().unwrap_or_default()));
+        }
+    }
+}
+
+/// Of `key_01h455vb4pex5vsknk084sn02q` the form of ids of keys.
+fn form_of(example: &str) -> String {
+    match example.split_once('_') {
+        Some((prefix, rest)) if rest.len() == 26 => format!("^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{25}}$"),
+        _ => "^[A-Za-z0-9][A-Za-z0-9._-]*$".to_owned(),
     }
 }
 
@@ -306,6 +355,27 @@ fn add_repetition(operation: &mut Operation) {
             success.headers.entry("Idempotent-Replayed".to_owned()).or_insert(RefOr::T(told));
         }
     }
+}
+
+/// One kind of a thing has the fields that it names and no others.
+fn close(kind: &mut RefOr<Schema>) {
+    if let RefOr::T(Schema::Object(kind)) = kind
+        && !kind.properties.is_empty()
+    {
+        kind.additional_properties.get_or_insert_with(|| Box::new(AdditionalProperties::FreeForm(false)));
+    }
+}
+
+/// Has these texts and not the others, or the other way round.
+fn either([these, those]: [&[&str]; 2]) -> OneOf {
+    let only = |some: &[&str], others: &[&str]| {
+        let absent =
+            others.iter().fold(ObjectBuilder::new(), |all, name| all.property(*name, Object::with_type(Type::Null)));
+        let given =
+            |all: ObjectBuilder, name: &&str| all.property(*name, Object::with_type(Type::String)).required(*name);
+        some.iter().fold(absent, given)
+    };
+    OneOfBuilder::new().item(only(these, those)).item(only(those, these)).build()
 }
 
 fn problem(description: &str) -> Response {
@@ -385,6 +455,39 @@ mod tests {
 
         assert!(names.contains(&"tenants.tenant.suspend") && names.contains(&"keys.key.read"), "{names:?}");
         assert!(names.iter().all(|name| name.split('.').count() == 3), "{names:?}");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = serde_json::to_value(publish(api().1, None)).unwrap();
+        let printed = document.to_string();
+        let references: BTreeSet<_> =
+            printed.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+
+        let lost: Vec<_> = references.iter().filter(|pointer| document.pointer(pointer).is_none()).collect();
+        assert!(references.len() > 50 && lost.is_empty(), "{lost:?}");
+    }
+
+    #[test]
+    fn whoever_may_come_by_key_may_come_by_session_and_token_too() {
+        for (path, operation) in operations() {
+            let printed = serde_json::to_string(&operation.security).unwrap();
+            let comes_by = ["session", "access_token"].map(|scheme| printed.contains(scheme));
+
+            assert_eq!(comes_by, [!is_public(&operation); 2], "{path} {printed}");
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_path_says_what_it_looks_like() {
+        for (path, operation) in operations() {
+            let parameters = serde_json::to_value(&operation.parameters).unwrap();
+            let parts = parameters.as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "path");
+            for part in parts {
+                assert!(part["schema"]["pattern"].as_str().is_some_and(|form| form.starts_with('^')), "{path} {part}");
+            }
+        }
+        assert_eq!(form_of("inv_01h455vb4pex5vsknk084sn02q"), "^inv_[0-7][0-9a-hjkmnp-tv-z]{25}$");
     }
 
     #[test]

@@ -114,6 +114,7 @@ async fn admit(edge: &Arc<Edge>, scene: &mut Scene, mut parts: Parts) -> Answer<
     // 8 The operation, which knows its own limits; 404 and 405 end here.
     let operation = Arc::clone(edge.routes.find(&parts.method, parts.uri.path())?);
     scene.record.operation = Some(Arc::clone(&operation));
+    normalise::check_body(&parts)?;
     if scene.carrier.is_some() && !operation.can_be_carried {
         let message = "this cannot be one of several requests: send it alone";
         return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "NOT_IN_A_BATCH", message));

@@ -238,6 +238,18 @@ mod tests {
     use crate::openapi;
 
     #[test]
+    fn what_an_address_does_not_take_is_refused_with_what_it_takes() {
+        let routes = Routes::new(&openapi::api().1, &Config::default().check().unwrap()).unwrap();
+
+        for method in ["TRACE", "QUERY", "OPTIONS", "PUT"] {
+            let refusal = routes.find(&method.parse().unwrap(), "/v1/keys").err().unwrap();
+            assert_eq!((refusal.status.as_u16(), &refusal.headers[0].0), (405, &ALLOW), "{method}");
+            let allowed: std::collections::BTreeSet<_> = refusal.headers[0].1.to_str().unwrap().split(", ").collect();
+            assert_eq!(allowed, ["GET", "HEAD", "POST"].into(), "{method}");
+        }
+    }
+
+    #[test]
     fn who_lacks_a_second_factor_reaches_only_what_sets_one_up() {
         let (document, config) = (openapi::api().1, Config::default().check().unwrap());
         let all = document.paths.paths.iter().flat_map(|(path, item)| {

@@ -9,6 +9,8 @@ pub const DEFAULT: &str = "ai.inference.run";
 
 const MAX_PERMISSIONS: usize = 100;
 const MAX_LENGTH: usize = 100;
+/// Labels of one grant.
+const MAX_LABELS: usize = 10;
 
 /// Checks what a new key shall hold against its maker.
 pub fn check_grants(maker: &Principal, permissions: &[String]) -> Result<()> {
@@ -39,6 +41,18 @@ pub fn check_form(text: &str) -> Result<()> {
     }
     let message = "a permission is service.resource.action in lower case, its last part may be *, and after an @ it may name \
                    the things that it is for: own, env:live, env:test, api:<name>";
+    Err(Error::invalid("PERMISSION_INVALID", message))
+}
+
+/// Refuses what things are not labelled with.
+///
+/// # Errors
+/// `PERMISSION_INVALID`.
+pub fn check_labels(labels: &[String]) -> Result<()> {
+    if labels.len() <= MAX_LABELS && labels.iter().all(|label| label.len() <= MAX_LENGTH && is_label(label)) {
+        return Ok(());
+    }
+    let message = format!("labels are own, env:live, env:test and api:<name>, and at most {MAX_LABELS}");
     Err(Error::invalid("PERMISSION_INVALID", message))
 }
 

@@ -4,7 +4,8 @@ import threading
 import time
 
 import pytest
-from house import Caller, open_house
+from house import Caller, House, stack_in
+from stack import free_port
 
 LIMIT = {"name": "minute", "quota": 3, "window": "60s"}
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -13,7 +14,10 @@ N_THREADS = 8
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
-    yield from open_house(tmp_path_factory.mktemp("house"))
+    with stack_in(tmp_path_factory.mktemp("house")) as stack:
+        house = House(stack, free_port())
+        with house.mailbox:
+            yield house
 
 
 def until(holds, seconds, what):

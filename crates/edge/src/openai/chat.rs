@@ -19,7 +19,7 @@ use super::answer;
 use super::convert::{self, Decoded};
 use super::error::ErrorBody;
 use super::events::{Events, Opened, Opening};
-use super::schema::{ChatCompletion, ChatCompletionRequest};
+use super::schema::{ChatCompletion, ChatCompletionEvent, ChatCompletionRequest};
 use super::served;
 use super::stream::{Show, StreamEncoder};
 use crate::call::Call;
@@ -63,7 +63,8 @@ const N_HEADERS: usize = 24;
                 "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2,
                     "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}}
             })),
-            (String = "text/event-stream", example = json!("data: {\"id\":\"chatcmpl-9\",…}\n\ndata: [DONE]\n\n"))
+            (ChatCompletionEvent = "text/event-stream",
+                example = json!({"data": "{\"id\":\"chatcmpl-9\",\"object\":\"chat.completion.chunk\",…}"}))
         )),
         (status = "4XX", description = "The request is refused", body = ErrorBody),
         (status = "5XX", description = "No provider could answer", body = ErrorBody)

@@ -134,7 +134,8 @@ pub(crate) async fn list_models(State(house): State<Arc<House>>, call: Call) -> 
     path = "/v1/models/{*id}",
     operation_id = "getModel",
     tag = "Models",
-    params(("id" = String, Path, description = "Name of the model", example = "groq/llama-3.3-70b-versatile")),
+    params(("id" = String, Path, description = "Name of the model", example = "groq/llama-3.3-70b-versatile",
+        pattern = "^[A-Za-z0-9][A-Za-z0-9._:/-]*$")),
     responses(
         (status = 200, description = "The model", body = Model, example = json!({
             "id": "groq/llama-3.3-70b-versatile", "object": "model", "created": 1733447754, "owned_by": "groq",

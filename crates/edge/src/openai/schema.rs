@@ -3,6 +3,8 @@
 #![expect(dead_code, reason = "types for the documentation only")]
 
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{AnyOfBuilder, ArrayBuilder, ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Schema};
 
 /// A conversation to answer. Fields that are not listed go to providers that speak OpenAI's format.
 #[derive(ToSchema)]
@@ -25,10 +27,10 @@ pub(crate) struct ChatCompletionRequest {
     /// False = at most one call in an answer.
     parallel_tool_calls: Option<bool>,
     /// Tokens of the answer at most.
-    #[schema(minimum = 1)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_i64)]
     max_completion_tokens: Option<u32>,
     /// The older name of `max_completion_tokens`.
-    #[schema(minimum = 1)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_i64)]
     max_tokens: Option<u32>,
     /// 0 to 2.
     #[schema(minimum = 0, maximum = 2)]
@@ -96,13 +98,31 @@ pub(crate) struct ChatMessage {
 /// Our own wishes; the headers `manifold-label`, `manifold-strict` and `manifold-thinking` mean the same.
 #[derive(ToSchema)]
 pub(crate) struct ManifoldOptions {
-    /// Labels such as `confidential`.
-    #[schema(max_items = 16)]
-    labels: Option<Vec<String>>,
+    #[schema(schema_with = labels, required = false)]
+    labels: (),
     /// Refuse instead of leaving out what a model cannot do.
     strict: Option<bool>,
     /// Show the model's thinking.
     thinking: Option<bool>,
+}
+
+fn labels() -> impl Into<RefOr<Schema>> {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let label = text().min_length(Some(1)).max_length(Some(64));
+    AnyOfBuilder::new()
+        .description(Some(
+            "Labels such as `confidential`, each of at most 64 characters: a list, or with commas between.",
+        ))
+        .item(ArrayBuilder::new().items(label).max_items(Some(16)))
+        .item(text())
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+}
+
+/// A server-sent event of an answer that is streamed.
+#[derive(ToSchema)]
+pub(crate) struct ChatCompletionEvent {
+    /// A chunk of the answer as JSON, in OpenAI's format; `[DONE]` at the end.
+    data: String,
 }
 
 /// The answer of `POST /v1/chat/completions`.
@@ -201,15 +221,28 @@ pub(crate) struct EmbeddingRequest {
     /// `provider/model` or an alias.
     #[schema(example = "mistral/mistral-embed", min_length = 1, max_length = 256)]
     model: String,
-    /// A text, up to 2048 texts, or arrays of tokens.
-    #[schema(value_type = Value, example = "one")]
+    #[schema(schema_with = input)]
     input: (),
     /// `float` or `base64`, which is little-endian 32-bit floats.
-    #[schema(example = "float")]
+    #[schema(example = "float", pattern = "^(float|base64)$")]
     encoding_format: Option<String>,
     /// Length of the vectors.
-    #[schema(minimum = 1)]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 4_294_967_295_i64)]
     dimensions: Option<u32>,
     /// The end user, for providers.
     user: Option<String>,
+}
+
+fn input() -> impl Into<RefOr<Schema>> {
+    let text = || ObjectBuilder::new().schema_type(Type::String).min_length(Some(1));
+    let tokens = || {
+        let token = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(u32::MAX));
+        ArrayBuilder::new().items(token).min_items(Some(1))
+    };
+    AnyOfBuilder::new()
+        .description(Some("A text, up to 2048 texts, or arrays of tokens."))
+        .item(text().examples(["one"]))
+        .item(ArrayBuilder::new().items(text()).min_items(Some(1)).max_items(Some(2_048)))
+        .item(tokens())
+        .item(ArrayBuilder::new().items(tokens()).min_items(Some(1)).max_items(Some(2_048)))
 }

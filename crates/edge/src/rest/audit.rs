@@ -138,13 +138,13 @@ impl AuditVerdict {
     operation_id = "listAuditEntries",
     tag = "Audit",
     params(
-        ("actor" = Option<String>, Query, description = "Who did it", example = "usr_01h455vb4pex5vsknk084sn02q"),
-        ("action" = Option<String>, Query, description = "What was done", example = "identity.key.created"),
-        ("target" = Option<String>, Query, description = "To what", example = "key_01h455vb4pex5vsknk084sn02q"),
-        ("outcome" = Option<String>, Query, description = "`ok`, `failed` or `denied`", example = "ok"),
-        ("from" = Option<String>, Query, description = "Not before this time (RFC 3339)", example = "2026-11-20T00:00:00Z"),
-        ("to" = Option<String>, Query, description = "Before this time (RFC 3339)", example = "2026-11-21T00:00:00Z"),
-        ("limit" = Option<u32>, Query, description = "1 to 200, default 50", example = 50),
+        ("actor" = Option<String>, Query, description = "Who did it", example = "usr_01h455vb4pex5vsknk084sn02q", pattern = r"^[^\x00]*$"),
+        ("action" = Option<String>, Query, description = "What was done", example = "identity.key.created", pattern = r"^[^\x00]*$"),
+        ("target" = Option<String>, Query, description = "To what", example = "key_01h455vb4pex5vsknk084sn02q", pattern = r"^[^\x00]*$"),
+        ("outcome" = Option<String>, Query, description = "`ok`, `failed` or `denied`", example = "ok", pattern = "^(ok|failed|denied)$"),
+        ("from" = Option<String>, Query, description = "Not before this time (RFC 3339)", format = DateTime, example = "2026-11-20T00:00:00Z"),
+        ("to" = Option<String>, Query, description = "Before this time (RFC 3339)", format = DateTime, example = "2026-11-21T00:00:00Z"),
+        ("limit" = Option<u32>, Query, description = "1 to 200, default 50", example = 50, minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "A page of what was done", body = AuditedActions, example = json!({"data": [{
@@ -187,13 +187,13 @@ pub(crate) async fn list_audit_entries(
     operation_id = "exportAuditEntries",
     tag = "Audit",
     params(
-        ("format" = Option<String>, Query, description = "`ndjson` (default) or `csv`", example = "ndjson"),
-        ("actor" = Option<String>, Query, description = "Who did it", example = "usr_01h455vb4pex5vsknk084sn02q"),
-        ("action" = Option<String>, Query, description = "What was done", example = "identity.key.created"),
-        ("target" = Option<String>, Query, description = "To what", example = "key_01h455vb4pex5vsknk084sn02q"),
-        ("outcome" = Option<String>, Query, description = "`ok`, `failed` or `denied`", example = "ok"),
-        ("from" = Option<String>, Query, description = "Not before this time (RFC 3339)", example = "2026-11-20T00:00:00Z"),
-        ("to" = Option<String>, Query, description = "Before this time (RFC 3339)", example = "2026-11-21T00:00:00Z"),
+        ("format" = Option<String>, Query, description = "`ndjson` (default) or `csv`", example = "ndjson", pattern = "^(ndjson|csv)$"),
+        ("actor" = Option<String>, Query, description = "Who did it", example = "usr_01h455vb4pex5vsknk084sn02q", pattern = r"^[^\x00]*$"),
+        ("action" = Option<String>, Query, description = "What was done", example = "identity.key.created", pattern = r"^[^\x00]*$"),
+        ("target" = Option<String>, Query, description = "To what", example = "key_01h455vb4pex5vsknk084sn02q", pattern = r"^[^\x00]*$"),
+        ("outcome" = Option<String>, Query, description = "`ok`, `failed` or `denied`", example = "ok", pattern = "^(ok|failed|denied)$"),
+        ("from" = Option<String>, Query, description = "Not before this time (RFC 3339)", format = DateTime, example = "2026-11-20T00:00:00Z"),
+        ("to" = Option<String>, Query, description = "Before this time (RFC 3339)", format = DateTime, example = "2026-11-21T00:00:00Z"),
     ),
     responses((status = 200, description = "The file", content(
         (String = "application/x-ndjson", example = "{\"format\":\"manifold-audit-v1\",\"tenant\":\"ten_…\",\"last\":42,\"checkpoints\":[]}"),
@@ -239,6 +239,9 @@ pub(crate) async fn verify_audit_chain(State(house): State<Arc<House>>, call: Ca
     Ok(respond(StatusCode::OK, &AuditVerdict::new(&verdict, house.identity.audit_key()))?)
 }
 
+/// How what was tried can have ended.
+const OUTCOMES: [&str; 3] = ["ok", "failed", "denied"];
+
 /// What a query asks for.
 struct Asked {
     filter: AuditFilter,
@@ -260,7 +263,11 @@ fn read(query: &str, others: &[&str]) -> Answer<Asked> {
             "actor" => filter.actor = Some(text.into_owned()),
             "action" => filter.action = Some(text.into_owned()),
             "target" => filter.target = Some(text.into_owned()),
-            "outcome" => filter.outcome = Some(text.into_owned()),
+            "outcome" if OUTCOMES.contains(&&*text) => filter.outcome = Some(text.into_owned()),
+            "outcome" => {
+                let message = format!("outcome is one of {}", OUTCOMES.join(", "));
+                return Err(Error::invalid("FILTER_INVALID", message).at("outcome").into());
+            }
             "from" => filter.from = Some(time(&text, "from")?),
             "to" => filter.to = Some(time(&text, "to")?),
             other if !others.contains(&other) => {
@@ -321,6 +328,8 @@ mod tests {
             ("format=csv", "PARAMETER_UNKNOWN"),
             ("actor=a&actor=b", "PARAMETER_REPEATED"),
             ("from=yesterday", "FILTER_INVALID"),
+            ("outcome=", "FILTER_INVALID"),
+            ("outcome=good", "FILTER_INVALID"),
             ("limit=x", "LIMIT_INVALID"),
         ] {
             let refused = read(query, &["limit", "cursor"]).err().expect("this is refused");

@@ -28,13 +28,19 @@ pub(crate) struct SetupRequest {
     /// From `setup.token` in the data folder, printed at the first start.
     #[schema(value_type = String, example = "mfs_2q7…")]
     token: Secret<String>,
-    #[schema(example = "ada@example.org")]
+    #[schema(example = "ada@example.org", format = Email)]
     email: String,
     /// 8 to 128 characters that are not easily guessed.
-    #[schema(value_type = String, example = "correct horse battery staple", min_length = 8, max_length = 128)]
+    #[schema(value_type = String, example = "correct horse battery staple", min_length = 8, max_length = 128,
+        format = Password)]
     password: Secret<String>,
     /// What the person is called, 1 to 100 characters.
-    #[schema(example = "Ada", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "Ada",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: String,
 }
 
@@ -42,7 +48,7 @@ pub(crate) struct SetupRequest {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoginRequest {
-    #[schema(example = "ada@example.org")]
+    #[schema(example = "ada@example.org", format = Email)]
     email: String,
     #[schema(value_type = String, example = "correct horse battery staple")]
     password: Secret<String>,
@@ -72,14 +78,20 @@ pub(crate) struct RegisterRequest {
     #[schema(value_type = Option<String>, example = "mfi_2q7…")]
     token: Option<Secret<String>>,
     /// The address of who registers without one.
-    #[schema(example = "grace@example.org")]
+    #[schema(example = "grace@example.org", format = Email)]
     email: Option<String>,
     /// What the person is called, 1 to 100 characters; of who has an account it stays as it is.
-    #[schema(example = "Grace", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "Grace",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: String,
     /// Of who follows an invitation: a new one; who has an account gives the one of the account. Who registers chooses it once
     /// the address is proven.
-    #[schema(value_type = Option<String>, example = "correct horse battery staple", min_length = 8, max_length = 128)]
+    #[schema(value_type = Option<String>, example = "correct horse battery staple", min_length = 8, max_length = 128,
+        format = Password)]
     password: Option<Secret<String>>,
     /// Of the app, or a recovery code, if the account has a second factor.
     #[serde(default)]
@@ -251,7 +263,7 @@ pub(crate) async fn register(State(house): State<Arc<House>>, call: Call) -> Ans
     path = "/v1/auth/login",
     operation_id = "logIn",
     tag = "Sessions",
-    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token")),
+    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token", pattern = "^token$")),
     request_body(content = LoginRequest,
         example = json!({"email": "ada@example.org", "password": "correct horse battery staple"})),
     responses((status = 200, response = inline(Entry))),
@@ -278,7 +290,7 @@ pub(crate) async fn log_in(State(house): State<Arc<House>>, Query(query): Query,
     path = "/v1/auth/login/mfa",
     operation_id = "logInWithCode",
     tag = "Sessions",
-    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token")),
+    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token", pattern = "^token$")),
     request_body(content = CodeRequest, example = json!({"ticket": "mft_2q7…", "code": "287082"})),
     responses((status = 200, response = inline(Entry))),
     security(()),

@@ -18,7 +18,7 @@ use crate::refusal::Answer;
     path = "/docs/errors/{code}",
     operation_id = "getErrorPage",
     tag = "Documents",
-    params(("code" = String, Path, description = "`code` of a problem", example = "model_not_found")),
+    params(("code" = String, Path, description = "`code` of a problem", example = "model_not_found", pattern = "^[a-z0-9_]+$")),
     responses(
         (status = 200, description = "The page", body = String, content_type = "text/markdown",
             example = json!("# MODEL_NOT_FOUND\n\nThere is no model of this name here.")),

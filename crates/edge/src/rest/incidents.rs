@@ -117,7 +117,7 @@ impl From<Block> for BlockedNetwork {
     operation_id = "listIncidents",
     tag = "Audit",
     params(
-        ("limit" = Option<u32>, Query, description = "1 to 200, default 50", example = 50),
+        ("limit" = Option<u32>, Query, description = "1 to 200, default 50", example = 50, minimum = 1, maximum = 200),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
     ),
     responses((status = 200, description = "A page of incidents", body = IncidentPage, example = json!({"data": [{

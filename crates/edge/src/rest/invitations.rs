@@ -20,10 +20,10 @@ use crate::rest::{nothing, respond};
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct InviteRequest {
-    #[schema(example = "grace@example.org")]
+    #[schema(example = "grace@example.org", format = Email)]
     email: String,
     /// What the person will be; see `GET /v1/roles`.
-    #[schema(example = "developer")]
+    #[schema(example = "developer", format = "role")]
     role: String,
 }
 

@@ -10,16 +10,16 @@ use utoipa::ToSchema;
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct KeyRestrictions {
     /// Networks, and single addresses, of clients.
-    #[schema(example = json!(["10.0.0.0/8", "2001:db8::/32"]))]
+    #[schema(example = json!(["10.0.0.0/8", "2001:db8::/32"]), max_items = 50, format = "network")]
     ips: Vec<String>,
     /// Origins of pages, exactly as browsers send them. Calls without `Origin` are refused.
-    #[schema(example = json!(["https://app.example"]))]
+    #[schema(example = json!(["https://app.example"]), max_items = 50, format = "origin")]
     origins: Vec<String>,
     /// `GET` (and with it HEAD), `POST`, `PUT`, `PATCH` or `DELETE`.
-    #[schema(example = json!(["GET", "POST"]))]
+    #[schema(example = json!(["GET", "POST"]), max_items = 50, pattern = "^(GET|POST|PUT|PATCH|DELETE)$")]
     methods: Vec<String>,
     /// First words of the permissions that operations need, see `x-permission` of each: `ai`, `keys` …
-    #[schema(example = json!(["ai"]))]
+    #[schema(example = json!(["ai"]), max_items = 50, max_length = 64, pattern = "^[a-z0-9_-]+$")]
     apis: Vec<String>,
 }
 
@@ -39,30 +39,44 @@ impl From<Restrictions> for KeyRestrictions {
 
 /// When credits are filled up, and how far.
 #[derive(Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct KeyRefill {
-    /// Who has less has so many afterwards.
-    #[schema(example = 1_000, minimum = 0)]
-    amount: i64,
-    /// `day` or `month`.
-    #[schema(example = "day")]
-    every: String,
-    /// Of a day the hour, 0 to 23; of a month the day, 1 to 28. In UTC. Default: the first.
-    #[schema(example = 0)]
-    at: Option<u8>,
+#[serde(tag = "every", rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum KeyRefill {
+    /// Once a day.
+    Day {
+        /// Who has less has so many afterwards.
+        #[schema(example = 1_000, minimum = 0, maximum = 1_000_000_000_000_i64)]
+        amount: i64,
+        /// The hour, in UTC. Default: the first.
+        #[schema(example = 0, minimum = 0, maximum = 23)]
+        at: Option<u8>,
+    },
+    /// Once a month.
+    Month {
+        /// Who has less has so many afterwards.
+        #[schema(example = 1_000, minimum = 0, maximum = 1_000_000_000_000_i64)]
+        amount: i64,
+        /// The day, in UTC. Default: the first.
+        #[schema(example = 1, minimum = 1, maximum = 28)]
+        at: Option<u8>,
+    },
 }
 
-impl KeyRefill {
-    /// As identity understands it.
-    pub(crate) fn read(&self) -> Result<Refill, Error> {
-        let every = Every::parse(&self.every)?;
-        Ok(Refill { amount: self.amount, every, at: self.at.unwrap_or((every == Every::Month).into()) })
+impl From<KeyRefill> for Refill {
+    fn from(refill: KeyRefill) -> Self {
+        match refill {
+            KeyRefill::Day { amount, at } => Self { amount, every: Every::Day, at: at.unwrap_or(0) },
+            KeyRefill::Month { amount, at } => Self { amount, every: Every::Month, at: at.unwrap_or(1) },
+        }
     }
 }
 
 impl From<Refill> for KeyRefill {
     fn from(refill: Refill) -> Self {
-        Self { amount: refill.amount, every: refill.every.name().to_owned(), at: Some(refill.at) }
+        let (amount, at) = (refill.amount, Some(refill.at));
+        match refill.every {
+            Every::Day => Self::Day { amount, at },
+            Every::Month => Self::Month { amount, at },
+        }
     }
 }
 

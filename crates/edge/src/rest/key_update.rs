@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use manifold_identity::{KeyChange, parse_key_id, read_owner_of_key};
+use manifold_identity::{KeyChange, Refill, parse_key_id, read_owner_of_key};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -23,10 +23,16 @@ use crate::rest::respond;
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateKeyRequest {
     /// What a person calls it, 1 to 100 characters.
-    #[schema(example = "website", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "website",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: Option<String>,
     /// These and no others, never more than the caller holds.
-    #[schema(example = json!(["ai.inference.run"]))]
+    #[schema(example = json!(["ai.inference.run"]), min_items = 1, max_items = 100, max_length = 100,
+        pattern = r"^(\*|[a-z0-9_-]+\.(\*|[a-z0-9_-]+\.(\*|[a-z0-9_-]+)))(@(own|env:live|env:test|api:[a-z0-9_-]+)(,(own|env:live|env:test|api:[a-z0-9_-]+))*)?$")]
     permissions: Option<Vec<String>>,
     /// When it ends by itself (RFC 3339); null = never.
     #[serde(default, deserialize_with = "json::nullable")]
@@ -42,7 +48,7 @@ pub(crate) struct UpdateKeyRequest {
     metadata: Option<Map<String, Value>>,
     /// How many calls it has left; null = as many as it wants, and no refill.
     #[serde(default, deserialize_with = "json::nullable")]
-    #[schema(value_type = Option<i64>, example = 1_000, minimum = 0)]
+    #[schema(value_type = Option<i64>, example = 1_000, minimum = 0, maximum = 1_000_000_000_000_i64)]
     credits: Option<Option<i64>>,
     /// How credits are filled up; null = not.
     #[serde(default, deserialize_with = "json::nullable")]
@@ -60,7 +66,7 @@ pub(crate) struct UpdateKeyRequest {
 
 fn change(body: UpdateKeyRequest) -> Answer<KeyChange> {
     let expires_at = body.expires_at.map(|text| text.as_deref().map(read_time).transpose()).transpose()?;
-    let refill = body.refill.map(|refill| refill.map(|refill| refill.read()).transpose()).transpose()?;
+    let refill = body.refill.map(|refill| refill.map(Refill::from));
     let owner = body.owner.map(|id| id.as_deref().map(read_owner_of_key).transpose()).transpose()?;
     Ok(KeyChange {
         name: body.name,

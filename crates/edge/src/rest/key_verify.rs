@@ -11,6 +11,8 @@ use manifold_identity::{LimitState, Question, Verified, VerifyCode, parse_ip};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{RefOr, Schema};
 
 use crate::call::Call;
 use crate::edge::House;
@@ -27,14 +29,14 @@ pub(crate) struct VerifyKeyRequest {
     #[schema(value_type = String, example = "mfk_live_0123456789_003aUlTJC7tjlCTQj2uNU3MFagCXG9LRKRcwGkBIDlf3qIAiy")]
     key: Secret<String>,
     /// What it must be allowed: permissions, `AND`, `OR` and brackets. At most 100 permissions, and 10 brackets inside each other.
-    #[schema(example = "keys.key.read AND (keys.key.write OR keys.key.verify)")]
+    #[schema(example = "keys.key.read AND (keys.key.write OR keys.key.verify)", format = "permission-query")]
     permissions: Option<String>,
     /// Credits to spend if all else holds. Default: none.
-    #[schema(example = 1, minimum = 0)]
+    #[schema(example = 1, minimum = 0, maximum = 1_000_000_000_000_i64)]
     credits: Option<i64>,
     /// Address from which it was presented. Who leaves it out is refused by keys that are restricted to networks; so it is
     /// with the next three.
-    #[schema(example = "192.0.2.7")]
+    #[schema(example = "192.0.2.7", format = "ip")]
     ip: Option<String>,
     /// Origin of the page that presented it.
     #[schema(example = "https://app.example")]
@@ -45,9 +47,21 @@ pub(crate) struct VerifyKeyRequest {
     /// API for which it came.
     #[schema(example = "ai")]
     api: Option<String>,
-    /// What the log of the server shall say about this question: at most 10, names of at most 32, values of at most 128
-    /// characters.
+    #[schema(schema_with = tags)]
     tags: Option<BTreeMap<String, String>>,
+}
+
+fn tags() -> impl Into<RefOr<Schema>> {
+    let text = |min, max| ObjectBuilder::new().schema_type(Type::String).min_length(Some(min)).max_length(Some(max));
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Object, Type::Null]))
+        .description(Some(
+            "What the log of the server shall say about this question: at most 10, names of at most 32, values of at most \
+             128 characters.",
+        ))
+        .property_names(Some(text(1, 32)))
+        .additional_properties(Some(Schema::from(text(0, 128))))
+        .max_properties(Some(10))
 }
 
 /// Whether a key holds. Everything but `valid` and `code` is null if the tenant has no such key.

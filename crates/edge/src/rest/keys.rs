@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::header::LOCATION;
 use http::{HeaderValue, StatusCode};
 use manifold_core::{Error, IdempotencyKey, Timestamp};
-use manifold_identity::{Environment, KeyInfo, NewKey, Terms, parse_key_id, read_owner_of_key};
+use manifold_identity::{Environment, KeyInfo, NewKey, Refill, Terms, parse_key_id, read_owner_of_key};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -28,17 +28,23 @@ use crate::rest::rotation::Rotation;
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateKeyRequest {
     /// What a person calls it, 1 to 100 characters.
-    #[schema(example = "website", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "website",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: String,
     /// Whether it is a trap, to be left where only a thief looks: whoever uses it is refused as with an unknown key, and makes a
     /// critical incident.
     #[serde(default)]
     canary: bool,
     /// `live` (default) or `test`.
-    #[schema(example = "live")]
+    #[schema(example = "live", pattern = "^(live|test)$")]
     environment: Option<String>,
     /// Granted permissions, never more than the caller holds. Default: `ai.inference.run`.
-    #[schema(example = json!(["ai.inference.run"]))]
+    #[schema(example = json!(["ai.inference.run"]), max_items = 100, max_length = 100,
+        pattern = r"^(\*|[a-z0-9_-]+\.(\*|[a-z0-9_-]+\.(\*|[a-z0-9_-]+)))(@(own|env:live|env:test|api:[a-z0-9_-]+)(,(own|env:live|env:test|api:[a-z0-9_-]+))*)?$")]
     permissions: Option<Vec<String>>,
     /// When it ends by itself (RFC 3339). Default: never.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -49,7 +55,7 @@ pub(crate) struct CreateKeyRequest {
     #[schema(value_type = Option<Object>, example = json!({"plan": "free"}))]
     metadata: Option<Map<String, Value>>,
     /// How many calls it has: each costs one. Default: `refill.amount`, and without a refill as many as it wants.
-    #[schema(example = 1_000, minimum = 0)]
+    #[schema(example = 1_000, minimum = 0, maximum = 1_000_000_000_000_i64)]
     credits: Option<i64>,
     /// How credits are filled up. Default: not.
     refill: Option<KeyRefill>,
@@ -165,7 +171,7 @@ fn new_key(body: CreateKeyRequest, idempotency_key: Option<IdempotencyKey>) -> A
         restrictions: body.restrictions.unwrap_or_default().into(),
         metadata: body.metadata.unwrap_or_default(),
         credits: body.credits,
-        refill: body.refill.map(|refill| refill.read()).transpose()?,
+        refill: body.refill.map(Refill::from),
         rotate_every: body.rotate_every,
         owner: body.owner.as_deref().map(read_owner_of_key).transpose()?,
     };

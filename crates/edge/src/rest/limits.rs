@@ -32,27 +32,27 @@ pub(crate) struct SetLimitsRequest {
 pub(crate) struct LimitRule {
     /// Lower-case letters, digits, `-` and `_`; once per subject. Headers show it as `key/…`, `owner/…`, `user/…` or
     /// `tenant/…`.
-    #[schema(example = "minute", min_length = 1, max_length = 40)]
+    #[schema(example = "minute", min_length = 1, max_length = 40, pattern = "^[a-z0-9_-]+$")]
     name: String,
     /// Requests per window.
     #[schema(example = 600, minimum = 1)]
     quota: u64,
     /// A length of time such as `60s`, or `day` or `month` of the calendar in UTC.
-    #[schema(example = "60s")]
+    #[schema(example = "60s", format = "window")]
     window: String,
     /// Requests that may come within a moment. Default: the quota. Only with `gcra`.
     #[schema(example = 60, minimum = 1)]
     burst: Option<u64>,
     /// `gcra` (units come back one by one), `sliding` or `fixed`. Default: `gcra`, and `fixed` for a day or month.
-    #[schema(value_type = Option<String>, example = "gcra")]
+    #[schema(value_type = Option<String>, example = "gcra", pattern = "^(gcra|sliding|fixed)$")]
     algorithm: Option<Algorithm>,
     /// Who counts together: `local` (each process, default), `leased` or `strict` (all processes of one Redis).
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "local")]
+    #[schema(value_type = String, example = "local", pattern = "^(local|leased|strict)$")]
     mode: Mode,
     /// A shared limit while Redis is away: `local` (default) or `deny`.
     #[serde(default)]
-    #[schema(value_type = Option<String>, example = "local")]
+    #[schema(value_type = String, example = "local", pattern = "^(local|deny)$")]
     on_store_failure: OnStoreFailure,
 }
 
@@ -105,7 +105,8 @@ impl LimitRule {
     path = "/v1/limits/{subject}",
     operation_id = "getLimits",
     tag = "Limits",
-    params(("subject" = String, Path, description = "`key_…`, `own_…`, `usr_…` or `tenant`", example = "tenant")),
+    params(("subject" = String, Path, description = "`key_…`, `own_…`, `usr_…` or `tenant`", example = "tenant",
+        pattern = "^(tenant|[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25})$")),
     responses((status = 200, description = "The limits", body = LimitRules, example = json!({
         "subject": "tenant", "limits": [{"name": "minute", "quota": 600, "window": "1m", "burst": 60, "algorithm": null,
         "mode": "local", "on_store_failure": "local"}], "updated_by": "usr_01h455vb4pex5vsknk084sn02q",
@@ -128,7 +129,8 @@ pub(crate) async fn get_limits(State(house): State<Arc<House>>, Id(id): Id, call
     path = "/v1/limits/{subject}",
     operation_id = "setLimits",
     tag = "Limits",
-    params(("subject" = String, Path, description = "`key_…`, `own_…`, `usr_…` or `tenant`", example = "tenant")),
+    params(("subject" = String, Path, description = "`key_…`, `own_…`, `usr_…` or `tenant`", example = "tenant",
+        pattern = "^(tenant|[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25})$")),
     request_body(content = SetLimitsRequest, example = json!({"limits": [{"name": "minute", "quota": 600, "window": "60s",
         "burst": 60}]})),
     responses((status = 200, description = "The limits", body = LimitRules, example = json!({
@@ -154,7 +156,8 @@ pub(crate) async fn set_limits(State(house): State<Arc<House>>, Id(id): Id, call
     path = "/v1/limits/{subject}",
     operation_id = "deleteLimits",
     tag = "Limits",
-    params(("subject" = String, Path, description = "`key_…`, `own_…`, `usr_…` or `tenant`", example = "tenant")),
+    params(("subject" = String, Path, description = "`key_…`, `own_…`, `usr_…` or `tenant`", example = "tenant",
+        pattern = "^(tenant|[a-z]{3}_[0-7][0-9a-hjkmnp-tv-z]{25})$")),
     responses((status = 204, description = "There are none any more")),
     security(("api_key" = []), ("session" = [])),
     extensions(("x-permission" = json!("limits.rule.write")))

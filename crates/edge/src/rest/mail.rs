@@ -24,7 +24,8 @@ pub(crate) struct VerifyRequest {
     #[schema(value_type = String, example = "mfv_2q7…")]
     token: Secret<String>,
     /// Of who registers: the password of the new account, 8 to 128 characters that are not easily guessed.
-    #[schema(value_type = Option<String>, example = "correct horse battery staple", min_length = 8, max_length = 128)]
+    #[schema(value_type = Option<String>, example = "correct horse battery staple", min_length = 8, max_length = 128,
+        format = Password)]
     password: Option<Secret<String>>,
 }
 
@@ -32,7 +33,7 @@ pub(crate) struct VerifyRequest {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ForgotRequest {
-    #[schema(example = "ada@example.org")]
+    #[schema(example = "ada@example.org", format = Email)]
     email: String,
 }
 

@@ -50,10 +50,15 @@ pub(crate) struct OwnerPage {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateOwnerRequest {
     /// What the tenant calls it among its own: visible ASCII characters, once in a tenant, for good.
-    #[schema(example = "customer-42", min_length = 1, max_length = 128)]
+    #[schema(example = "customer-42", min_length = 1, max_length = 128, pattern = r"^[\x21-\x7e]+$")]
     external_id: String,
     /// What a person calls it, 1 to 100 characters.
-    #[schema(example = "Ada's shop", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "Ada's shop",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: String,
     /// What shall be remembered with it, up to 4 KiB of JSON.
     #[schema(value_type = Option<Object>)]
@@ -65,7 +70,12 @@ pub(crate) struct CreateOwnerRequest {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateOwnerRequest {
     /// What a person calls it, 1 to 100 characters.
-    #[schema(example = "Ada's shop", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "Ada's shop",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: Option<String>,
     /// What shall be remembered with it, up to 4 KiB of JSON. This and nothing else.
     #[schema(value_type = Option<Object>)]

@@ -23,7 +23,8 @@ pub(crate) struct PasswordRequest {
     #[schema(value_type = String, example = "correct horse battery staple")]
     current: Secret<String>,
     /// 8 to 128 characters that are not easily guessed.
-    #[schema(value_type = String, example = "another four words here", min_length = 8, max_length = 128)]
+    #[schema(value_type = String, example = "another four words here", min_length = 8, max_length = 128,
+        format = Password)]
     new: Secret<String>,
     /// Of the app, or a recovery code, if the account has a second factor.
     #[serde(default)]
@@ -39,7 +40,8 @@ pub(crate) struct ResetRequest {
     #[schema(value_type = String, example = "mfr_2q7…")]
     token: Secret<String>,
     /// 8 to 128 characters that are not easily guessed.
-    #[schema(value_type = String, example = "another four words here", min_length = 8, max_length = 128)]
+    #[schema(value_type = String, example = "another four words here", min_length = 8, max_length = 128,
+        format = Password)]
     password: Secret<String>,
 }
 
@@ -83,7 +85,7 @@ pub(crate) async fn reset_password(State(house): State<Arc<House>>, call: Call) 
     path = "/v1/auth/password",
     operation_id = "changePassword",
     tag = "Sessions",
-    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token")),
+    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token", pattern = "^token$")),
     request_body(content = PasswordRequest,
         example = json!({"current": "correct horse battery staple", "new": "another four words here"})),
     responses((status = 200, response = inline(Entry))),
@@ -111,7 +113,7 @@ pub(crate) async fn change_password(
     path = "/v1/auth/step-up",
     operation_id = "stepUp",
     tag = "Sessions",
-    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token")),
+    params(("mode" = Option<String>, Query, description = "`token` for tokens instead of a cookie", example = "token", pattern = "^token$")),
     request_body(content = StepUpRequest, example = json!({"password": "correct horse battery staple"})),
     responses((status = 200, response = inline(Entry))),
     security(("session" = [])),

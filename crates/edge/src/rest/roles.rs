@@ -22,16 +22,20 @@ use crate::rest::{nothing, respond};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Grant {
     /// See `GET /v1/roles/permissions`. The last part may be `*`, which stands for everything below.
-    #[schema(example = "keys.key.*", max_length = 100)]
+    #[schema(
+        example = "keys.key.*",
+        max_length = 100,
+        pattern = r"^(\*|[a-z0-9_-]+\.(\*|[a-z0-9_-]+\.(\*|[a-z0-9_-]+)))$"
+    )]
     permission: String,
     /// For things with these labels: `own`, `env:live`, `env:test`, `api:<name>`; of each kind one will do. Default: for all.
     #[serde(default)]
-    #[schema(example = json!(["own"]))]
+    #[schema(example = json!(["own"]), max_items = 10, max_length = 100, pattern = "^(own|env:live|env:test|api:[a-z0-9_-]+)$")]
     on: Vec<String>,
     /// A condition in CEL over `principal.{id, kind, mfa}` and `request.{ip, time, hour, weekday}`, in UTC; it may call
     /// `inNetwork(request.ip, "10.0.0.0/8")`, `contains`, `startsWith`, `endsWith`, `size`, `int` and `string`. What is
     /// permitted under a condition cannot be given to others. Default: always.
-    #[schema(example = "request.hour >= 8 && request.hour < 18")]
+    #[schema(example = "request.hour >= 8 && request.hour < 18", format = "cel")]
     when: Option<String>,
 }
 
@@ -40,9 +44,15 @@ pub(crate) struct Grant {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateRoleRequest {
     /// 1 to 100 characters, new in the tenant.
-    #[schema(example = "support", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "support",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: String,
     /// What its holders may do: 1 to 100 grants, none of more than the caller has.
+    #[schema(min_items = 1, max_items = 100)]
     grants: Vec<Grant>,
 }
 
@@ -51,9 +61,15 @@ pub(crate) struct CreateRoleRequest {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateRoleRequest {
     /// 1 to 100 characters, new in the tenant.
-    #[schema(example = "support", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "support",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: Option<String>,
     /// All of them.
+    #[schema(min_items = 1, max_items = 100)]
     grants: Option<Vec<Grant>>,
 }
 

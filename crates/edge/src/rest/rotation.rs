@@ -10,6 +10,8 @@ use manifold_core::{Error, Timestamp, parse_iso_duration};
 use manifold_identity::{Finish, parse_key_id};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, SchemaFormat, Type};
+use utoipa::openapi::{RefOr, Schema};
 
 use crate::call::{Call, Id};
 use crate::edge::House;
@@ -20,6 +22,8 @@ use crate::rest::keys::{CreatedKey, Key};
 use crate::rest::respond;
 
 const DEFAULT_GRACE: Duration = Duration::from_secs(24 * 3_600);
+/// 30 days in seconds, the longest.
+const MAX_GRACE: u32 = 30 * 24 * 3_600;
 
 /// A secret that is being replaced.
 #[derive(Serialize, ToSchema)]
@@ -55,13 +59,20 @@ impl From<manifold_identity::Rotation> for Rotation {
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RotateKeyRequest {
-    /// Seconds, or a length of time of ISO 8601 such as `PT12H` or `P7D`; at most 30 days. Default: one day.
-    #[schema(inline, example = json!("P7D"))]
+    #[schema(schema_with = grace)]
     grace: Option<Grace>,
 }
 
+fn grace() -> impl Into<RefOr<Schema>> {
+    let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0)).maximum(Some(MAX_GRACE));
+    let text = ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::Custom("duration".to_owned())));
+    OneOfBuilder::new().item(seconds).item(text).item(ObjectBuilder::new().schema_type(Type::Null)).description(Some(
+        "Seconds, or a length of time of ISO 8601 such as `PT12H` or `P7D`; at most 30 days. Default: one day.",
+    ))
+}
+
 /// A length of time.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize)]
 #[serde(untagged)]
 enum Grace {
     Seconds(u32),
@@ -188,6 +199,7 @@ mod tests {
         for (body, seconds) in [
             ("", Some(86_400)),
             ("{}", Some(86_400)),
+            ("null", Some(86_400)),
             (r#"{"grace":90}"#, Some(90)),
             (r#"{"grace":"PT1H"}"#, Some(3_600)),
             (r#"{"grace":"1h"}"#, None),

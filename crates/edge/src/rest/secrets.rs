@@ -22,7 +22,7 @@ use crate::rest::{nothing, respond};
 #[serde(deny_unknown_fields)]
 pub(crate) struct PutSecretRequest {
     /// 1 to 65536 bytes.
-    #[schema(value_type = String, example = "sk_live_4eC39HqLyjWDarjtT1zdp7dc")]
+    #[schema(value_type = String, example = "sk_live_4eC39HqLyjWDarjtT1zdp7dc", min_length = 1, max_length = 65_536)]
     value: Hidden<String>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct PutSecretRequest {
 pub(crate) struct Secret {
     #[schema(example = "sec_01h455vb4pex5vsknk084sn02q")]
     id: String,
-    #[schema(example = "stripe.live")]
+    #[schema(example = "stripe.live", max_length = 100, pattern = "^[a-z0-9][a-z0-9._-]*$")]
     name: String,
     /// It has a value.
     #[schema(example = true)]
@@ -106,7 +106,7 @@ pub(crate) async fn list_secrets(State(house): State<Arc<House>>, list: List, ca
     path = "/v1/secrets/{name}",
     operation_id = "getSecret",
     tag = "Secrets",
-    params(("name" = String, Path, description = "Name of the secret", example = "stripe.live")),
+    params(("name" = String, Path, description = "Name of the secret", example = "stripe.live", max_length = 100, pattern = "^[a-z0-9][a-z0-9._-]*$")),
     responses((status = 200, description = "The secret, without its value", body = Secret, example = json!({
         "id": "sec_01h455vb4pex5vsknk084sn02q", "name": "stripe.live", "set": true, "last4": "p7dc", "version": 3,
         "updated_at": "2026-11-20T09:00:10Z", "updated_by": "usr_01h455vb4pex5vsknk084sn02q"
@@ -128,7 +128,7 @@ pub(crate) async fn get_secret(State(house): State<Arc<House>>, Id(name): Id, ca
     path = "/v1/secrets/{name}",
     operation_id = "putSecret",
     tag = "Secrets",
-    params(("name" = String, Path, description = "Name of the secret", example = "stripe.live")),
+    params(("name" = String, Path, description = "Name of the secret", example = "stripe.live", max_length = 100, pattern = "^[a-z0-9][a-z0-9._-]*$")),
     request_body(content = PutSecretRequest, example = json!({"value": "sk_live_4eC39HqLyjWDarjtT1zdp7dc"})),
     responses((status = 200, description = "The secret, without its value", body = Secret, example = json!({
         "id": "sec_01h455vb4pex5vsknk084sn02q", "name": "stripe.live", "set": true, "last4": "p7dc", "version": 1,
@@ -151,7 +151,7 @@ pub(crate) async fn put_secret(State(house): State<Arc<House>>, Id(name): Id, ca
     path = "/v1/secrets/{name}",
     operation_id = "deleteSecret",
     tag = "Secrets",
-    params(("name" = String, Path, description = "Name of the secret", example = "stripe.live")),
+    params(("name" = String, Path, description = "Name of the secret", example = "stripe.live", max_length = 100, pattern = "^[a-z0-9][a-z0-9._-]*$")),
     responses((status = 204, description = "It is gone")),
     security(("api_key" = []), ("session" = [])),
     extensions(("x-permission" = json!("vault.secret.write")))

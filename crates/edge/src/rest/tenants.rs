@@ -25,13 +25,18 @@ use crate::rest::respond;
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateTenantRequest {
     /// What people call it, 1 to 100 characters.
-    #[schema(example = "Acme", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "Acme",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: String,
     /// What addresses call it: lower case letters, digits and hyphens. It stays as it is.
-    #[schema(example = "acme", min_length = 1, max_length = 63)]
+    #[schema(example = "acme", min_length = 1, max_length = 63, pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")]
     slug: String,
     /// Address of the person who shall own it. Default: the caller.
-    #[schema(example = "grace@example.org")]
+    #[schema(example = "grace@example.org", format = Email)]
     owner: Option<String>,
 }
 
@@ -62,7 +67,7 @@ pub(crate) struct TenantSettings {
     #[schema(example = 720, minimum = 1, maximum = 720)]
     session_lifetime_minutes: u32,
     /// Pages of these origins may call the API from browsers; at most 100. Default: none.
-    #[schema(example = json!(["https://app.example"]), max_items = 100)]
+    #[schema(example = json!(["https://app.example"]), max_items = 100, format = "origin")]
     origins: Vec<String>,
 }
 
@@ -71,7 +76,12 @@ pub(crate) struct TenantSettings {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateTenantRequest {
     /// What people call it, 1 to 100 characters.
-    #[schema(example = "Acme", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "Acme",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: Option<String>,
     /// All of them.
     settings: Option<TenantSettings>,

@@ -44,13 +44,18 @@ pub(crate) struct User {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateMeRequest {
     /// What the person is called, 1 to 100 characters.
-    #[schema(example = "Ada Lovelace", min_length = 1, max_length = 100)]
+    #[schema(
+        example = "Ada Lovelace",
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
+    )]
     name: Option<String>,
     /// Language (RFC 5646).
-    #[schema(example = "pt-BR", max_length = 64)]
+    #[schema(example = "pt-BR", max_length = 64, pattern = "^([A-Za-z][A-Za-z0-9]*(-[A-Za-z0-9]+)*)?$")]
     locale: Option<String>,
     /// Time zone (IANA).
-    #[schema(example = "Europe/Lisbon", max_length = 64)]
+    #[schema(example = "Europe/Lisbon", max_length = 64, pattern = "^([A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*)?$")]
     zone: Option<String>,
 }
 
@@ -58,7 +63,7 @@ pub(crate) struct UpdateMeRequest {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeEmailRequest {
-    #[schema(example = "ada@lovelace.example")]
+    #[schema(example = "ada@lovelace.example", format = Email)]
     email: String,
     /// That the caller has.
     #[schema(value_type = String, example = "correct horse battery staple")]
@@ -89,7 +94,7 @@ pub(crate) struct MemberPage {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateUserRequest {
     /// These and no others; see `GET /v1/roles`.
-    #[schema(example = json!(["developer"]))]
+    #[schema(example = json!(["developer"]), format = "role")]
     roles: Vec<String>,
 }
 

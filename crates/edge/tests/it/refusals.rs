@@ -121,12 +121,14 @@ async fn routes_that_do_not_fit_are_refused_in_the_right_shape() {
     let dialect = house.call("GET", "/v1/audio/speech", None).await;
     let method = house.call("DELETE", "/v1/models", None).await;
     let native = house.call("PUT", "/v1/keys", Some(&json!({}))).await;
+    let with_body = house.call("GET", "/v1/embeddings", Some(&json!({}))).await;
 
     assert_eq!((nowhere.status, nowhere.header("content-type")), (404, "application/problem+json"));
     assert_eq!((dialect.status, &dialect.json()["error"]["type"]), (404, &json!("invalid_request_error")));
     assert_eq!((method.status, method.header("allow")), (405, "GET, HEAD"));
     assert!(method.json()["error"].is_object());
     assert_eq!((native.status, native.header("allow")), (405, "GET, POST, HEAD"));
+    assert_eq!((with_body.status, with_body.header("allow")), (405, "POST"), "the method is wrong before the body is");
 }
 
 /// POSTs these bytes to `/v1/keys`.

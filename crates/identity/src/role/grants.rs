@@ -59,7 +59,8 @@ pub fn check(grants: &[RoleGrant]) -> Result<()> {
         return Err(Error::invalid("PERMISSION_INVALID", message).at("grants"));
     }
     for (index, grant) in grants.iter().enumerate() {
-        permission::check_form(&grant.text()).map_err(|error| error.at(format!("grants[{index}].permission")))?;
+        permission::check_form(&grant.permission).map_err(|error| error.at(format!("grants[{index}].permission")))?;
+        permission::check_labels(&grant.on).map_err(|error| error.at(format!("grants[{index}].on")))?;
         if let Some(when) = &grant.when {
             Condition::parse(when, &THINGS).map_err(|error| error.at(format!("grants[{index}].when")))?;
         }
@@ -147,14 +148,21 @@ mod tests {
     fn what_is_no_grant_is_named() {
         for (bad, param) in [
             (grant("keys", &[], None), "grants[1].permission"),
-            (grant("keys.key.read", &["now"], None), "grants[1].permission"),
-            (grant("keys.key.read", &["mine"], None), "grants[1].permission"),
+            (grant("keys.key.read", &["now"], None), "grants[1].on"),
+            (grant("keys.key.read", &["mine"], None), "grants[1].on"),
+            (grant("keys.key.read", &["own,own"], None), "grants[1].on"),
+            (grant("keys.key.read", &["own"; 11], None), "grants[1].on"),
             (grant("keys.key.read", &[], Some("request.hour <")), "grants[1].when"),
             (grant("keys.key.read", &[], Some("secret.x == 1")), "grants[1].when"),
         ] {
             let error = check(&[grant("ai.*", &[], None), bad]).unwrap_err();
             assert_eq!(error.param(), Some(param), "{error}");
         }
+        let longest = format!("a.b.{}", "c".repeat(96));
+        assert!(
+            check(&[grant(&longest, &["own", "env:live", "api:weather"], None)]).is_ok(),
+            "labels take nothing from it"
+        );
         assert!(check(&[]).is_err());
         assert!(check(&vec![grant("ai.*", &[], None); MAX_GRANTS + 1]).is_err());
     }
