@@ -227,7 +227,8 @@ async fn a_session_moves_to_another_tenant_and_the_old_one_ends(house: &House) {
 
     let moved = process.identity.switch_tenant(&caller, visitor("127.0.0.1"), acme.id).await.unwrap();
 
-    assert_eq!((moved.session.tenant, moved.session.expires_at), (acme.id, before.session.expires_at));
+    assert_eq!(moved.session.tenant, acme.id);
+    assert_eq!(process.count("SELECT COUNT(DISTINCT expires_at) FROM session").await, 1, "as long as it would have");
     assert_eq!(process.reason_for(&before).await.as_deref(), Some("INVALID_SESSION"));
     assert_eq!(process.caller(&moved).await.principal.tenant, acme.id);
     let again = process.identity.switch_tenant(&caller, visitor("127.0.0.1"), acme.id).await.unwrap_err();

@@ -174,19 +174,17 @@ async fn a_door_to_the_network_needs_a_proxy_that_is_named_and_an_https_address(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn origins_that_anybody_on_the_way_can_be_are_risky_and_patterns_are_refused() -> Result<()> {
+async fn origins_that_anybody_on_the_way_can_be_are_risky() -> Result<()> {
     let with = |origins: &str| Ok::<_, anyhow::Error>(Program::new()?.set("edge.cors_origins", origins));
 
     let plain =
         with(r#"["https://app.example", "http://app.example:8080"]"#)?.run(&["doctor", "--offline", "--json"]).await?;
     let fine = with(r#"["https://app.example", "http://localhost:3000", "http://[::1]"]"#)?;
     let fine = fine.run(&["doctor", "--offline", "--json"]).await?;
-    let pattern = with(r#"["*"]"#)?.run(&["doctor", "--offline", "--json"]).await?;
 
     let found = finding(&plain, "risk.cors")?;
     assert!(found["found"].as_str().is_some_and(|text| text.contains("http://app.example:8080")), "{found}");
     assert!(finding(&fine, "risk.cors").is_err(), "{}", fine.out);
-    assert_eq!((pattern.code, state(&pattern, "configuration")?.as_str()), (1, "fail"), "{}", pattern.out);
     Ok(())
 }
 

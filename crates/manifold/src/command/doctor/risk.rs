@@ -51,7 +51,7 @@ fn plain_http(config: &Config) -> Option<Risk> {
     None
 }
 
-/// Patterns are refused when settings are read.
+/// With patterns the server does not start.
 fn cors(config: &Config) -> Option<Risk> {
     let is_plain = |origin: &&String| {
         let uri: Option<Uri> = origin.parse().ok().filter(|uri: &Uri| uri.scheme_str() == Some("http"));
