@@ -124,9 +124,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or "{}")
         vendor, path = self.vendor()
         received.append({"vendor": vendor, "path": path, "headers": {k.lower(): v for k, v in self.headers.items()}, "body": body})
-        if body.get("stream") and vendor in OPENAI_LIKE:
-            return self.stream(body)
         status, answered = answer(vendor, path, body)
+        if status == 200 and body.get("stream") and vendor in OPENAI_LIKE:
+            return self.stream(body)
         return self.reply(status, answered, {"Retry-After": "7"} if status == 429 and vendor in OPENAI_LIKE else {})
 
     def vendor(self):

@@ -20,9 +20,9 @@ PASSWORD = "correct horse battery staple"
 class Mailbox:
     """A mail server that keeps what it is given, while the `with` lasts."""
 
-    def __init__(self):
+    def __init__(self, port):
         self.mails = {}
-        self.server = Controller(self, hostname="127.0.0.1", port=free_port())
+        self.server = Controller(self, hostname="127.0.0.1", port=port)
 
     async def handle_DATA(self, _server, _session, envelope):
         text = message_from_bytes(envelope.content).get_payload(decode=True).decode()
@@ -67,19 +67,20 @@ class Caller:
 
 
 class House:
-    """The gateway: set up by its owner, and open to anybody."""
+    """The gateway: set up by its owner, and open to anybody. Mails go to a port, where a mailbox may be."""
 
-    def __init__(self, stack, mailbox):
-        self.mailbox = mailbox
+    def __init__(self, stack, mail_port, providers=None):
+        self.mailbox = Mailbox(mail_port)
         self.url, data = stack.house(
             "house",
             edge={
                 "MANIFOLD_EDGE__PUBLIC_URL": PUBLIC_URL,
                 "MANIFOLD_EDGE__TRUSTED_PROXIES": '["127.0.0.1"]',
-                "MANIFOLD_MAIL__URL": f"smtp://127.0.0.1:{mailbox.server.port}",
+                "MANIFOLD_MAIL__URL": f"smtp://127.0.0.1:{mail_port}",
                 "MANIFOLD_MAIL__TLS": "none",
                 "MANIFOLD_MAIL__FROM": "Manifold <manifold@example.org>",
             },
+            router=providers,
         )
         self.nobody = Caller(self.url)
         self.admin = Caller(self.url, Authorization=f"Bearer {(data / 'admin.key').read_text().strip()}")
@@ -100,12 +101,10 @@ class House:
         """A stranger who registers, reads the mail and logs in."""
         asked = self.nobody.call("POST", "/v1/auth/register", {"email": email, "name": "Grace"})
         assert asked.status_code == 202, asked.text
-        proof = {"token": self.mailbox.token(email), "password": PASSWORD}
-        self.nobody.made("POST", "/v1/auth/verify-email", proof)
+        self.nobody.made("POST", "/v1/auth/verify-email", {"token": self.mailbox.token(email), "password": PASSWORD})
         return self.log_in(email)
 
 
-def open_house(folder):
-    """One house, while the generator is alive."""
-    with Mailbox() as mailbox, Stack(os.environ["BLACKBOX_SHAPE"], folder, os.environ.get("MANIFOLD_TEST_POSTGRES")) as stack:
-        yield House(stack, mailbox)
+def stack_in(folder):
+    """Processes of the shape that is tested."""
+    return Stack(os.environ["BLACKBOX_SHAPE"], folder, os.environ.get("MANIFOLD_TEST_POSTGRES"))
