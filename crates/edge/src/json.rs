@@ -23,7 +23,8 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T> {
     })
 }
 
-/// Reads a native body: unknown or wrong fields are 422; a name that stands twice in an object, anywhere, or depth beyond 64
+/// Reads a native body: it is no list, which serde would take for the fields of an object in their order. Unknown or wrong fields
+/// are 422; a name that stands twice in an object, anywhere, or depth beyond 64
 /// is 400.
 pub(crate) fn read_strictly<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T> {
     if is_too_deep(body) {
@@ -32,7 +33,12 @@ pub(crate) fn read_strictly<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Answer<T>
     if let Some(place) = twice::find(body) {
         return Err(Refusal::bad("BODY_INVALID", "a name stands twice in one object").at(place));
     }
-    read(body).map_err(|mut refusal| {
+    let is_list = body.trim_ascii_start().first() == Some(&b'[');
+    let outcome = read(body).and_then(|read| {
+        let message = "invalid type: sequence, expected an object";
+        if is_list { Err(Refusal::bad("BODY_INVALID", message)) } else { Ok(read) }
+    });
+    outcome.map_err(|mut refusal| {
         if refusal.error.reason() == "BODY_INVALID" {
             refusal.status = StatusCode::UNPROCESSABLE_ENTITY;
         }
@@ -141,6 +147,8 @@ mod tests {
             ("{\"list\":[{\"name\":\"a\"},{\"name\":1}]}", 422, "BODY_INVALID", Some("list[1].name")),
             ("{\"list\":[{\"name\":\"a\",\"x\":1}]}", 422, "BODY_INVALID", Some("list[0].x")),
             ("{}", 422, "BODY_INVALID", None),
+            (" [[]]", 422, "BODY_INVALID", None),
+            ("[", 400, "BODY_NOT_JSON", None),
         ] {
             assert_eq!(refused(body), (status, reason.to_owned(), param.map(str::to_owned)), "{body}");
         }

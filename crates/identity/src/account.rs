@@ -99,7 +99,9 @@ impl Identity {
         let public_url = self.require_mail()?.to_owned();
         let email = Email::parse(email)?;
         let account = store::find(&self.inner.db, user).await?.ok_or_else(login::refused)?;
-        let tries = self.prove(Some(&account), &Email::parse(&account.email)?, visitor.ip, typed).await?;
+        let tries = self
+            .prove(&self.inner.hasher.seat()?, Some(&account), &Email::parse(&account.email)?, visitor.ip, typed)
+            .await?;
         self.count_mail(&email, visitor).await?;
         let (now, generation) = (self.inner.clock.now(), account.generation);
         let (token, until) = (session::one_time("mfv"), now.after(PROOF));

@@ -124,7 +124,7 @@ impl Identity {
     /// `TOKEN_INVALID`, `REGISTRATION_CLOSED`, `NAME_INVALID`, `PASSWORD_INVALID`, `PASSWORD_WEAK`; for who has an account
     /// those of [`Identity::log_in`], `CODE_REQUIRED` and `CODE_INVALID`.
     pub async fn join(&self, call: &CallContext, visitor: Visitor, new: Newcomer) -> Result<Entered> {
-        let now = self.inner.clock.now();
+        let (seat, now) = (self.inner.hasher.seat()?, self.inner.clock.now());
         let hash = session::hash(new.token.expose());
         let row = store::find_invitation(&self.inner.db, &hash, now).await?.ok_or_else(wrong_token)?;
         self.require_invitations(TenantId(row.tenant_id)).await?;
@@ -132,7 +132,7 @@ impl Identity {
         let known = user::find_by_email(&self.inner.db, &email.norm).await?;
         let join = match known {
             Some(account) => {
-                let tries = self.prove(Some(&account), &email, visitor.ip, new.password).await?;
+                let tries = self.prove(&seat, Some(&account), &email, visitor.ip, new.password).await?;
                 let (tenant, user) = (TenantId(row.tenant_id), UserId(account.id));
                 let second = Box::new(self.second(call, tenant, user, new.code.as_ref()).await?);
                 Join { user, proof: Proof::Known { tries, second, generation: account.generation }, email, row }
@@ -141,7 +141,7 @@ impl Identity {
                 let name = name::read(&new.name)?;
                 let password = password::read(&new.password)?;
                 password::check_strength(&password, &email, &name)?;
-                let phc = self.inner.hasher.hash(password).await?;
+                let phc = self.inner.hasher.hash(&seat, password).await?;
                 Join { user: UserId(self.inner.ids.next()), proof: Proof::New { name, phc }, email, row }
             }
         };

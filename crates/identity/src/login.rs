@@ -21,6 +21,7 @@ use crate::mail::Errand;
 use crate::member::{OneTime, wrong_token};
 use crate::network::Network;
 use crate::origin::Origin;
+use crate::password::Seat;
 use crate::session::{Entered, Visitor};
 use crate::store::attempt::{self, Tried};
 use crate::store::one_time::{self, Promise};
@@ -107,14 +108,6 @@ impl Tries {
         attempt::take_back(tx, &self.network, now).await?;
         attempt::forget(tx, &self.both).await
     }
-
-    /// Nobody could look whether it was.
-    async fn take_back(&self, tx: &mut Tx<'_>, now: Timestamp) -> Result<()> {
-        for subject in [&self.account, &self.network, &self.both] {
-            attempt::take_back(tx, subject, now).await?;
-        }
-        Ok(())
-    }
 }
 
 impl Identity {
@@ -134,10 +127,10 @@ impl Identity {
     ) -> Result<Login> {
         self.require_setup().await?;
         let email = Email::parse(email)?;
+        let seat = self.inner.hasher.seat().inspect_err(|_| count("busy"))?;
         let account = store::find_by_email(&self.inner.db, &email.norm).await?;
-        let proven = self.prove(account.as_ref(), &email, visitor.ip, typed).await;
-        let outcome = if proven.is_ok() { "ok" } else { "refused" };
-        metrics::counter!("manifold_logins_total", "outcome" => outcome).increment(1);
+        let proven = self.prove(&seat, account.as_ref(), &email, visitor.ip, typed).await;
+        count(if proven.is_ok() { "ok" } else { "refused" });
         let tries = proven?;
         let account = account.ok_or_else(refused)?;
         let user = UserId(account.id);
@@ -212,6 +205,7 @@ impl Identity {
     /// Fails unless the password is that of the account. Every try counts; see [`Tries::succeeded`].
     pub(crate) async fn prove(
         &self,
+        seat: &Seat,
         account: Option<&Account>,
         email: &Email,
         ip: IpAddr,
@@ -222,28 +216,18 @@ impl Identity {
                 self.note_failed_login(account.map(|account| UserId(account.id)), &Tries::of(email, ip).account, ip);
             }
         });
-        let (tries, now) = (begun?, self.inner.clock.now());
+        let tries = begun?;
         let hash = account.and_then(|account| account.phc.clone());
         // What no password can be is compared, too: with nobody's.
         let (password, hash) = match password::read(&typed) {
             Ok(password) => (password, hash),
             Err(_) => (Secret::from("not a password"), None),
         };
-        match self.inner.hasher.verify(password, hash).await {
-            Ok(true) => Ok(tries),
-            Ok(false) => {
-                self.note_failed_login(account.map(|account| UserId(account.id)), &tries.account, ip);
-                Err(refused())
-            }
-            Err(busy) => {
-                let undone = self.inner.db.write("take a try back", move |tx| {
-                    let tries = Arc::clone(&tries);
-                    Box::pin(async move { tries.take_back(tx, now).await })
-                });
-                undone.await?;
-                Err(busy)
-            }
+        if self.inner.hasher.verify(seat, password, hash).await? {
+            return Ok(tries);
         }
+        self.note_failed_login(account.map(|account| UserId(account.id)), &tries.account, ip);
+        Err(refused())
     }
 
     /// Opens a session for a person who has proven to be one, if the code fits, too.
@@ -293,6 +277,10 @@ impl Identity {
         }
         self.entered(new, token, account).await.map(Box::new)
     }
+}
+
+fn count(outcome: &'static str) {
+    metrics::counter!("manifold_logins_total", "outcome" => outcome).increment(1);
 }
 
 /// Inserts a session, and tells of it.

@@ -147,7 +147,7 @@ impl Identity {
         let account = user::find(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
         password::check_strength(&new, &Email::parse(&account.email)?, &account.name)?;
         let tenant = user::home(&self.inner.db, user).await?.ok_or_else(wrong_token)?;
-        let phc = self.inner.hasher.hash(new).await?;
+        let phc = self.inner.hasher.hash(&self.inner.hasher.seat()?, new).await?;
         let work = Arc::new((self.clone(), hash, phc, Origin::of(call), promised));
         let reset = self.inner.db.write("reset a password", move |tx| {
             let work = Arc::clone(&work);

@@ -102,7 +102,7 @@ impl Identity {
         let missing = || Error::invalid("PASSWORD_INVALID", "choose the password of the new account").at("password");
         let password = password::read(password.ok_or_else(missing)?)?;
         password::check_strength(&password, &pending.email, &pending.name)?;
-        let phc = self.inner.hasher.hash(password).await?;
+        let phc = self.inner.hasher.hash(&self.inner.hasher.seat()?, password).await?;
         let (user, tenant) = (UserId(self.inner.ids.next()), TenantId(self.inner.ids.next()));
         let slug = tenant.to_string().replace('_', "-");
         let home = NewTenant { id: tenant, slug, name: pending.name.clone(), at: now };

@@ -53,8 +53,9 @@ impl Identity {
         code: Option<Secret<String>>,
     ) -> Result<Entered> {
         let (user, old) = person(&caller.principal)?;
+        let seat = self.inner.hasher.seat()?;
         let account = store::find(&self.inner.db, user).await?.ok_or_else(login::refused)?;
-        let tries = self.prove(Some(&account), &Email::parse(&account.email)?, visitor.ip, typed).await?;
+        let tries = self.prove(&seat, Some(&account), &Email::parse(&account.email)?, visitor.ip, typed).await?;
         let (tenant, now) = (caller.principal.tenant, self.inner.clock.now());
         let second = self.second(caller, tenant, user, code.as_ref()).await?;
         let (opened, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);

@@ -83,7 +83,7 @@ impl Identity {
         let (email, name) = (Email::parse(&new.email)?, name::read(&new.name)?);
         let password = password::read(&new.password)?;
         password::check_strength(&password, &email, &name)?;
-        let phc = self.inner.hasher.hash(password).await?;
+        let phc = self.inner.hasher.hash(&self.inner.hasher.seat()?, password).await?;
         let (user, now) = (UserId(self.inner.ids.next()), self.inner.clock.now());
         let work = Arc::new((self.clone(), email, name, token, phc, visitor, Origin::of(call)));
         let made = self.inner.db.write("make the first account", move |tx| {
@@ -139,14 +139,15 @@ impl Identity {
         code: Option<Secret<String>>,
     ) -> Result<Entered> {
         let (user, _) = person(&caller.principal)?;
+        let seat = self.inner.hasher.seat()?;
         let account = store::find(&self.inner.db, user).await?.ok_or_else(login::refused)?;
         let email = Email::parse(&account.email)?;
         let new = password::read(&new)?;
         password::check_strength(&new, &email, &account.name)?;
-        let tries = self.prove(Some(&account), &email, visitor.ip, current).await?;
+        let tries = self.prove(&seat, Some(&account), &email, visitor.ip, current).await?;
         let tenant = caller.principal.tenant;
         let second = self.second(caller, tenant, user, code.as_ref()).await?;
-        let phc = self.inner.hasher.hash(new).await?;
+        let phc = self.inner.hasher.hash(&seat, new).await?;
         let now = self.inner.clock.now();
         let (opened, token) = session::new(&self.inner.ids, user, tenant, &visitor, now);
         let opened = NewSession { mfa: second.kind().is_some(), ..opened };

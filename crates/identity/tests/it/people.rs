@@ -52,6 +52,7 @@ on_both_engines!(
     a_session_is_a_person_with_the_rights_of_the_roles,
     an_unknown_address_and_a_wrong_password_are_the_same,
     who_guesses_has_to_wait_longer_and_longer,
+    who_finds_no_seat_has_tried_nothing,
     a_network_that_tries_many_accounts_has_to_wait,
     a_session_ends_without_use_and_after_half_a_day,
     sessions_are_ended_one_by_one_or_all_but_ones_own,
@@ -169,6 +170,24 @@ async fn an_unknown_address_and_a_wrong_password_are_the_same(house: &House) {
     for other in [unknown, short] {
         assert_eq!((other.reason(), other.message(), other.param()), (wrong.reason(), wrong.message(), wrong.param()));
     }
+    process.stop().await;
+}
+
+async fn who_finds_no_seat_has_tried_nothing(house: &House) {
+    let process = house.start().await;
+    process.set_up(house).await;
+    let from: Vec<_> = (0..200).map(|n| (format!("10.{n}.0.1"), format!("person{n}@example.org"))).collect();
+
+    let crowd = from.iter().map(|(from, email)| process.log_in(from, email, "wrong horse battery"));
+    let answers = futures::future::join_all(crowd).await;
+
+    let (busy, tried): (Vec<_>, Vec<_>) =
+        answers.into_iter().map(Result::unwrap_err).partition(|error| error.code() == Code::Unavailable);
+    assert!(!tried.is_empty() && tried.iter().all(|error| error.reason() == "INVALID_CREDENTIALS"));
+    assert!(!busy.is_empty() && busy.iter().all(|error| error.reason() == "TEMPORARY_REDUCED_CAPACITY"));
+    // The account, the network and both together.
+    let counted = process.count("SELECT COUNT(*) FROM login_attempt").await;
+    assert_eq!(usize::try_from(counted).unwrap(), 3 * tried.len());
     process.stop().await;
 }
 
