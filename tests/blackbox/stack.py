@@ -25,6 +25,8 @@ class Stack:
     def __init__(self, shape, folder, postgres=None):
         self.shape, self.folder, self.postgres = shape, Path(folder), postgres
         self.running = []
+        # Of each gateway: what its command line must know.
+        self.settings = {}
         self.environment = {"BLACKBOX_SHAPE": shape, "BLACKBOX_BINARY": str(BINARY)}
 
     def __enter__(self):
@@ -85,6 +87,7 @@ class Stack:
             "MANIFOLD_EDGE__LISTEN": f"127.0.0.1:{listen}",
             "MANIFOLD_MANAGEMENT__LISTEN": f"127.0.0.1:{management}",
         }
+        self.settings[name.partition("-")[2]] = env
         process = self.run(name, [BINARY, "serve", *arguments], env)
         process.wait_for(f"http://127.0.0.1:{management}/readyz")
         return f"http://127.0.0.1:{listen}", data

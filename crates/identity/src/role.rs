@@ -1,8 +1,9 @@
 //! Roles: what their holders may do in a tenant. Five are built in, a tenant makes others.
 
+pub mod built_in;
 pub mod grants;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use manifold_core::{Code, Error, Principal, Result, RoleId, TenantId, Timestamp};
 use manifold_runtime::CallContext;
@@ -19,45 +20,6 @@ use crate::{Identity, name, revoke, step_up};
 
 /// Who made the house: everything.
 pub const OWNER: &str = "owner";
-
-/// Permissions of each built-in role, the mightiest first.
-pub const BUILT_IN: [(&str, &[&str]); 5] = [
-    (OWNER, &["*"]),
-    (
-        "admin",
-        &[
-            "ai.*",
-            "audit.*",
-            "keys.*",
-            "limits.*",
-            "roles.*",
-            "tenants.tenant.create",
-            "tenants.tenant.read",
-            "tenants.tenant.suspend",
-            "tenants.tenant.write",
-            "users.*",
-            "vault.key.read",
-            "vault.secret.*",
-        ],
-    ),
-    (
-        "operator",
-        &[
-            "ai.*",
-            "audit.entry.read",
-            "keys.key.read",
-            "keys.owner.read",
-            "limits.rule.read",
-            "roles.role.read",
-            "tenants.tenant.read",
-            "users.user.read",
-            "vault.key.read",
-            "vault.secret.read",
-        ],
-    ),
-    ("developer", &["ai.*", "keys.key.*@own", "keys.owner.read", "roles.role.read", "tenants.tenant.read"]),
-    ("viewer", &["keys.key.read", "keys.owner.read", "roles.role.read", "tenants.tenant.read", "users.user.read"]),
-];
 
 const READ: &str = "roles.role.read";
 const WRITE: &str = "roles.role.write";
@@ -79,17 +41,6 @@ pub struct RoleInfo {
     pub created_at: Option<Timestamp>,
 }
 
-static BUILT_IN_ROLES: LazyLock<Vec<RoleInfo>> = LazyLock::new(|| {
-    let role = |(name, grants): &(&str, &[&str])| RoleInfo {
-        id: (*name).to_owned(),
-        name: (*name).to_owned(),
-        built_in: true,
-        grants: grants.iter().map(|grant| RoleGrant::of(grant)).collect(),
-        created_at: None,
-    };
-    BUILT_IN.iter().map(role).collect()
-});
-
 /// The roles that there are in a tenant: the built-in ones, and those that it made, which are here.
 pub struct Roles(Vec<RoleInfo>);
 
@@ -110,7 +61,7 @@ impl Roles {
 
     /// All of them, the built-in ones first.
     fn all(&self) -> impl Iterator<Item = &RoleInfo> {
-        BUILT_IN_ROLES.iter().chain(&self.0)
+        built_in::ROLES.iter().chain(&self.0)
     }
 
     fn find(&self, id: &str) -> Option<&RoleInfo> {
@@ -334,7 +285,7 @@ fn check_covers(caller: &Principal, grants: &[RoleGrant]) -> Result<()> {
 /// A role's name is not that of a built-in one.
 fn read_name(text: &str) -> Result<String> {
     let name = name::read(text)?;
-    if BUILT_IN.iter().any(|(built_in, _)| built_in.eq_ignore_ascii_case(&name)) {
+    if built_in::ROLES.iter().any(|role| role.name.eq_ignore_ascii_case(&name)) {
         return Err(exists());
     }
     Ok(name)
@@ -342,7 +293,7 @@ fn read_name(text: &str) -> Result<String> {
 
 /// The id of a role that a tenant made.
 fn made(id: &str) -> Result<RoleId> {
-    if BUILT_IN.iter().any(|(name, _)| *name == id) {
+    if built_in::ROLES.iter().any(|role| role.id == id) {
         let message = "a built-in role stays as it is: make another one";
         return Err(Error::new(Code::Conflict, "ROLE_BUILT_IN", message));
     }

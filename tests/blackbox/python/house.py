@@ -69,11 +69,12 @@ class Caller:
 class House:
     """The gateway: set up by its owner, and open to anybody. Mails go to a port, where a mailbox may be."""
 
-    def __init__(self, stack, mail_port, providers=None):
+    def __init__(self, stack, mail_port, providers=None, settings=None):
         self.mailbox = Mailbox(mail_port)
         self.url, data = stack.house(
             "house",
             edge={
+                **(settings or {}),
                 "MANIFOLD_EDGE__PUBLIC_URL": PUBLIC_URL,
                 "MANIFOLD_EDGE__TRUSTED_PROXIES": '["127.0.0.1"]',
                 "MANIFOLD_MAIL__URL": f"smtp://127.0.0.1:{mail_port}",

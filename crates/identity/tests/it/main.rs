@@ -42,6 +42,7 @@ mod directory;
 mod factors;
 mod hostile_tokens;
 mod house;
+mod invitations;
 mod keys;
 mod limits;
 mod lost_factors;
