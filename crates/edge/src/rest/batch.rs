@@ -96,7 +96,7 @@ pub(crate) struct BatchItem {
     #[schema(example = json!({"idempotency-key": "8e03978e-40d5-43e8-bc93-6894a57f9324"}))]
     headers: BTreeMap<String, String>,
     /// JSON. `stream` is not possible.
-    #[schema(value_type = Value)]
+    #[schema(value_type = Value, required = false)]
     body: Option<Box<RawValue>>,
 }
 
