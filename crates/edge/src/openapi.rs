@@ -172,6 +172,7 @@ fn base() -> OpenApi {
 mod tests {
     use std::collections::BTreeSet;
 
+    use serde_json::Value;
     use utoipa::openapi::path::Operation;
 
     use super::published::is_public;
@@ -222,6 +223,17 @@ mod tests {
     }
 
     #[test]
+    fn operations_that_take_something_tell_how_they_refuse() {
+        for (path, operation) in operations() {
+            let takes = operation.request_body.is_some() || operation.parameters.is_some_and(|all| !all.is_empty());
+            let statuses: Vec<_> = operation.responses.responses.keys().cloned().collect();
+            let refuses = statuses.iter().any(|status| status == "400" || status == "4XX");
+
+            assert!(refuses || !takes, "{path} {statuses:?}");
+        }
+    }
+
+    #[test]
     fn every_success_shows_an_example() {
         for (path, operation) in operations() {
             let says = |status: &str| status.starts_with('2') && status != "204";
@@ -266,11 +278,11 @@ mod tests {
     }
 
     #[test]
-    fn every_part_of_a_path_says_what_it_looks_like() {
+    fn every_part_of_a_path_and_every_key_of_a_repetition_says_what_it_looks_like() {
         for (path, operation) in operations() {
             let parameters = serde_json::to_value(&operation.parameters).unwrap();
-            let parts = parameters.as_array().into_iter().flatten().filter(|parameter| parameter["in"] == "path");
-            for part in parts {
+            let has_form = |parameter: &&Value| parameter["in"] == "path" || parameter["name"] == "Idempotency-Key";
+            for part in parameters.as_array().into_iter().flatten().filter(has_form) {
                 assert!(part["schema"]["pattern"].as_str().is_some_and(|form| form.starts_with('^')), "{path} {part}");
             }
         }

@@ -34,15 +34,19 @@ const PROBLEMS: [(&str, &str); 12] = [
 ];
 
 /// What can be done next with the thing that an operation made: operation, name of the link, next operation.
-const LINKS: [(&str, &str, &str); 16] = [
+const LINKS: [(&str, &str, &str); 20] = [
     ("createFactor", "confirm", "confirmFactor"),
     ("createFactor", "remove", "removeFactor"),
     ("createKey", "get", "getKey"),
+    ("createKey", "limit", "setLimits"),
     ("createKey", "revoke", "revokeKey"),
     ("createKey", "rotate", "rotateKey"),
     ("createKey", "update", "updateKey"),
+    ("createKey", "usage", "getKeyUsage"),
     ("createOwner", "get", "getOwner"),
+    ("createOwner", "limit", "setLimits"),
     ("createOwner", "update", "updateOwner"),
+    ("createOwner", "usage", "getOwnerUsage"),
     ("createOwner", "delete", "deleteOwner"),
     ("createInvitation", "revoke", "revokeInvitation"),
     ("createRole", "get", "getRole"),
@@ -58,6 +62,8 @@ const EITHER: (&str, [&[&str]; 2]) = ("RegisterRequest", [&["token", "password"]
 
 /// The header by which a client says that two requests are one.
 const REPETITION: &str = "Idempotency-Key";
+/// Printable ASCII, with or without the quotes of structured fields (RFC 9651).
+const FORM_OF_REPETITION: &str = r#"^([!#-~]([ -~]*[!-~])?|"([ !#-\[\]-~]|\\["\\])+")$"#;
 
 /// The document as clients read it: with the problems of native operations and paths as templates.
 pub(crate) fn publish(mut document: OpenApi, public_url: Option<&str>) -> OpenApi {
@@ -108,7 +114,8 @@ fn is_never_repeated(operation: &Operation) -> bool {
 
 /// Takes nothing and refuses nothing.
 fn is_probe(operation: &Operation) -> bool {
-    is_public(operation) && operation.request_body.is_none()
+    let takes_nothing = operation.parameters.as_ref().is_none_or(Vec::is_empty) && operation.request_body.is_none();
+    is_public(operation) && takes_nothing
 }
 
 fn speaks_openai(operation: &Operation) -> bool {
@@ -139,12 +146,16 @@ fn add_credentials(operation: &mut Operation) {
 fn add_forms(operation: &mut Operation) {
     for parameter in operation.parameters.iter_mut().flatten() {
         let RefOr::T(parameter) = parameter else { continue };
-        if !matches!(parameter.parameter_in, ParameterIn::Path) {
-            continue;
-        }
-        let printed = serde_json::to_value(&*parameter).unwrap_or_default();
+        let form = match parameter.parameter_in {
+            ParameterIn::Path => {
+                let printed = serde_json::to_value(&*parameter).unwrap_or_default();
+                form_of(printed["example"].as_str().unwrap_or_default())
+            }
+            _ if parameter.name == REPETITION => FORM_OF_REPETITION.to_owned(),
+            _ => continue,
+        };
         if let Some(RefOr::T(Schema::Object(text))) = &mut parameter.schema {
-            text.pattern.get_or_insert_with(|| form_of(printed["example"].as_str().unwrap_or_default()));
+            text.pattern.get_or_insert(form);
         }
     }
 }
@@ -161,7 +172,8 @@ fn add_links(operation: &mut Operation) {
     let id = operation.operation_id.clone().unwrap_or_default();
     let Some(RefOr::T(created)) = operation.responses.responses.get_mut("201") else { return };
     for (_, name, target) in LINKS.iter().filter(|(from, ..)| *from == id) {
-        let link = Link::builder().operation_id(*target).parameter("id", "$response.body#/id").build();
+        let parameter = if *target == "setLimits" { "subject" } else { "id" };
+        let link = Link::builder().operation_id(*target).parameter(parameter, "$response.body#/id").build();
         created.links.insert((*name).to_owned(), RefOr::T(link));
     }
 }

@@ -212,7 +212,7 @@ pub(crate) async fn delete_owner(State(house): State<Arc<House>>, Id(id): Id, ca
     tag = "Keys",
     params(
         ("id" = String, Path, description = "Id of the owner", example = "own_01h455vb4pex5vsknk084sn02q"),
-        ("window" = Option<String>, Query, description = "How far back: hours or days up to 90d. Default: 24h", example = "7d"),
+        ("window" = Option<String>, Query, description = "How far back: hours or days up to 90d. Default: 24h", example = "7d", pattern = "^(([1-9]|[1-8][0-9]|90)d|([1-9][0-9]{0,2}|1[0-9]{3}|20[0-9]{2}|21[0-5][0-9]|2160)h)$"),
     ),
     responses((status = 200, description = "The usage of its keys", body = KeyUsage, example = json!({"data": [{
         "hour": "2026-11-20T09:00:00Z", "operation": "chat", "outcome": "ok", "n_requests": 120, "input_tokens": 5400,
