@@ -25,6 +25,8 @@ class Credentials:
         spare_the_caller(case)
         if case.meta.generation.mode.is_positive:
             know(case)
+        elif "Idempotency-Key" in case.headers:
+            used.add(case.headers["Idempotency-Key"])
 
 
 @schemathesis.hook

@@ -12,9 +12,9 @@ from house import PASSWORD, House, stack_in
 from stack import HERE, PROVIDERS, free_port, providers_at
 
 # Who calls → how many cases there are at least, and how many operations that did what they were asked for.
-LEAST = {"key": (3_500, 50), "session": (3_500, 65)}
+LEAST = {"key": (5_000, 50), "session": (5_000, 65)}
 # One after the other. Answers decide where links lead to: when the same requests are answered otherwise, following them ends.
-PASSES = [("examples,coverage,fuzzing,stateful", 1), ("stateful", 2), ("stateful", 3)]
+PASSES = [("examples,coverage,fuzzing,stateful", 1), ("stateful", 9)]
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 
 pytestmark = pytest.mark.skipif(os.environ["BLACKBOX_SHAPE"] != "one", reason="the door is the same in front of several processes")
