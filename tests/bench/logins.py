@@ -15,7 +15,7 @@ import bench
 CROWD = 500
 RATE = 1_000  # chats a second
 SECONDS = 3 if bench.QUICK else 10
-ROUNDS = 1 if bench.QUICK else 5
+ROUNDS = 1 if bench.QUICK else 9
 OWNER = {"email": "ada@example.org", "name": "Ada", "password": "correct horse battery staple"}
 SETTINGS = {
     # Everybody comes from a place of his own, so that no limit of an address keeps the crowd away.
