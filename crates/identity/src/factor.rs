@@ -19,8 +19,8 @@ use crate::{Identity, base32, login, random, second, step_up, totp};
 
 /// Recovery codes of a person.
 const RECOVERY_CODES: usize = 10;
-/// Letters of each: 50 bits.
-pub(crate) const RECOVERY_LETTERS: usize = 10;
+/// Letters of each: 120 bits, so that a plain hash of one tells nobody what it was.
+pub(crate) const RECOVERY_LETTERS: usize = 24;
 
 /// A second factor, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -264,9 +264,7 @@ fn uri(email: &str, secret: &Secret<String>) -> Secret<String> {
 }
 
 fn recovery_code() -> Secret<String> {
-    let mut code = base32::encode(&random::bytes::<7>());
-    code.truncate(RECOVERY_LETTERS);
-    Secret::new(code)
+    Secret::new(base32::encode(&random::bytes::<{ RECOVERY_LETTERS * 5 / 8 }>()))
 }
 
 impl From<FactorRow> for FactorInfo {
@@ -287,6 +285,8 @@ fn not_found() -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -299,10 +299,12 @@ mod tests {
     }
 
     #[test]
-    fn recovery_codes_are_ten_letters_of_base32_and_never_the_same() {
-        let codes: std::collections::BTreeSet<_> = (0..100).map(|_| recovery_code().expose().clone()).collect();
+    fn recovery_codes_hold_more_than_112_random_bits_and_are_never_the_same() {
+        let codes: BTreeSet<_> = (0..1_000).map(|_| recovery_code().expose().clone()).collect();
 
-        assert_eq!(codes.len(), 100);
-        assert!(codes.iter().all(|code| code.len() == 10 && base32::read(code).as_ref() == Some(code)));
+        assert_eq!(codes.len(), 1_000);
+        assert!(codes.iter().all(|code| code.len() == RECOVERY_LETTERS && base32::read(code).as_ref() == Some(code)));
+        assert!(5 * RECOVERY_LETTERS > 112, "letters of base32 hold five bits each");
+        assert_eq!(codes.iter().map(|code| code.as_bytes()[RECOVERY_LETTERS - 1]).collect::<BTreeSet<_>>().len(), 32);
     }
 }

@@ -79,7 +79,7 @@ pub(crate) struct Factors {
 /// What works once each in place of the factor, shown here and nowhere else.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct RecoveryCodes {
-    #[schema(example = json!(["MZXW6YTBOI"]))]
+    #[schema(example = json!(["MZXW6YTBOJQWK3LQNRSXGLBA"]))]
     codes: Vec<String>,
 }
 
@@ -191,7 +191,7 @@ pub(crate) async fn remove_factor(State(house): State<Arc<House>>, Id(id): Id, c
     path = "/v1/users/me/recovery-codes",
     operation_id = "createRecoveryCodes",
     tag = "Users",
-    responses((status = 201, description = "The codes", body = RecoveryCodes, example = json!({"codes": ["MZXW6YTBOI"]}))),
+    responses((status = 201, description = "The codes", body = RecoveryCodes, example = json!({"codes": ["MZXW6YTBOJQWK3LQNRSXGLBA"]}))),
     security(("session" = [])),
     extensions(("x-user" = json!(true)))
 )]
