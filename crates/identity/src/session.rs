@@ -234,11 +234,14 @@ impl Identity {
         self.end_sessions(caller, Which::One(session)).await.map(|_| ())
     }
 
-    /// Ends a session of the caller.
+    /// Ends a session of the caller. Another one than its own ends only for who has just proven to be the person.
     ///
     /// # Errors
-    /// `SESSION_NOT_FOUND` if it is not the caller's, or not any more.
+    /// `STEP_UP_REQUIRED`; `SESSION_NOT_FOUND` if it is not the caller's, or not any more.
     pub async fn revoke_session(&self, caller: &CallContext, id: SessionId) -> Result<()> {
+        if person(&caller.principal)?.1 != id {
+            self.require_step_up(&caller.principal)?;
+        }
         match self.end_sessions(caller, Which::One(id)).await? {
             0 => Err(not_found()),
             _ => Ok(()),
@@ -246,8 +249,12 @@ impl Identity {
     }
 
     /// Ends every other session of the caller; how many.
+    ///
+    /// # Errors
+    /// `STEP_UP_REQUIRED`.
     pub async fn revoke_other_sessions(&self, caller: &CallContext) -> Result<u64> {
         let (_, session) = person(&caller.principal)?;
+        self.require_step_up(&caller.principal)?;
         self.end_sessions(caller, Which::AllBut(session)).await
     }
 
@@ -345,4 +352,23 @@ pub(crate) fn invalid() -> Error {
 
 fn not_found() -> Error {
     Error::not_found("SESSION_NOT_FOUND", "no such session")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn tokens_are_256_random_bits_and_never_the_same() {
+        let tokens: BTreeSet<_> = (0..1_000).map(|_| one_time("mfr").expose().clone()).collect();
+
+        assert_eq!(tokens.len(), 1_000);
+        let bytes: Vec<_> =
+            tokens.iter().map(|token| URL_SAFE_NO_PAD.decode(&token["mfr_".len()..]).unwrap()).collect();
+        assert!(bytes.iter().all(|bytes| bytes.len() == 32));
+        let at = |place: usize| bytes.iter().map(|bytes| bytes[place]).collect::<BTreeSet<_>>().len();
+        assert!((0..32).all(|place| at(place) > 200), "of a thousand random bytes nearly all 256 are different");
+    }
 }

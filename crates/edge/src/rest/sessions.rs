@@ -86,7 +86,7 @@ pub(crate) async fn list_sessions(State(house): State<Arc<House>>, call: Call) -
 
 /// End one's other sessions
 ///
-/// Logs the caller out everywhere else, at once.
+/// Logs the caller out everywhere else, at once. Needs a proof of the last ten minutes.
 #[utoipa::path(
     delete,
     path = "/v1/sessions",
@@ -103,7 +103,8 @@ pub(crate) async fn revoke_other_sessions(State(house): State<Arc<House>>, call:
 
 /// End a session
 ///
-/// Logs the caller out there, at once. Unknown and foreign ids are the same 404.
+/// Logs the caller out there, at once; elsewhere than here it needs a proof of the last ten minutes. Unknown and foreign ids
+/// are the same 404.
 #[utoipa::path(
     delete,
     path = "/v1/sessions/{id}",

@@ -1,4 +1,4 @@
-//! Step-up: what hands out power needs a proof of the last ten minutes.
+//! Step-up: what hands out power, or ends sessions elsewhere, needs a proof of the last ten minutes.
 
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use crate::people::{PASSWORD, visitor};
 
 on_both_engines!(
     an_old_proof_hands_out_no_power,
+    an_old_proof_ends_no_session_but_its_own,
     a_new_proof_makes_a_new_session,
     of_many_new_proofs_at_once_one_counts,
     a_wrong_proof_counts_as_a_try_to_log_in,
@@ -42,6 +43,7 @@ async fn an_old_proof_hands_out_no_power(house: &House) {
         identity.invite(&caller, "h@example.org", "viewer").await.err(),
         identity.revoke_invitation(&caller, invited.0.id).await.err(),
         identity.make_reset_link(&caller, manifold_core::UserId(uuid::Uuid::new_v4())).await.err(),
+        identity.change_email(&caller, &visitor("127.0.0.1"), "h@example.org", Secret::from(PASSWORD)).await.err(),
     ];
 
     for refused in refused {
@@ -54,6 +56,23 @@ async fn an_old_proof_hands_out_no_power(house: &House) {
     assert!(identity.revoke_key(&admin, made.key.id).await.is_ok(), "a key has nothing else to prove");
     let again = process.step_up(&caller, PASSWORD).await.unwrap();
     assert!(identity.create_key(&process.caller(&again).await, key("k", &[])).await.is_ok());
+    process.stop().await;
+}
+
+async fn an_old_proof_ends_no_session_but_its_own(house: &House) {
+    let process = house.start().await;
+    let stale = process.set_up(house).await;
+    house.clock.advance(LATER);
+    let other = process.log_in("203.0.113.7", "ada@example.org", PASSWORD).await.unwrap();
+    let caller = process.caller(&stale).await;
+
+    let one = process.identity.revoke_session(&caller, other.session.id).await.unwrap_err();
+    let all = process.identity.revoke_other_sessions(&caller).await.unwrap_err();
+    process.identity.revoke_session(&caller, stale.session.id).await.unwrap();
+
+    assert_eq!((one.reason(), all.reason()), ("STEP_UP_REQUIRED", "STEP_UP_REQUIRED"));
+    assert!(process.identity.authenticate_session(other.token.expose(), LOCAL).await.is_ok());
+    assert!(process.identity.authenticate_session(stale.token.expose(), LOCAL).await.is_err());
     process.stop().await;
 }
 
