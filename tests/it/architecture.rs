@@ -57,6 +57,16 @@ const HOMES: &[(&str, &[&str])] = &[
     ("utoipa", &["manifold-edge"]),
     ("redis", &["manifold-cache"]),
     ("cel", &["manifold-expr"]),
+    ("aes-gcm", &["manifold-identity"]),
+    ("argon2", &["manifold-identity"]),
+    ("ring", &["manifold-identity"]),
+    ("hmac", &["manifold-identity"]),
+    ("sha1", &["manifold-identity"]),
+    ("getrandom", &["manifold-identity"]),
+    ("md-5", &[]),
+    ("rand", &[]),
+    ("fastrand", &[]),
+    ("rsa", &[]),
     ("prost", &["manifold-contract", "manifold-runtime", "manifold-bus"]),
 ];
 

@@ -194,11 +194,15 @@ mod tests {
     #[test]
     fn what_is_easily_guessed_is_refused() {
         let email = Email::parse("grace.hopper@example.org").unwrap();
-        for weak in ["password1", "manifold1", "my-grace.hopper-secret", "aaaaaaaaaaaa", "qwertyuiop"] {
+        let common = ["password", "12345678", "iloveyou", "trustno1", "1qaz2wsx", "baseball", "Football", "P@ssw0rd"];
+        let own = ["manifold1", "my-grace.hopper-secret", "gracehopper1", "password1", "aaaaaaaaaaaa", "qwertyuiop"];
+        for weak in common.into_iter().chain(own) {
             let error = check_strength(&secret(weak), &email, "Grace").unwrap_err();
             assert_eq!((error.reason(), error.param()), ("PASSWORD_WEAK", Some("password")), "{weak}");
         }
-        assert!(check_strength(&secret("correct horse battery staple"), &email, "Grace").is_ok());
+        for good in ["correct horse battery staple", "zzvqgwmtkxbrjdph", "ΩЖ漢 字🦆 ќџ ਹ"] {
+            assert!(check_strength(&secret(good), &email, "Grace").is_ok(), "letters of any one kind will do: {good}");
+        }
     }
 
     #[tokio::test]

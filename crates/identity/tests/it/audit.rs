@@ -9,13 +9,16 @@ use manifold_runtime::CallContext;
 use manifold_store::Db;
 use uuid::Uuid;
 
-use crate::house::{House, Process, calling, eventually, key};
+use crate::factors::code;
+use crate::house::{House, LOCAL, Process, calling, eventually, key};
+use crate::people::PASSWORD;
 
 on_both_engines!(
     every_change_is_an_entry_of_its_tenants_chain,
     entries_are_never_changed_or_deleted_but_their_detail_can_be_erased,
     a_change_whose_entry_cannot_be_written_does_not_happen,
     failed_logins_of_a_minute_are_one_entry_with_a_count,
+    who_got_in_by_what_and_who_was_refused_what_is_on_record,
     changes_at_once_leave_no_gap,
     entries_are_listed_by_filter_and_page_of_the_own_tenant_only,
     whoever_changes_the_database_is_found_out,
@@ -128,6 +131,32 @@ async fn failed_logins_of_a_minute_are_one_entry_with_a_count(house: &House) {
     let unknown = "SELECT target || detail FROM audit_entry WHERE outcome = 'failed' AND target = 'nobody'";
     let unknown = process.text(unknown).await;
     assert!(unknown.contains("\"count\":1") && !unknown.contains("example.org"), "{unknown}");
+    process.stop().await;
+}
+
+async fn who_got_in_by_what_and_who_was_refused_what_is_on_record(house: &House) {
+    let process = house.start().await;
+    let first = process.set_up(house).await;
+    let plain = process.log_in("203.0.113.7", "ada@example.org", PASSWORD).await.unwrap().session;
+    let (_, secret) = process.add_factor(house, &first).await;
+    let proven = process.log_in_with("203.0.113.7", &code(&secret, house.clock.now())).await.unwrap().session;
+    let who = plain.user.id.to_string();
+    process.identity.note_denied(plain.tenant, &who.as_str().into(), LOCAL, "POST /v1/keys".to_owned());
+    house.clock.advance(Duration::from_secs(60));
+
+    let written = "SELECT COUNT(*) FROM audit_entry WHERE action = 'identity.access.denied' AND outcome = 'denied'";
+    eventually(Duration::from_secs(15), async || process.count(written).await == 1).await;
+    let denied = "SELECT target || ' ' || detail FROM audit_entry WHERE action = 'identity.access.denied'";
+    let denied = process.text(denied).await;
+    assert!(denied.starts_with(&who), "{denied}");
+    assert!(denied.contains("POST /v1/keys") && denied.contains("127.0.0.0/24"), "{denied}");
+    let logins = "SELECT detail FROM audit_entry WHERE action = 'identity.login.succeeded' AND outcome = 'ok'";
+    let logins = manifold_store::on!(&process.db, |pool| sqlx::query_scalar(logins).fetch_all(pool).await);
+    let logins: Vec<String> = logins.unwrap();
+    for (session, factor) in [(plain.id, "null"), (proven.id, "\"totp\"")] {
+        let entry = logins.iter().find(|entry| entry.contains(&session.to_string()));
+        assert!(entry.is_some_and(|entry| entry.contains(&format!("\"second_factor\":{factor}"))), "{logins:?}");
+    }
     process.stop().await;
 }
 

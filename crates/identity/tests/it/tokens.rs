@@ -10,7 +10,7 @@ use manifold_runtime::CallContext;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde_json::Value;
 
-use crate::house::{House, LOCAL, Process, calling, eventually};
+use crate::house::{House, LOCAL, Process, calling, eventually, key};
 use crate::people::{PASSWORD, nobody, visitor};
 
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -171,6 +171,8 @@ async fn a_session_behind_tokens_ends_after_thirty_days_without_use_and_after_ni
         let listed = process.identity.list_sessions(&caller).await.unwrap();
         let own = listed.iter().find(|session| session.current).unwrap();
         assert_eq!(own.seen_at, house.clock.now());
+        let stale = process.identity.create_key(&caller, key("k", &[])).await.unwrap_err();
+        assert_eq!(stale.reason(), "STEP_UP_REQUIRED", "to go on is no proof");
     }
 
     let late = process.refresh(&unused.refresh).await.unwrap_err();

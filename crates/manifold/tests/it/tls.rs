@@ -59,6 +59,7 @@ async fn a_provider_is_called_over_tls_only_if_its_certificate_is_trusted() -> R
     trusting.stop().await?;
 
     assert_eq!((refused.status, hits_while_doubting), (503, 0), "{}", refused.text);
+    assert!(doubting.log().contains(r#""class":"connect""#), "operators are told: {}", doubting.log());
     assert_eq!((answered.status, groq.hits()), (200, 1), "{}", answered.text);
     assert!(tasks.shutdown(std::time::Duration::from_secs(5)).await);
     Ok(())

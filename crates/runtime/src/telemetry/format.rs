@@ -165,14 +165,16 @@ mod tests {
         let scope = Scope::new(&trace, RequestId(uuid::Uuid::nil()), tracing::Span::none());
 
         tracing::subscriber::with_default(subscriber, || {
-            scope.enter(|| tracing::warn!(provider = "groq", attempt = 2, error = "said \"no\"", "provider failed"));
+            scope
+                .enter(|| tracing::warn!(provider = "groq", attempt = 2, error = "said \"no\"\n{}", "provider failed"));
         });
 
+        assert_eq!(lines.text().matches('\n').count(), 1, "what is logged begins no line");
         let line: serde_json::Value = serde_json::from_str(&lines.text()).unwrap();
         assert_eq!((&line["level"], &line["message"]), (&"WARN".into(), &"provider failed".into()));
         assert_eq!(
             (&line["provider"], &line["attempt"], &line["error"]),
-            (&"groq".into(), &2.into(), &"said \"no\"".into())
+            (&"groq".into(), &2.into(), &"said \"no\"\n{}".into())
         );
         assert_eq!(line["trace_id"], "00000000000000000000000000000abc");
         assert_eq!(line["request_id"], "req_00000000000000000000000000");
