@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tests that would not notice a broken safeguard are no tests: breaks one safeguard after the other in a copy of the source and
-# demands that the tests named for it fail. The table is broken.py. `broken.sh NAME...` tries only these.
+# demands that the tests named for it fail. The table is breaks.py. `broken.sh NAME...` tries only these.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/packages.sh

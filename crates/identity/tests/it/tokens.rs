@@ -345,7 +345,8 @@ async fn what_is_revoked_in_one_process_is_dead_in_the_others(house: &House) {
             assert!(here.is_dead(tokens).await, "here it is dead at once");
             Instant::now()
         };
-        let (last, at) = tokio::time::timeout(MINUTE, async { tokio::join!(asking, revoking) }).await.unwrap();
+        let patience = Duration::from_secs(20);
+        let (last, at) = tokio::time::timeout(patience, async { tokio::join!(asking, revoking) }).await.unwrap();
 
         let longest = last.into_iter().map(|last| last.saturating_duration_since(at)).max().unwrap();
         println!("{how}: the last success elsewhere was {longest:?} later");
