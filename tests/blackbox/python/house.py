@@ -20,9 +20,8 @@ PASSWORD = "correct horse battery staple"
 class Mailbox:
     """A mail server that keeps what it is given, while the `with` lasts."""
 
-    def __init__(self, port):
+    def __init__(self):
         self.mails = {}
-        self.server = Controller(self, hostname="127.0.0.1", port=port)
 
     async def handle_DATA(self, _server, _session, envelope):
         text = message_from_bytes(envelope.content).get_payload(decode=True).decode()
@@ -41,8 +40,16 @@ class Mailbox:
                 return link[1]
 
     def __enter__(self):
-        self.server.start()
-        return self
+        # A port that was free a moment ago may be that of somebody's connection now.
+        for _ in range(20):
+            self.port = free_port()
+            self.server = Controller(self, hostname="127.0.0.1", port=self.port)
+            try:
+                self.server.start()
+            except OSError:
+                continue
+            return self
+        raise RuntimeError("no port stays free for a mail server")
 
     def __exit__(self, *_):
         self.server.stop()
@@ -67,17 +74,17 @@ class Caller:
 
 
 class House:
-    """The gateway: set up by its owner, and open to anybody. Mails go to a port, where a mailbox may be."""
+    """The gateway: set up by its owner, and open to anybody. Mails go to the mailbox."""
 
-    def __init__(self, stack, mail_port, providers=None, settings=None):
-        self.mailbox = Mailbox(mail_port)
+    def __init__(self, stack, mailbox, providers=None, settings=None):
+        self.mailbox = mailbox
         self.url, data = stack.house(
             "house",
             edge={
                 **(settings or {}),
                 "MANIFOLD_EDGE__PUBLIC_URL": PUBLIC_URL,
                 "MANIFOLD_EDGE__TRUSTED_PROXIES": '["127.0.0.1"]',
-                "MANIFOLD_MAIL__URL": f"smtp://127.0.0.1:{mail_port}",
+                "MANIFOLD_MAIL__URL": f"smtp://127.0.0.1:{mailbox.port}",
                 "MANIFOLD_MAIL__TLS": "none",
                 "MANIFOLD_MAIL__FROM": "Manifold <manifold@example.org>",
             },

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from house import PASSWORD, House, stack_in
-from stack import HERE, PROVIDERS, free_port, providers_at
+from house import PASSWORD, House, Mailbox, stack_in
+from stack import HERE, PROVIDERS, providers_at
 
 # Who calls → how many cases there are at least, and how many operations that did what they were asked for.
 LEAST = {"key": (5_000, 50), "session": (5_000, 65)}
@@ -28,14 +28,13 @@ def check(caller, settings, folder):
 def one_pass(caller, settings, folder, phases, seed):
     """The report of a house of its own, with all that was printed."""
     folder.mkdir()
-    with stack_in(folder) as stack:
-        house = House(stack, free_port(), settings)
-        with house.mailbox:
-            report = folder / "report.json"
-            command = [SCHEMATHESIS, "--config-file", HERE / "schemathesis.toml", "run", f"{house.url}/openapi.json", "--url", house.url]
-            command += ["--phases", phases, "--seed", str(seed), "--report", "json", "--report-json-path", report, "--no-color"]
-            env = {**os.environ, **{f"CONTRACT_{name}": text for name, text in what_hooks_know(house, caller).items()}}
-            done = subprocess.run(command, env=env, cwd=HERE, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    with Mailbox() as mailbox, stack_in(folder) as stack:
+        house = House(stack, mailbox, settings)
+        report = folder / "report.json"
+        command = [SCHEMATHESIS, "--config-file", HERE / "schemathesis.toml", "run", f"{house.url}/openapi.json", "--url", house.url]
+        command += ["--phases", phases, "--seed", str(seed), "--report", "json", "--report-json-path", report, "--no-color"]
+        env = {**os.environ, **{f"CONTRACT_{name}": text for name, text in what_hooks_know(house, caller).items()}}
+        done = subprocess.run(command, env=env, cwd=HERE, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert report.exists(), done.stdout + done.stderr
     return {**json.loads(report.read_text()), "exit_code": done.returncode, "printed": done.stdout}
 

@@ -4,8 +4,7 @@ import threading
 import time
 
 import pytest
-from house import Caller, House, stack_in
-from stack import free_port
+from house import Caller, House, Mailbox, stack_in
 
 LIMIT = {"name": "minute", "quota": 3, "window": "60s"}
 QUOTA_EXCEEDED = "https://iana.org/assignments/http-problem-types#quota-exceeded"
@@ -14,10 +13,8 @@ N_THREADS = 8
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
-    with stack_in(tmp_path_factory.mktemp("house")) as stack:
-        house = House(stack, free_port())
-        with house.mailbox:
-            yield house
+    with Mailbox() as mailbox, stack_in(tmp_path_factory.mktemp("house")) as stack:
+        yield House(stack, mailbox)
 
 
 def until(holds, seconds, what):

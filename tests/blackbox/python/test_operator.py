@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from house import Caller, House, stack_in
-from stack import BINARY, free_port, psql
+from house import Caller, House, Mailbox, stack_in
+from stack import BINARY, psql
 
 N_WRITERS = 100
 KEYS = "SELECT master_id, COUNT(*) FROM vault_key GROUP BY master_id"
@@ -19,11 +19,11 @@ KEYS = "SELECT master_id, COUNT(*) FROM vault_key GROUP BY master_id"
 class Operator:
     """A gateway, its command line and its database."""
 
-    def __init__(self, stack, folder):
+    def __init__(self, stack, mailbox, folder):
         new = folder / "k2.key"
         new.write_text(secrets.token_hex(32))
         keys = f'[{{id="k1",file="master.key"}},{{id="k2",file="{new}"}}]'
-        self.house = House(stack, free_port(), settings={"MANIFOLD_IDENTITY__MASTER_KEYS": keys})
+        self.house = House(stack, mailbox, settings={"MANIFOLD_IDENTITY__MASTER_KEYS": keys})
         self.new, self.settings = new, stack.settings["house"]
 
     def manifold(self, *arguments):
@@ -45,10 +45,8 @@ class Operator:
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory):
     folder = tmp_path_factory.mktemp("operator")
-    with stack_in(folder) as stack:
-        operator = Operator(stack, folder)
-        with operator.house.mailbox:
-            yield operator
+    with Mailbox() as mailbox, stack_in(folder) as stack:
+        yield Operator(stack, mailbox, folder)
 
 
 class Writer(threading.Thread):
