@@ -5,6 +5,7 @@ mod attack;
 mod audit;
 mod batch;
 mod chat;
+mod claims;
 mod conditions;
 mod disconnect;
 mod embeddings;
