@@ -5,11 +5,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
-use cel::{Context, Env, Program, Value};
+use cel::common::ast::{EntryExpr, Expr, IdedEntryExpr};
+use cel::parser::{Expression, PrattParser};
+use cel::{Context, Env, Value};
 use ipnet::IpNet;
 use manifold_core::{Error, Result};
 
-use crate::scan;
+use crate::scan::{self, MAX_DEPTH};
 
 /// Functions of CEL's standard library that take time in proportion to their input, and our own.
 const FUNCTIONS: [&str; 7] = ["contains", "endsWith", "inNetwork", "int", "size", "startsWith", "string"];
@@ -33,7 +35,7 @@ pub enum Fact {
 /// A condition such as `request.hour < 18 && inNetwork(request.ip, "10.0.0.0/8")`.
 pub struct Condition {
     text: String,
-    program: Program,
+    expression: Expression,
 }
 
 impl Condition {
@@ -47,12 +49,15 @@ impl Condition {
         if let Some(fault) = scan::fault(text, &FUNCTIONS) {
             return Err(invalid(fault));
         }
-        let program = Program::compile(text).map_err(|error| invalid(error.to_string()))?;
+        let expression = PrattParser::new().parse(text).map_err(|error| invalid(error.to_string()))?;
+        if is_deep(&expression) {
+            return Err(invalid(format!("more than {MAX_DEPTH} of its parts are in each other")));
+        }
         let unknown =
-            program.references().variables().into_iter().find(|name| !things.contains(name)).map(str::to_owned);
+            expression.references().variables().into_iter().find(|name| !things.contains(name)).map(str::to_owned);
         match unknown {
             Some(name) => Err(invalid(format!("nothing is known of {name}; there are {}", things.join(", ")))),
-            None => Ok(Self { text: text.to_owned(), program }),
+            None => Ok(Self { text: text.to_owned(), expression }),
         }
     }
 
@@ -70,7 +75,7 @@ impl Condition {
                 facts.iter().map(|(name, fact)| ((*name).to_owned(), fact.into())).collect();
             context.add_variable_from_value(*name, facts);
         }
-        known && matches!(self.program.execute(&context), Ok(Value::Bool(true)))
+        known && matches!(Value::resolve(&self.expression, &context), Ok(Value::Bool(true)))
     }
 }
 
@@ -87,6 +92,39 @@ impl From<&Fact> for Value {
             Fact::Number(number) => (*number).into(),
             Fact::Flag(flag) => (*flag).into(),
         }
+    }
+}
+
+/// Whether more parts are in each other than may be: who answers calls itself for each, and takes up to 4 KiB of stack.
+fn is_deep(expression: &Expression) -> bool {
+    let mut open = vec![(expression, 1)];
+    while let Some((part, depth)) = open.pop() {
+        if depth > MAX_DEPTH {
+            return true;
+        }
+        open.extend(parts(&part.expr).into_iter().map(|part| (part, depth + 1)));
+    }
+    false
+}
+
+fn parts(expression: &Expr) -> Vec<&Expression> {
+    match expression {
+        Expr::Call(call) => call.target.iter().map(AsRef::as_ref).chain(&call.args).collect(),
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Select(select) => vec![&select.operand],
+        Expr::Map(map) => map.entries.iter().flat_map(of_entry).collect(),
+        Expr::Struct(object) => object.entries.iter().flat_map(of_entry).collect(),
+        Expr::Comprehension(each) => {
+            vec![&each.iter_range, &each.accu_init, &each.loop_cond, &each.loop_step, &each.result]
+        }
+        Expr::Unspecified | Expr::Ident(_) | Expr::Literal(_) => Vec::new(),
+    }
+}
+
+fn of_entry(entry: &IdedEntryExpr) -> Vec<&Expression> {
+    match &entry.expr {
+        EntryExpr::StructField(field) => vec![&field.value],
+        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
     }
 }
 
@@ -156,11 +194,44 @@ mod tests {
             ("[1, 2].all(x, x > 0)", "no function all"),
             ("matches(request.ip, '(a+)+')", "no function matches"),
             ("", ""),
+            (&vec!["1"; 100].join(" + "), "64 of its parts"),
+            (&("!-".repeat(80) + "1"), "64 of its parts"),
         ] {
             let error = Condition::parse(text, &THINGS).unwrap_err();
             assert_eq!(error.reason(), "EXPRESSION_INVALID", "{text}");
             assert!(error.message().contains(why), "{text}: {error}");
         }
+    }
+
+    /// Threads that serve have 2 MiB, and a part of it is in use when a condition is read.
+    #[test]
+    fn the_deepest_conditions_fit_a_quarter_of_a_threads_stack() {
+        let nested = |open: &str, close: &str| format!("{}1{}", open.repeat(64), close.repeat(64));
+        let texts = [
+            nested("(", ")"),
+            nested("[", "]"),
+            nested("{1: ", "}"),
+            nested("size([", "])"),
+            nested("1 + (", ")"),
+            nested("[1][", "]"),
+            "!-".repeat(255) + "1",
+            vec!["1"; 256].join("+"),
+            vec!["true"; 256].join("&&"),
+            "true ? 1 : ".repeat(127) + "1",
+            "principal".to_owned() + &".id".repeat(255),
+            "(".repeat(64),
+            "[".repeat(64) + &"](}[".repeat(100),
+            ">>}9:=4x[z]f]3v[5[(?.958-ob|*/".repeat(8),
+        ];
+        let stack = std::thread::Builder::new().stack_size(512 << 10);
+        let read = move || {
+            for text in texts {
+                if let Ok(condition) = Condition::parse(&text, &THINGS) {
+                    condition.holds(&facts());
+                }
+            }
+        };
+        assert!(stack.spawn(read).unwrap().join().is_ok());
     }
 
     proptest! {

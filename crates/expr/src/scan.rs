@@ -1,12 +1,12 @@
-//! A look at an expression before any parser sees it. The parser calls itself for every operator and bracket, so what is
-//! long or deep would end the process; and loops (CEL's macros) multiply what they are given.
+//! A look at an expression before any parser sees it: a parser calls itself for brackets and some operators, so what is long
+//! or deep could end the process; and loops (CEL's macros) multiply what they are given.
 
 /// Longest expression, in bytes.
 pub const MAX_BYTES: usize = 4 << 10;
-/// Most words, numbers, texts and signs: on a stack of 2 MiB the parser ends the process at 1,400 operators in a row.
+/// Most words, numbers, texts and signs.
 const MAX_TOKENS: usize = 512;
-/// Deepest nesting of brackets.
-const MAX_DEPTH: usize = 64;
+/// Deepest nesting of brackets, and of what else has parts.
+pub const MAX_DEPTH: usize = 64;
 
 /// What is wrong with the expression, if anything: `functions` are those that it may call.
 pub fn fault(text: &str, functions: &[&str]) -> Option<String> {
