@@ -113,6 +113,36 @@ story!(a_session_lasts_from_login_to_logout, |builder| {
     Ok(())
 });
 
+story!(sessions_of_a_member_are_seen_and_ended_by_who_may, |builder| {
+    let sandbox = builder.start().await?;
+    let ada = set_up(&sandbox).await?;
+    let other = log_in(&sandbox, PASSWORD).await?;
+    let id = ada.get("/v1/users/me").await?.json()["id"].as_str().context("an id")?.to_owned();
+    let of = |id: &str| format!("/v1/sessions?user={id}");
+
+    let listed = ada.get(&of(&id)).await?;
+    let unknown = ada.get(&of("usr_01h455vb4pex5vsknk084sn02q")).await?;
+    let wrong = ada.get(&of("me")).await?;
+    let twice = ada.get(&format!("{}&user={id}", of(&id))).await?;
+    let misspelt = ada.change(Method::DELETE, "/v1/sessions?users=all", None).await?;
+    let by_key = sandbox.admin.get(&of(&id)).await?;
+    let ended = ada.change(Method::DELETE, &of(&id), None).await?;
+
+    assert_eq!(listed.json()["data"].as_array().map(Vec::len), Some(2), "{}", listed.text);
+    for missing in [unknown, wrong] {
+        assert_eq!(code(&missing), (404, "user_not_found".into()));
+    }
+    assert_eq!(code(&twice), (400, "parameter_repeated".into()));
+    assert_eq!(code(&misspelt), (400, "parameter_unknown".into()));
+    assert_eq!(code(&by_key), (403, "session_required".into()));
+    assert_eq!((ended.status, ended.json()["revoked"].as_u64()), (200, Some(2)), "{}", ended.text);
+    for browser in [&ada, &Browser::of(sandbox.admin.with_key(None), &other)?] {
+        assert_eq!(code(&browser.get("/v1/users/me").await?), (401, "invalid_session".into()));
+    }
+    sandbox.stop().await?;
+    Ok(())
+});
+
 story!(power_is_for_who_has_just_proven_to_be_the_person, |builder| {
     let sandbox = builder.start().await?;
     let ada = set_up(&sandbox).await?;

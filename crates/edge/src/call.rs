@@ -11,7 +11,7 @@ use manifold_core::{Code, Error};
 use manifold_runtime::CallContext;
 use tokio::time::Instant;
 
-use crate::refusal::Refusal;
+use crate::refusal::{Answer, Refusal};
 
 /// One authenticated request.
 #[derive(Clone)]
@@ -66,6 +66,23 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 
 /// The query of a request, not decoded: our parameters are numbers and ids.
 pub(crate) struct Query(pub(crate) String);
+
+impl Query {
+    /// The value of the only parameter that there is; anything else, and anything twice, is refused.
+    pub(crate) fn only(&self, name: &str) -> Answer<Option<&str>> {
+        let mut found = None;
+        for pair in self.0.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if key != name {
+                return Err(Refusal::bad("PARAMETER_UNKNOWN", format!("the only parameter is {name}")));
+            }
+            if found.replace(value).is_some() {
+                return Err(Refusal::bad("PARAMETER_REPEATED", "a parameter was given twice"));
+            }
+        }
+        Ok(found)
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for Query {
     type Rejection = Refusal;

@@ -79,7 +79,7 @@ pub(crate) fn api() -> (Router<Arc<House>>, OpenApi) {
         .routes(routes!(passwords::change_password))
         .routes(routes!(passwords::reset_password))
         .routes(routes!(passwords::step_up))
-        .routes(routes!(sessions::list_sessions, sessions::revoke_other_sessions))
+        .routes(routes!(sessions::list_sessions, sessions::revoke_sessions))
         .routes(routes!(sessions::revoke_session))
         .routes(routes!(signing::get_jwks))
         .routes(routes!(signing::rotate_signing_key))

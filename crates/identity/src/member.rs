@@ -210,7 +210,7 @@ impl Identity {
         Ok(())
     }
 
-    async fn find_member(&self, tenant: TenantId, user: UserId) -> Result<Member> {
+    pub(crate) async fn find_member(&self, tenant: TenantId, user: UserId) -> Result<Member> {
         store::find(&self.inner.db, tenant, user).await?.map(Member::from).ok_or_else(no_member)
     }
 }

@@ -1,7 +1,8 @@
 //! Sessions: what a person is logged in by. The token is in a cookie; only its hash is kept.
 
+mod manage;
+
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,14 +13,14 @@ use manifold_runtime::CallContext;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::origin::Origin;
 use crate::role::grants::{Moment, RoleGrant};
-use crate::store::session::{self as store, Holder, NewSession, SessionRow, Span, Which};
+use crate::store::session::{self as store, Holder, NewSession, Span};
 use crate::store::tenant as tenants;
 use crate::store::user::{self, Account};
-use crate::tenant::settings::Settings;
 use crate::user::UserInfo;
-use crate::{Identity, login, random, tenant};
+use crate::{Identity, random, tenant};
+
+pub use manage::SessionInfo;
 
 /// A session in a browser that is not used for so long is over.
 pub const IDLE: Duration = Duration::from_secs(30 * 60);
@@ -67,25 +68,6 @@ pub struct Present {
     pub csrf: String,
     /// When it ends in any case.
     pub expires_at: Timestamp,
-}
-
-/// A session as its holder sees it in a list.
-#[derive(Clone, Debug)]
-pub struct SessionInfo {
-    /// The session.
-    pub id: SessionId,
-    /// Address at login.
-    pub ip: String,
-    /// Browser at login.
-    pub agent: String,
-    /// When its holder logged in.
-    pub created_at: Timestamp,
-    /// When it was last used, to the minute.
-    pub seen_at: Timestamp,
-    /// When it ends in any case.
-    pub expires_at: Timestamp,
-    /// Whether it is the caller's own.
-    pub current: bool,
 }
 
 /// Key of the tokens against forged requests.
@@ -217,73 +199,6 @@ impl Identity {
         self.present(session, account, &caller.principal, span).await
     }
 
-    /// The sessions of the caller, the newest first; at most 200.
-    pub async fn list_sessions(&self, caller: &CallContext) -> Result<Vec<SessionInfo>> {
-        let (user, session) = person(&caller.principal)?;
-        let now = self.inner.clock.now();
-        let tenant = caller.principal.tenant;
-        let rows = store::list(&self.inner.db, tenant, user, now, now.before(IDLE)).await?;
-        let settings = tenants::settings(&self.inner.db, tenant).await?;
-        let alive = rows.into_iter().filter(|row| !row.span.is_over(&settings, now));
-        Ok(alive.map(|row| describe(row, session, &settings)).collect())
-    }
-
-    /// Ends the caller's own session.
-    pub async fn log_out(&self, caller: &CallContext) -> Result<()> {
-        let (_, session) = person(&caller.principal)?;
-        self.end_sessions(caller, Which::One(session)).await.map(|_| ())
-    }
-
-    /// Ends a session of the caller. Another one than its own ends only for who has just proven to be the person.
-    ///
-    /// # Errors
-    /// `STEP_UP_REQUIRED`; `SESSION_NOT_FOUND` if it is not the caller's, or not any more.
-    pub async fn revoke_session(&self, caller: &CallContext, id: SessionId) -> Result<()> {
-        if person(&caller.principal)?.1 != id {
-            self.require_step_up(&caller.principal)?;
-        }
-        match self.end_sessions(caller, Which::One(id)).await? {
-            0 => Err(not_found()),
-            _ => Ok(()),
-        }
-    }
-
-    /// Ends every other session of the caller; how many.
-    ///
-    /// # Errors
-    /// `STEP_UP_REQUIRED`.
-    pub async fn revoke_other_sessions(&self, caller: &CallContext) -> Result<u64> {
-        let (_, session) = person(&caller.principal)?;
-        self.require_step_up(&caller.principal)?;
-        self.end_sessions(caller, Which::AllBut(session)).await
-    }
-
-    async fn end_sessions(&self, caller: &CallContext, which: Which) -> Result<u64> {
-        let (user, _) = person(&caller.principal)?;
-        let now = self.inner.clock.now();
-        let work = Arc::new((self.inner.outbox.clone(), Origin::of(caller)));
-        let ended = self.inner.db.write("end sessions", move |tx| {
-            let work = Arc::clone(&work);
-            Box::pin(async move {
-                let (outbox, origin) = &*work;
-                let n = store::revoke(tx, user, which, now).await?;
-                if n > 0 {
-                    let data = match which {
-                        Which::One(id) => serde_json::json!({ "session": id.to_string() }),
-                        Which::All | Which::In(_) => serde_json::json!({ "count": n }),
-                        Which::AllBut(id) => serde_json::json!({ "all_but": id.to_string(), "count": n }),
-                    };
-                    let event = login::event("identity.session.revoked", origin.principal.tenant, user, &data);
-                    outbox.append(tx, &[event], &origin.cause()).await?;
-                }
-                Ok(n)
-            })
-        });
-        let n = ended.await?;
-        self.forget(&which.subject(user));
-        Ok(n)
-    }
-
     pub(crate) async fn entered(&self, new: NewSession, token: Secret<String>, account: Account) -> Result<Entered> {
         let ip = new.ip.parse().map_err(|error| Error::internal("read an address").because(error))?;
         let caller = self.authenticate_session(token.expose(), ip).await?;
@@ -332,18 +247,6 @@ pub(crate) fn person(caller: &Principal) -> Result<(UserId, SessionId)> {
 /// Reads the printed id of a session. Malformed, unknown and foreign ids are the same error.
 pub fn parse_session_id(text: &str) -> Result<SessionId> {
     SessionId::parse(text).ok_or_else(not_found)
-}
-
-fn describe(row: SessionRow, current: SessionId, settings: &Settings) -> SessionInfo {
-    SessionInfo {
-        id: SessionId(row.id),
-        ip: row.ip,
-        agent: row.agent,
-        created_at: row.span.created_at,
-        seen_at: row.span.seen_at,
-        expires_at: row.span.end(settings),
-        current: row.id == current.0,
-    }
 }
 
 pub(crate) fn invalid() -> Error {

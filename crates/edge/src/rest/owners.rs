@@ -224,7 +224,7 @@ pub(crate) async fn delete_owner(State(house): State<Arc<House>>, Id(id): Id, ca
 pub(crate) async fn get_owner_usage(
     State(house): State<Arc<House>>,
     Id(id): Id,
-    Query(query): Query,
+    query: Query,
     call: Call,
 ) -> Answer<Response> {
     let usage = house.identity.owner_usage(&call.context, parse_owner_id(&id)?, window(&query)?).await?;

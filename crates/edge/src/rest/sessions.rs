@@ -1,15 +1,15 @@
-//! `/v1/sessions`: where the caller is logged in.
+//! `/v1/sessions`: where the caller is logged in, or another member of the tenant.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use manifold_identity::{SessionInfo, parse_session_id};
+use manifold_identity::{SessionInfo, parse_session_id, parse_user_id};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::call::{Call, Id};
+use crate::call::{Call, Id, Query};
 use crate::edge::House;
 use crate::refusal::Answer;
 use crate::rest::{nothing, respond};
@@ -36,7 +36,7 @@ pub(crate) struct ListedSession {
     current: bool,
 }
 
-/// The sessions of the caller, the newest first.
+/// The sessions of a person, the newest first.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Sessions {
     /// At most 200.
@@ -64,14 +64,16 @@ impl From<SessionInfo> for ListedSession {
     }
 }
 
-/// List one's sessions
+/// List sessions
 ///
-/// Where the caller is logged in, the newest first. A session ends after 30 minutes without use, or after 12 hours.
+/// Where the caller is logged in, the newest first. A session ends after 30 minutes without use, or after 12 hours. With `user`
+/// those of that member in the tenant of the caller, who needs `users.session.revoke`.
 #[utoipa::path(
     get,
     path = "/v1/sessions",
     operation_id = "listSessions",
     tag = "Sessions",
+    params(("user" = Option<String>, Query, description = "Whose, if not the caller's", example = "usr_01h455vb4pex5vsknk084sn02q")),
     responses((status = 200, description = "The sessions", body = Sessions, example = json!({"data": [{
         "id": "ses_01h455vb4pex5vsknk084sn02q", "ip": "203.0.113.7", "agent": "Mozilla/5.0 …",
         "created_at": "2026-11-20T09:00:10Z", "seen_at": "2026-11-20T09:12:00Z", "expires_at": "2026-11-20T21:00:10Z",
@@ -79,25 +81,33 @@ impl From<SessionInfo> for ListedSession {
     security(("session" = [])),
     extensions(("x-user" = json!(true)))
 )]
-pub(crate) async fn list_sessions(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
-    let sessions = house.identity.list_sessions(&call.context).await?;
+pub(crate) async fn list_sessions(State(house): State<Arc<House>>, query: Query, call: Call) -> Answer<Response> {
+    let sessions = match query.only("user")? {
+        Some(user) => house.identity.list_sessions_of(&call.context, parse_user_id(user)?).await?,
+        None => house.identity.list_sessions(&call.context).await?,
+    };
     Ok(respond(StatusCode::OK, &Sessions { data: sessions.into_iter().map(ListedSession::from).collect() })?)
 }
 
-/// End one's other sessions
+/// End sessions
 ///
-/// Logs the caller out everywhere else, at once. Needs a proof of the last ten minutes.
+/// Logs the caller out everywhere else, at once. Needs a proof of the last ten minutes. With `user` it is that member who is
+/// logged out of the tenant of the caller, who needs `users.session.revoke` and all that the member's roles can do.
 #[utoipa::path(
     delete,
     path = "/v1/sessions",
-    operation_id = "revokeOtherSessions",
+    operation_id = "revokeSessions",
     tag = "Sessions",
+    params(("user" = Option<String>, Query, description = "Whose, if not the caller's", example = "usr_01h455vb4pex5vsknk084sn02q")),
     responses((status = 200, description = "How many ended", body = Revoked, example = json!({"revoked": 2}))),
     security(("session" = [])),
     extensions(("x-user" = json!(true)))
 )]
-pub(crate) async fn revoke_other_sessions(State(house): State<Arc<House>>, call: Call) -> Answer<Response> {
-    let revoked = house.identity.revoke_other_sessions(&call.context).await?;
+pub(crate) async fn revoke_sessions(State(house): State<Arc<House>>, query: Query, call: Call) -> Answer<Response> {
+    let revoked = match query.only("user")? {
+        Some(user) => house.identity.revoke_sessions_of(&call.context, parse_user_id(user)?).await?,
+        None => house.identity.revoke_other_sessions(&call.context).await?,
+    };
     Ok(respond(StatusCode::OK, &Revoked { revoked })?)
 }
 

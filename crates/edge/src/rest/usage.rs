@@ -92,26 +92,17 @@ impl From<UsageRow> for HourOfUsage {
 pub(crate) async fn get_key_usage(
     State(house): State<Arc<House>>,
     Id(id): Id,
-    Query(query): Query,
+    query: Query,
     call: Call,
 ) -> Answer<Response> {
     let usage = house.identity.key_usage(&call.context, parse_key_id(&id)?, window(&query)?).await?;
     Ok(respond(StatusCode::OK, &KeyUsage { data: usage.into_iter().map(HourOfUsage::from).collect() })?)
 }
 
-/// Reads `window`; anything else, and anything twice, is refused.
-pub(crate) fn window(query: &str) -> Answer<Duration> {
-    let mut window = None;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=').unwrap_or((pair, "")) {
-            ("window", _) if window.is_some() => {
-                return Err(Refusal::bad("PARAMETER_REPEATED", "a parameter was given twice"));
-            }
-            ("window", text) => window = Some(duration(text).ok_or_else(no_window)?),
-            _ => return Err(Refusal::bad("PARAMETER_UNKNOWN", "the only parameter is window")),
-        }
-    }
-    Ok(window.unwrap_or(DEFAULT_WINDOW))
+/// Reads `window`.
+pub(crate) fn window(query: &Query) -> Answer<Duration> {
+    let asked = query.only("window")?;
+    Ok(asked.map(|text| duration(text).ok_or_else(no_window)).transpose()?.unwrap_or(DEFAULT_WINDOW))
 }
 
 /// `24h` or `7d`.
@@ -133,7 +124,7 @@ mod tests {
 
     #[test]
     fn the_window_is_a_number_of_hours_or_days() {
-        let hours = |query| window(query).map(|window| window.as_secs() / HOUR);
+        let hours = |query: &str| window(&Query(query.to_owned())).map(|window| window.as_secs() / HOUR);
 
         assert_eq!(hours("").ok(), Some(24));
         assert_eq!(hours("window=3h").ok(), Some(3));

@@ -15,6 +15,7 @@ on_both_engines!(
     roles_change_open_sessions_at_once,
     a_tenant_keeps_an_owner,
     a_member_who_is_removed_is_logged_out,
+    who_may_sees_and_ends_the_sessions_of_a_member,
     who_forgot_the_password_gets_a_link,
     another_tenant_sees_nothing_of_it,
     nobody_gets_into_another_tenant_by_a_new_password,
@@ -141,6 +142,49 @@ async fn a_member_who_is_removed_is_logged_out(house: &House) {
     process.stop().await;
 }
 
+async fn who_may_sees_and_ends_the_sessions_of_a_member(house: &House) {
+    let process = house.start().await;
+    let owner = process.owner(house).await;
+    let ada = UserId::parse(&owner.principal.subject).unwrap();
+    let grace = process.join(&owner, "grace@example.org", "developer").await;
+    let user = grace.session.user.id;
+    house.clock.advance(Duration::from_secs(1));
+    let again = process.log_in("203.0.113.7", "grace@example.org", PASSWORD).await.unwrap();
+    let admin = process.join(&owner, "admin@example.org", "admin").await;
+    let (own, admin) = (admin.session.user.id, process.caller(&admin).await);
+    let developer = process.caller(&grace).await;
+    let key = process.admin(house).await;
+    let unknown = UserId(Uuid::new_v4());
+
+    let listed = process.identity.list_sessions_of(&admin, user).await.unwrap();
+    let refused = [
+        (process.identity.list_sessions_of(&developer, ada).await.err(), "INSUFFICIENT_SCOPE"),
+        (process.identity.revoke_sessions_of(&developer, ada).await.err(), "INSUFFICIENT_SCOPE"),
+        (process.identity.list_sessions_of(&key, user).await.err(), "SESSION_REQUIRED"),
+        (process.identity.revoke_sessions_of(&key, user).await.err(), "SESSION_REQUIRED"),
+        (process.identity.list_sessions_of(&admin, unknown).await.err(), "USER_NOT_FOUND"),
+        (process.identity.revoke_sessions_of(&admin, unknown).await.err(), "USER_NOT_FOUND"),
+        (process.identity.revoke_sessions_of(&admin, ada).await.err(), "ESCALATION"),
+    ];
+    let ended = process.identity.revoke_sessions_of(&admin, user).await.unwrap();
+
+    let ids: Vec<_> = listed.iter().map(|session| session.id).collect();
+    assert_eq!(ids, [again.session.id, grace.session.id], "the newest first");
+    assert!(listed.iter().all(|session| !session.current));
+    for (refused, reason) in refused {
+        assert_eq!(refused.unwrap().reason(), reason);
+    }
+    assert_eq!(ended, 2);
+    for session in [&grace, &again] {
+        assert!(process.identity.authenticate_session(session.token.expose(), LOCAL).await.is_err());
+    }
+    assert!(process.identity.list_sessions_of(&admin, user).await.unwrap().is_empty());
+    assert!(process.log_in("127.0.0.1", "grace@example.org", PASSWORD).await.is_ok(), "the membership goes on");
+    assert!(process.identity.session(&owner).await.is_ok());
+    assert_eq!(process.identity.revoke_sessions_of(&admin, own).await.unwrap(), 1, "one's own, too");
+    process.stop().await;
+}
+
 async fn who_forgot_the_password_gets_a_link(house: &House) {
     let process = house.start().await;
     let owner = process.owner(house).await;
@@ -183,6 +227,8 @@ async fn another_tenant_sees_nothing_of_it(house: &House) {
         process.identity.get_member(&stranger, grace).await.err(),
         process.identity.set_roles(&stranger, grace, vec!["viewer".to_owned()]).await.err(),
         process.identity.remove_member(&stranger, grace).await.err(),
+        process.identity.list_sessions_of(&stranger, grace).await.err(),
+        process.identity.revoke_sessions_of(&stranger, grace).await.err(),
         process.identity.make_reset_link(&stranger, grace).await.err(),
     ] {
         assert_eq!(refused.map(|error| error.reason().to_owned()).as_deref(), Some("USER_NOT_FOUND"));
